@@ -1,0 +1,1 @@
+"""Latency and fps of the runtime across execution providers."""

@@ -1,0 +1,1 @@
+"""Keras to ONNX: graph assembly and verification of the written file."""

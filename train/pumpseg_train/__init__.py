@@ -1,0 +1,1 @@
+"""Data sets, the Keras model, losses, fitting and evaluation."""

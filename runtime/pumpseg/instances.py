@@ -1,0 +1,216 @@
+"""What the model found in one frame. Masks stay M x M probabilities until somebody asks for pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.rle import Rle, encode_crop
+
+MASK_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class CropMask:
+    """The mask of one instance inside its box: bool (h, w), its top-left pixel at column x and row y."""
+
+    x: int
+    y: int
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """N instances of one frame, best score first as the model gives them.
+
+    boxes: float32 (N, 4), xyxy in frame pixels, clipped to the frame; pixel (row, column) covers
+        [column, column + 1) x [row, row + 1).
+    scores: float32 (N,), 0..1. class_ids: int64 (N,), 0-based index into class_names.
+    mask_probabilities: float32 (N, M, M), and mask_boxes: float32 (N, 4), xyxy in frame pixels: the box that
+        the M x M cells cover. It is the box before clipping, so that masks do not shrink at the frame's edge.
+    frame_size: (height, width). ids: int64 (N,) of a tracker, or None.
+
+    Indexing with a number, a slice, a bool mask or an index array gives Instances again.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    mask_probabilities: NDArray[np.float32]
+    mask_boxes: NDArray[np.float32]
+    frame_size: tuple[int, int]
+    class_names: tuple[str, ...]
+    ids: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        side = self.mask_probabilities.shape[-1]
+        wanted = {
+            "boxes": (count, 4),
+            "scores": (count,),
+            "class_ids": (count,),
+            "mask_probabilities": (count, side, side),
+            "mask_boxes": (count, 4),
+            "ids": (count,),
+        }
+        for name, shape in wanted.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name} has the shape {array.shape}, {shape} is needed")
+
+    @classmethod
+    def in_frame(
+        cls,
+        boxes: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        class_ids: NDArray[np.int64],
+        mask_probabilities: NDArray[np.float32],
+        frame_size: tuple[int, int],
+        class_names: Sequence[str],
+    ) -> Instances:
+        """Instances of boxes (N, 4) xyxy in frame pixels that may reach out of the frame.
+
+        Boxes that hold nothing of the frame are left out.
+        """
+        height, width = frame_size
+        clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)
+        inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+        inside &= np.isfinite(boxes).all(axis=1)
+        return cls(
+            boxes=clipped[inside],
+            scores=scores[inside],
+            class_ids=class_ids[inside],
+            mask_probabilities=mask_probabilities[inside],
+            mask_boxes=boxes[inside],
+            frame_size=frame_size,
+            class_names=tuple(class_names),
+        )
+
+    @classmethod
+    def empty(
+        cls, frame_size: tuple[int, int], class_names: Sequence[str] = (), mask_side: int = 28
+    ) -> Instances:
+        """No instances, in a frame of frame_size (height, width)."""
+        return cls(
+            boxes=np.zeros((0, 4), np.float32),
+            scores=np.zeros(0, np.float32),
+            class_ids=np.zeros(0, np.int64),
+            mask_probabilities=np.zeros((0, mask_side, mask_side), np.float32),
+            mask_boxes=np.zeros((0, 4), np.float32),
+            frame_size=frame_size,
+            class_names=tuple(class_names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> Instances:
+        if isinstance(index, (int, np.integer)):
+            # Range checked here: a slice past the end would give no instance instead of an IndexError.
+            index = [range(len(self))[int(index)]]
+        elif not isinstance(index, slice):
+            index = np.asarray(index)
+            index = index if index.size else index.astype(np.bool_ if index.dtype == np.bool_ else np.int64)
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            scores=self.scores[index],
+            class_ids=self.class_ids[index],
+            mask_probabilities=self.mask_probabilities[index],
+            mask_boxes=self.mask_boxes[index],
+            ids=None if self.ids is None else self.ids[index],
+        )
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[i] for i in range(len(self)))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Class name of every instance."""
+        return tuple(self.class_names[i] for i in self.class_ids)
+
+    @cached_property
+    def _crops(self) -> tuple[CropMask, ...]:
+        return tuple(
+            paste_crop(probabilities, box, self.frame_size)
+            for probabilities, box in zip(self.mask_probabilities, self.mask_boxes, strict=True)
+        )
+
+    def crop_masks(self) -> tuple[CropMask, ...]:
+        """The mask of every instance inside its box, made once and kept."""
+        return self._crops
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Full-frame masks, bool (N, H, W), made anew at every call. See crop_masks and rle."""
+        masks = np.zeros((len(self), *self.frame_size), np.bool_)
+        for mask, crop in zip(masks, self._crops, strict=True):
+            crop_h, crop_w = crop.mask.shape
+            mask[crop.y : crop.y + crop_h, crop.x : crop.x + crop_w] = crop.mask
+        return masks
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels in every mask, int64 (N,)."""
+        return np.array([np.count_nonzero(crop.mask) for crop in self._crops], np.int64)
+
+    def rle(self) -> list[Rle]:
+        """COCO RLE of every mask, straight from its crop."""
+        return [encode_crop(crop.mask, crop.x, crop.y, self.frame_size) for crop in self._crops]
+
+
+def paste_crop(
+    probabilities: NDArray[np.float32],
+    box: NDArray[np.floating],
+    frame_size: tuple[int, int],
+    threshold: float = MASK_THRESHOLD,
+) -> CropMask:
+    """Paste one mask (M, M) into its box, xyxy in frame pixels, as a bool crop of the frame.
+
+    Cell j covers [x1 + j * w / M, x1 + (j + 1) * w / M). The cells are sampled bilinearly at the pixel
+    centres, as detectron2 does (`paste_masks_in_image`, grid_sample with align_corners=False) with two
+    differences at the border: the outer cells are replicated rather than faded to zero, and only pixels
+    whose centre lies inside the box are set. A box too thin to hold a pixel centre takes the pixel under its
+    middle.
+
+    OpenCV 5 samples in full precision; OpenCV 4 rounds positions to 1/32 cell.
+    """
+    mask_h, mask_w = probabilities.shape
+    frame_h, frame_w = frame_size
+    x1, y1, x2, y2 = (float(value) for value in box)
+    left, right, x1, x2 = _pixel_span(x1, x2, frame_w)
+    top, bottom, y1, y2 = _pixel_span(y1, y2, frame_h)
+    if right <= left or bottom <= top:
+        return CropMask(left, top, np.zeros((max(0, bottom - top), max(0, right - left)), np.bool_))
+
+    cells_per_x, cells_per_y = mask_w / (x2 - x1), mask_h / (y2 - y1)
+    crop_to_cells = np.array(
+        [
+            [cells_per_x, 0, (left + 0.5 - x1) * cells_per_x - 0.5],
+            [0, cells_per_y, (top + 0.5 - y1) * cells_per_y - 0.5],
+        ]
+    )
+    sampled = cv2.warpAffine(
+        np.ascontiguousarray(probabilities, np.float32),
+        crop_to_cells,
+        (right - left, bottom - top),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return CropMask(left, top, sampled >= threshold)
+
+
+def _pixel_span(low: float, high: float, frame_side: int) -> tuple[int, int, float, float]:
+    """First pixel, one past the last pixel, and the span of the box, along one axis."""
+    first, end = int(np.ceil(low - 0.5)), int(np.ceil(high - 0.5))
+    if end <= first:
+        first = min(max(int(np.floor((low + high) / 2)), 0), frame_side - 1)
+        end, low, high = first + 1, float(first), float(first + 1)
+    first = min(max(first, 0), frame_side)
+    return first, max(min(end, frame_side), first), low, high

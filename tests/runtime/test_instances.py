@@ -1,0 +1,171 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco
+
+from pumpseg.instances import Instances, paste_crop
+
+# OpenCV 4 rounds warp positions to 1/32 of a cell.
+NEAR_THRESHOLD = 1e-4 if int(cv2.__version__.split(".")[0]) >= 5 else 0.07
+
+
+def sampled_reference(cells, box, frame_size):
+    """detectron2's paste over the whole frame, in plain numpy float64, with the edge cells replicated."""
+    (x1, y1, x2, y2), (frame_h, frame_w) = box, frame_size
+    mask_h, mask_w = cells.shape
+    u = np.clip((np.arange(frame_w) + 0.5 - x1) / (x2 - x1) * mask_w - 0.5, 0, mask_w - 1)
+    v = np.clip((np.arange(frame_h) + 0.5 - y1) / (y2 - y1) * mask_h - 0.5, 0, mask_h - 1)
+    u0, v0 = np.floor(u).astype(int), np.floor(v).astype(int)
+    u1, v1 = np.minimum(u0 + 1, mask_w - 1), np.minimum(v0 + 1, mask_h - 1)
+    fu, fv = u - u0, (v - v0)[:, None]
+    top = cells[v0][:, u0] * (1 - fu) + cells[v0][:, u1] * fu
+    bottom = cells[v1][:, u0] * (1 - fu) + cells[v1][:, u1] * fu
+    return top * (1 - fv) + bottom * fv
+
+
+@st.composite
+def pastes(draw):
+    frame_size = draw(st.tuples(st.integers(1, 60), st.integers(1, 60)))
+    position = st.floats(-20, 70, width=32)
+    x1, y1 = draw(position), draw(position)
+    x2, y2 = x1 + draw(st.floats(1, 80)), y1 + draw(st.floats(1, 80))
+    side = draw(st.sampled_from([2, 7, 14, 28]))
+    cells = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).random((side, side), np.float32)
+    return cells, np.array([x1, y1, x2, y2], np.float32), frame_size
+
+
+@given(pastes())
+def test_paste_matches_plain_numpy(case):
+    cells, box, frame_size = case
+    crop = paste_crop(cells, box, frame_size)
+    pasted = np.zeros(frame_size, bool)
+    pasted[crop.y : crop.y + crop.mask.shape[0], crop.x : crop.x + crop.mask.shape[1]] = crop.mask
+
+    x1, y1, x2, y2 = box.astype(float)
+    sampled = sampled_reference(cells, (x1, y1, x2, y2), frame_size)
+    column, row = np.arange(frame_size[1]) + 0.5, np.arange(frame_size[0])[:, None] + 0.5
+    inside = (column >= x1) & (column < x2) & (row >= y1) & (row < y2)
+    certain = abs(sampled - 0.5) > NEAR_THRESHOLD
+    np.testing.assert_array_equal(pasted & certain, (sampled >= 0.5) & inside & certain)
+
+
+def test_paste_matches_detectron2_away_from_the_border():
+    """grid_sample(align_corners=False) fades the outer half cell to zero; inside it, the two agree."""
+    cells = np.random.default_rng(5).random((28, 28), np.float32)
+    box = np.array([10.3, 4.6, 90.1, 77.7], np.float32)
+    crop = paste_crop(cells, box, (100, 120))
+    x1, y1, x2, y2 = box.astype(float)
+    grid_x = (np.arange(120) + 0.5 - x1) / (x2 - x1) * 2 - 1
+    grid_y = (np.arange(100) + 0.5 - y1) / (y2 - y1) * 2 - 1
+    u, v = ((grid_x + 1) * 28 - 1) / 2, ((grid_y + 1) * 28 - 1) / 2
+    sampled = sampled_reference(cells, (x1, y1, x2, y2), (100, 120))
+    inner = ((u >= 0) & (u <= 27))[None] & ((v >= 0) & (v <= 27))[:, None] & (abs(sampled - 0.5) > 0.01)
+    pasted = np.zeros((100, 120), bool)
+    pasted[crop.y : crop.y + crop.mask.shape[0], crop.x : crop.x + crop.mask.shape[1]] = crop.mask
+    np.testing.assert_array_equal(pasted[inner], (sampled >= 0.5)[inner])
+
+
+@given(st.tuples(*[st.floats(-5, 25, width=32)] * 2), st.floats(0, 0.99), st.floats(0, 0.99))
+def test_a_box_smaller_than_a_pixel_gives_the_pixel_under_it(corner, width, height):
+    box = np.array([corner[0], corner[1], corner[0] + width, corner[1] + height], np.float32)
+    instances = Instances.in_frame(
+        box[None],
+        np.ones(1, np.float32),
+        np.zeros(1, np.int64),
+        np.ones((1, 4, 4), np.float32),
+        (20, 20),
+        ["a"],
+    )
+    if len(instances):
+        assert instances.areas[0] >= 1
+        assert instances.masks.sum() == instances.areas[0]
+        assert instances.rle()[0]["size"] == [20, 20]
+
+
+def some_instances(count=3, frame_size=(60, 80)):
+    rng = np.random.default_rng(7)
+    corner = rng.uniform(-10, 50, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(11, 60, (count, 2))], 1).astype(np.float32)
+    return Instances.in_frame(
+        boxes,
+        np.linspace(0.9, 0.3, count, dtype=np.float32),
+        np.arange(count) % 2,
+        rng.random((count, 28, 28), np.float32),
+        frame_size,
+        ["pumpkin", "squash"],
+    )
+
+
+def test_all_views_of_a_mask_agree():
+    instances = some_instances()
+    masks = instances.masks
+    assert masks.shape == (3, 60, 80)
+    assert masks.dtype == bool
+    np.testing.assert_array_equal(instances.areas, masks.sum((1, 2)))
+    for mask, rle, crop in zip(masks, instances.rle(), instances.crop_masks(), strict=True):
+        np.testing.assert_array_equal(coco.decode(rle).astype(bool), mask)
+        assert crop.mask.sum() == mask.sum()
+
+
+def test_boxes_are_clipped_and_masks_keep_their_scale():
+    cells = np.zeros((1, 4, 4), np.float32)
+    cells[0, :, 2:] = 1
+    box = np.array([[-10, 0, 10, 20]], np.float32)
+    instances = Instances.in_frame(
+        box, np.ones(1, np.float32), np.zeros(1, np.int64), cells, (20, 20), ["pumpkin"]
+    )
+    np.testing.assert_array_equal(instances.boxes, [[0, 0, 10, 20]])
+    # The right half of the unclipped box is set: x from 0 on, all that is left of it.
+    assert instances.masks[0, :, :10].all()
+
+
+def test_boxes_outside_the_frame_or_not_finite_are_left_out():
+    boxes = np.array([[30, 0, 40, 10], [-5, -5, 0, 0], [np.nan, 0, 1, 1], [0, 0, np.inf, 5], [1, 1, 5, 5]])
+    instances = Instances.in_frame(
+        boxes.astype(np.float32),
+        np.arange(5, dtype=np.float32),
+        np.zeros(5, np.int64),
+        np.ones((5, 4, 4), np.float32),
+        (20, 20),
+        ["a"],
+    )
+    assert instances.scores.tolist() == [4]
+
+
+def test_indexing_gives_instances():
+    instances = some_instances()
+    assert instances[1].labels == ("squash",)
+    assert instances[-1].scores[0] == instances.scores[2]
+    assert len(instances[instances.scores > 0.5]) == 2
+    assert len(instances[[2, 0]]) == 2
+    assert len(instances[1:]) == 2
+    assert len(instances[[]]) == 0
+    assert [len(one) for one in instances] == [1, 1, 1]
+    np.testing.assert_array_equal(instances[2].masks[0], instances.masks[2])
+    with pytest.raises(IndexError):
+        instances[3]
+
+
+def test_no_instances():
+    nothing = Instances.empty((48, 64), ["pumpkin"])
+    assert len(nothing) == 0
+    assert nothing.masks.shape == (0, 48, 64)
+    assert nothing.boxes.shape == (0, 4)
+    assert nothing.rle() == []
+    assert nothing.areas.shape == (0,)
+    assert nothing[nothing.scores > 0.5].labels == ()
+
+
+def test_arrays_that_do_not_belong_together_are_refused():
+    with pytest.raises(ValueError, match="scores"):
+        Instances(
+            boxes=np.zeros((2, 4), np.float32),
+            scores=np.zeros(1, np.float32),
+            class_ids=np.zeros(2, np.int64),
+            mask_probabilities=np.zeros((2, 4, 4), np.float32),
+            mask_boxes=np.zeros((2, 4), np.float32),
+            frame_size=(4, 4),
+            class_names=("a",),
+        )

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pumpseg.letterbox import letterbox, place
+
+sides = st.integers(1, 4000)
+
+
+@given(sides, sides, st.integers(16, 1024), st.integers(16, 1024))
+def test_content_fits_and_fills_one_side(frame_h, frame_w, input_h, input_w):
+    content_h, content_w = place((frame_h, frame_w), (input_h, input_w)).content_size
+    assert 1 <= content_h <= input_h
+    assert 1 <= content_w <= input_w
+    assert content_h == input_h or content_w == input_w
+
+
+@given(sides, sides, st.lists(st.tuples(*[st.floats(0, 1)] * 4), max_size=5))
+def test_boxes_return_from_the_input(frame_h, frame_w, fractions):
+    placement = place((frame_h, frame_w), (384, 384))
+    boxes = np.array(fractions).reshape(-1, 4) * [frame_w, frame_h, frame_w, frame_h]
+    there = placement.to_input(boxes)
+    assert (there <= np.array([*placement.content_size[::-1]] * 2) * (1 + 1e-6)).all()
+    np.testing.assert_allclose(placement.to_frame(there), boxes, rtol=1e-5, atol=1e-4)
+
+
+def test_the_frame_lies_top_left_and_the_rest_is_filled():
+    frame = np.full((50, 100, 3), (10, 20, 30), np.uint8)
+    image, placement = letterbox(frame, (64, 64), fill=(1, 2, 3))
+    assert placement.content_size == (32, 64)
+    assert (image[:32] == (10, 20, 30)).all()
+    assert (image[32:] == (1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("size", [(100, 70), (40, 40), (300, 300), (100, 90)])
+def test_swapped_channels_equal_a_swap_beforehand(size):
+    frame = np.random.default_rng(0).integers(0, 256, (100, 70, 3), np.uint8)
+    swapped, _ = letterbox(frame, size, swap_red_blue=True)
+    plain, _ = letterbox(np.ascontiguousarray(frame[:, :, ::-1]), size)
+    np.testing.assert_array_equal(swapped, plain)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_given_buffer_is_reused_for_frames_of_any_shape(swap):
+    rng = np.random.default_rng(1)
+    buffer = np.empty((64, 96, 3), np.uint8)
+    for shape in [(200, 100, 3), (64, 96, 3), (33, 200, 3)]:
+        frame = rng.integers(0, 256, shape, np.uint8)
+        image, _ = letterbox(frame, (64, 96), out=buffer, swap_red_blue=swap)
+        assert image is buffer
+        np.testing.assert_array_equal(image, letterbox(frame, (64, 96), swap_red_blue=swap)[0])
+
+
+def test_strong_shrinking_averages_instead_of_skipping_pixels():
+    stripes = np.zeros((400, 400, 3), np.uint8)
+    stripes[:, ::2] = 255
+    image, _ = letterbox(stripes, (100, 100))
+    assert abs(image.astype(int) - 127).max() <= 1
+
+
+def test_a_frame_is_not_changed():
+    frame = np.full((30, 30, 3), 9, np.uint8)
+    letterbox(frame, (30, 30), swap_red_blue=True)
+    letterbox(frame, (60, 60))
+    assert (frame == 9).all()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)],
+)
+def test_other_frames_are_refused(frame):
+    with pytest.raises(ValueError, match="uint8"):
+        letterbox(frame, (8, 8))
+
+
+def test_an_empty_frame_and_a_wrong_buffer_are_refused():
+    with pytest.raises(ValueError, match="0x5"):
+        letterbox(np.zeros((0, 5, 3), np.uint8), (8, 8))
+    with pytest.raises(ValueError, match="out must be"):
+        letterbox(np.zeros((5, 5, 3), np.uint8), (8, 8), out=np.zeros((8, 9, 3), np.uint8))

@@ -1,0 +1,187 @@
+"""The model file: which one to take, and what it says about itself.
+
+A model is one ONNX file whose metadata holds a JSON value under the key "pumpseg"; docs/model-file.md
+describes it. Everything the runtime needs to know stands there, and nothing but ONNX is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pumpseg.errors import ModelFileError
+
+METADATA_KEY = "pumpseg"
+FORMAT = 1
+SHIPPED_MODELS = ("fast", "accurate")
+DEFAULT_MODEL = "fast"
+
+_MODELS_FOLDER = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about itself.
+
+    input_size: (height, width) in pixels. fill: RGB around the letterboxed frame. score_threshold and
+    nms_threshold: baked into the graph. training and metrics: free-form, as the exporter wrote them.
+    """
+
+    profile: str
+    class_names: tuple[str, ...]
+    input_size: tuple[int, int]
+    fill: tuple[int, int, int]
+    score_threshold: float
+    nms_threshold: float
+    max_detections: int
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    source_hash: str = ""
+
+
+class Tensor(Protocol):
+    """An input or output of a graph, as onnxruntime's NodeArg describes it."""
+
+    name: str
+    type: str
+    shape: Sequence[int | str | None]
+
+
+@dataclass(frozen=True)
+class _TensorRule:
+    """None stands for a side of any length."""
+
+    type: str
+    shape: tuple[int | None, ...]
+
+
+def shipped_model(name: str = DEFAULT_MODEL) -> Path:
+    """Path of a model that comes with the package.
+
+    Raises ModelFileError for a name that is none, and for a model that this installation lacks.
+    """
+    if name not in SHIPPED_MODELS:
+        raise ModelFileError(f"there is no shipped model {name!r}; there are {', '.join(SHIPPED_MODELS)}")
+    path = _MODELS_FOLDER / f"{name}.onnx"
+    if not path.is_file():
+        raise ModelFileError(f"the model {name!r} is missing from this installation: no file {path}")
+    return path
+
+
+def find_model(model: str | Path | None) -> Path:
+    """The file behind what a user names: None for the default, a shipped model's name, or a path.
+
+    Raises ModelFileError if there is no such file.
+    """
+    if model is None:
+        return shipped_model()
+    if str(model) in SHIPPED_MODELS:
+        return shipped_model(str(model))
+    path = Path(model)
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder, not an ONNX file")
+    if not path.is_file():
+        names = ", ".join(SHIPPED_MODELS)
+        raise ModelFileError(f"no model {model}: neither a file nor a shipped model ({names})")
+    return path
+
+
+def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
+    """Model info from the metadata map of an ONNX file; path is for the messages only.
+
+    Raises ModelFileError if the key is missing, its value damaged, or its format too new for this package.
+    """
+    if METADATA_KEY not in metadata:
+        raise ModelFileError(
+            f'{path} was not made by pumpseg-export: its metadata have no "{METADATA_KEY}" key'
+        )
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+    except ValueError as error:
+        raise ModelFileError(f"{path}: its pumpseg metadata are not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ModelFileError(f"{path}: its pumpseg metadata are not a JSON object")
+
+    file_format = values.get("format")
+    if not isinstance(file_format, int) or isinstance(file_format, bool) or file_format < 1:
+        raise ModelFileError(f"{path}: its pumpseg metadata name no format (seen: {file_format!r})")
+    if file_format > FORMAT:
+        raise ModelFileError(
+            f"{path} has format {file_format}, this pumpseg reads up to {FORMAT}: upgrade pumpseg to use it"
+        )
+    try:
+        return _model_info(values)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ModelFileError(f"{path}: damaged pumpseg metadata: {what}") from None
+
+
+def _model_info(values: Mapping[str, Any]) -> ModelInfo:
+    placement = values["letterbox"]["placement"]
+    if placement != "top-left":
+        raise ValueError(f"unknown letterbox placement {placement!r}, only 'top-left' is known")
+    fill = tuple(int(value) for value in values["letterbox"]["fill"])
+    if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
+        raise ValueError(f"letterbox fill must be three values of 0..255, got {fill}")
+    input_size = tuple(int(side) for side in values["input_size"])
+    if len(input_size) != 2 or min(input_size) < 1:
+        raise ValueError(f"input_size must be [height, width], got {values['input_size']}")
+    class_names = values["classes"]
+    if (
+        not isinstance(class_names, list)
+        or not class_names
+        or not all(isinstance(n, str) for n in class_names)
+    ):
+        raise ValueError(f"classes must be a list of names, got {class_names!r}")
+    return ModelInfo(
+        profile=str(values["profile"]),
+        class_names=tuple(class_names),
+        input_size=(input_size[0], input_size[1]),
+        fill=(fill[0], fill[1], fill[2]),
+        score_threshold=float(values["score_threshold"]),
+        nms_threshold=float(values["nms_threshold"]),
+        max_detections=int(values["max_detections"]),
+        training=dict(values.get("training") or {}),
+        metrics=dict(values.get("metrics") or {}),
+        licence=str(values.get("licence", "")),
+        source_hash=str(values.get("source_hash", "")),
+    )
+
+
+def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:
+    """Raise ModelFileError unless the graph's inputs and outputs are those of the model file contract."""
+    wanted_inputs = {"image": _TensorRule("tensor(uint8)", (1, *info.input_size, 3))}
+    wanted_outputs = {
+        "boxes": _TensorRule("tensor(float)", (None, 4)),
+        "scores": _TensorRule("tensor(float)", (None,)),
+        "class_ids": _TensorRule("tensor(int64)", (None,)),
+        "masks": _TensorRule("tensor(float)", (None, None, None)),
+    }
+    for kind, tensors, wanted in (("input", inputs, wanted_inputs), ("output", outputs, wanted_outputs)):
+        seen = {tensor.name: tensor for tensor in tensors}
+        missing, extra = wanted.keys() - seen.keys(), seen.keys() - wanted.keys()
+        if missing or (kind == "input" and extra):
+            raise ModelFileError(
+                f"{path}: its {kind}s are {', '.join(sorted(seen)) or 'none'}, not {', '.join(wanted)}"
+            )
+        for name, rule in wanted.items():
+            tensor = seen[name]
+            if tensor.type != rule.type or not _fits(tensor.shape, rule.shape):
+                raise ModelFileError(
+                    f"{path}: its {kind} {name} is {tensor.type} {list(tensor.shape)}, "
+                    f"not {rule.type} {['any' if side is None else side for side in rule.shape]}"
+                )
+
+
+def _fits(shape: Sequence[int | str | None], wanted: tuple[int | None, ...]) -> bool:
+    # Sides that the file leaves open are strings or None; a shape left open altogether is empty.
+    if not shape:
+        return True
+    return len(shape) == len(wanted) and all(
+        side == rule or rule is None or not isinstance(side, int)
+        for side, rule in zip(shape, wanted, strict=True)
+    )

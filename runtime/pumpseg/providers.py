@@ -1,0 +1,254 @@
+"""Open an ONNX Runtime session on an execution provider, and know for certain which one it really got.
+
+ONNX Runtime falls back to the CPU in silence when a provider that was compiled in cannot load
+(microsoft/onnxruntime#23372), so what counts here is `session.get_providers()` after creation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pumpseg.cores import physical_cores
+from pumpseg.errors import ModelFileError, ProviderError, PumpsegError
+
+if TYPE_CHECKING:
+    import onnxruntime  # type: ignore[import-untyped]
+
+log = logging.getLogger("pumpseg")
+
+AUTO = "auto"
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider: its name in ONNX Runtime, the wheel that has it, and the options we give it.
+
+    fallback: providers for the nodes that it cannot run, in order; the CPU is always the last of them.
+    """
+
+    name: str
+    ort_name: str
+    install: str
+    options: Callable[[], dict[str, str]] = dict
+    fallback: tuple[str, ...] = ()
+    library: str | None = None
+    session_options: dict[str, Any] = field(default_factory=dict)
+
+
+def _cuda_options() -> dict[str, str]:
+    # The mask head runs on as many boxes as survive: an exhaustive search would stall at each new number.
+    return {"cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def _tensorrt_options() -> dict[str, str]:
+    # Building an engine takes minutes; the cache makes that happen once for each model and GPU.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pumpseg" / "tensorrt"
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    return {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+
+
+PROVIDERS = {
+    provider.name: provider
+    for provider in (
+        Provider("cpu", _CPU, 'pip install "pumpseg[cpu]"'),
+        Provider(
+            "cuda",
+            _CUDA,
+            'pip uninstall onnxruntime; pip install "pumpseg[gpu]"',
+            _cuda_options,
+            library="libonnxruntime_providers_cuda.so",
+        ),
+        Provider(
+            "tensorrt",
+            "TensorrtExecutionProvider",
+            'pip uninstall onnxruntime; pip install "pumpseg[gpu]" tensorrt',
+            _tensorrt_options,
+            fallback=(_CUDA,),
+            library="libonnxruntime_providers_tensorrt.so",
+        ),
+        Provider(
+            "openvino",
+            "OpenVINOExecutionProvider",
+            "pip uninstall onnxruntime; pip install onnxruntime-openvino",
+            lambda: {"device_type": "AUTO"},
+        ),
+        Provider(
+            "coreml",
+            "CoreMLExecutionProvider",
+            'pip install "pumpseg[cpu]" on macOS',
+            lambda: {"ModelFormat": "MLProgram"},
+        ),
+        Provider(
+            "directml",
+            "DmlExecutionProvider",
+            "pip uninstall onnxruntime; pip install onnxruntime-directml on Windows",
+            session_options={"enable_mem_pattern": False},
+        ),
+    )
+}
+# TensorRT is left out: it builds an engine for minutes at the first start, which nobody asked for by "auto".
+AUTO_ORDER = ("cuda", "directml", "openvino", "coreml", "cpu")
+
+
+def provider_names() -> tuple[str, ...]:
+    """Every name that a user may give as provider."""
+    return (AUTO, *PROVIDERS)
+
+
+def open_session(
+    path: Path, provider: str = AUTO, *, threads: int | None = None, spinning: bool | None = None
+) -> tuple[onnxruntime.InferenceSession, str]:
+    """A session of an ONNX file and the name of the provider that runs it.
+
+    provider: "auto" takes the best one that loads and logs which and why; any other name is binding.
+    threads: of one inference, the physical cores available to this process by default. spinning: whether idle
+    threads keep polling for work; None polls during an inference only.
+
+    Raises ProviderError if the provider named is unknown or does not load, ModelFileError if the file is
+    damaged, and PumpsegError if ONNX Runtime is not installed.
+    """
+    if provider not in provider_names():
+        raise ProviderError(f"unknown provider {provider!r}; there are {', '.join(provider_names())}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    ort = import_onnxruntime()
+    available = ort.get_available_providers()
+    if provider != AUTO:
+        return _open_on(ort, path, PROVIDERS[provider], threads, spinning), provider
+
+    reasons = []
+    for name in AUTO_ORDER:
+        candidate = PROVIDERS[name]
+        if candidate.ort_name not in available:
+            continue
+        try:
+            session = _open_on(ort, path, candidate, threads, spinning)
+        except ProviderError as error:
+            reasons.append(str(error))
+            continue
+        others = [n for n in AUTO_ORDER if n != name and PROVIDERS[n].ort_name in available]
+        why = "; ".join(reasons) or (
+            f"the best of {', '.join([name, *others])}" if others else f"the only one in this {_wheel(ort)}"
+        )
+        log.info("provider %s: %s", name, why)
+        return session, name
+    raise ProviderError(f"no execution provider loads: {'; '.join(reasons) or ', '.join(available)}")
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module. Raises PumpsegError naming the extras if it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise PumpsegError(
+            f'ONNX Runtime cannot be imported ({error}): pip install "pumpseg[cpu]", '
+            'or "pumpseg[gpu]" for an NVIDIA card'
+        ) from None
+    return onnxruntime
+
+
+def _open_on(
+    ort: Any, path: Path, provider: Provider, threads: int | None, spinning: bool | None
+) -> onnxruntime.InferenceSession:
+    available = ort.get_available_providers()
+    if provider.ort_name not in available:
+        raise ProviderError(
+            f"provider {provider.name} is not in this {_wheel(ort)}, which has "
+            f"{', '.join(_short_names(available))}: {provider.install}"
+        )
+    chain = [(provider.ort_name, provider.options())]
+    chain += [
+        (name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name
+    ]
+    options = _session_options(ort, provider, threads, spinning)
+    with contextlib.nullcontext() if provider.ort_name == _CPU else _quiet(ort):
+        if provider.ort_name == _CUDA or _CUDA in provider.fallback:
+            _preload_cuda(ort)
+        try:
+            # Without enable_fallback=0 onnxruntime prints a banner and retries on the CPU by itself.
+            session = ort.InferenceSession(str(path), options, providers=chain, enable_fallback=0)
+        except Exception as error:
+            if provider.ort_name == _CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
+                raise ModelFileError(
+                    f"{path} is not an ONNX file that runs here: {_first_line(error)}"
+                ) from None
+            raise ProviderError(f"provider {provider.name} did not load: {_first_line(error)}") from None
+    got = session.get_providers()
+    if provider.ort_name not in got:
+        reason = _load_failure(ort, provider.library)
+        raise ProviderError(
+            f"provider {provider.name} did not load{': ' + reason if reason else ''}; "
+            f"{', '.join(_short_names(got))} would run instead (this {_wheel(ort)} has "
+            f"{', '.join(_short_names(available))}): {provider.install}"
+        )
+    return session
+
+
+def _session_options(
+    ort: Any, provider: Provider, threads: int | None, spinning: bool | None
+) -> onnxruntime.SessionOptions:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = physical_cores() if threads is None else threads
+    # The graph is a chain: a second operator never waits for a thread of its own.
+    options.inter_op_num_threads = 1
+    # Failures come as exceptions; what is left is noise such as notes on Memcpy nodes.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if spinning is False else "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1" if spinning is None else "0")
+    for name, value in provider.session_options.items():
+        setattr(options, name, value)
+    return options
+
+
+@contextlib.contextmanager
+def _quiet(ort: Any) -> Iterator[None]:
+    """Silence onnxruntime's default logger while a provider's library is tried; 2 is its own default."""
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)
+
+
+def _preload_cuda(ort: Any) -> None:
+    """Load CUDA and cuDNN from NVIDIA's wheels. What it fails to find shows in the check that follows."""
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+            ort.preload_dlls()
+
+
+def _load_failure(ort: Any, library: str | None) -> str:
+    """Why a provider's library does not load, such as a CUDA library that is missing; empty if unknown."""
+    if library is None or platform.system() != "Linux":
+        return ""
+    try:
+        ctypes.CDLL(str(Path(ort.__file__).parent / "capi" / library))
+    except OSError as error:
+        return _first_line(error)
+    return ""
+
+
+def _wheel(ort: Any) -> str:
+    return f"{getattr(ort, 'package_name', 'onnxruntime')} {ort.__version__}"
+
+
+def _short_names(ort_names: list[str]) -> list[str]:
+    """Our names for those of onnxruntime; those that we do not offer are left out."""
+    return [provider.name for provider in PROVIDERS.values() if provider.ort_name in ort_names]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

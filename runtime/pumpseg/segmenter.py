@@ -1,0 +1,141 @@
+"""The segmenter: a frame in, its instances out."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import ModelFileError, ProviderError
+from pumpseg.instances import Instances
+from pumpseg.letterbox import letterbox
+from pumpseg.model_file import check_tensors, find_model, parse_metadata
+from pumpseg.providers import open_session
+
+_OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that one frame took: letterboxing it, running the model, and sorting out what it found."""
+
+    pre: float
+    session: float
+    post: float
+
+
+class Segmenter:
+    """Finds instances in frames with one model on one execution provider.
+
+    model: None for the shipped default, the name of a shipped model, or the path of an ONNX file.
+    provider: "auto", "cpu", "cuda", "tensorrt", "openvino", "coreml" or "directml"; a named one is binding.
+    threads: of one inference; the physical cores available to this process by default.
+    score: instances below it are left out; the model file's own threshold is a lower bound.
+    spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
+        shortest single inference; None polls during an inference only.
+
+    Attributes: `info` (ModelInfo), `provider` (the one that really loaded), `score`.
+
+    Several threads may share a segmenter: each one letterboxes into a buffer of its own.
+
+    Raises ModelFileError, ProviderError, and ValueError for a score outside 0..1 or fewer than one thread.
+
+        segmenter = Segmenter()
+        instances = segmenter(cv2.imread("patch.jpg"))
+        print(instances.boxes, instances.scores, instances.masks.shape)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        provider: str = "auto",
+        threads: int | None = None,
+        score: float = 0.5,
+        spinning: bool | None = None,
+    ) -> None:
+        if not 0 <= score <= 1:
+            raise ValueError(f"score must lie in 0..1, got {score}")
+        path = find_model(model)
+        self._session, self.provider = open_session(path, provider, threads=threads, spinning=spinning)
+        self.info = parse_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        check_tensors(self._session.get_inputs(), self._session.get_outputs(), self.info, path)
+        self.score = score
+        self._path = path
+        self._per_thread = threading.local()
+        if self.provider != "cpu":
+            self._warm_up()
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Instances:
+        """Instances of one frame, uint8 BGR (H, W, 3). Raises ValueError for any other array."""
+        return self.timed(frame)[0]
+
+    def timed(self, frame: NDArray[np.uint8]) -> tuple[Instances, Timings]:
+        """Instances of one frame, uint8 BGR (H, W, 3), and the seconds every step took."""
+        check_frame(frame)
+        start = perf_counter()
+        image, placement = letterbox(
+            frame, self.info.input_size, self.info.fill, self._buffer(), swap_red_blue=True
+        )
+        ready = perf_counter()
+        boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, {"image": image[None]})
+        ran = perf_counter()
+        kept = scores >= self.score
+        class_ids = class_ids[kept]
+        if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(self.info.class_names):
+            raise ModelFileError(
+                f"{self._path} gives class {class_ids.max()} but names {len(self.info.class_names)} classes"
+            )
+        instances = Instances.in_frame(
+            placement.to_frame(boxes[kept]),
+            scores[kept],
+            class_ids,
+            masks[kept],
+            placement.frame_size,
+            self.info.class_names,
+        )
+        return instances, Timings(ready - start, ran - ready, perf_counter() - ran)
+
+    def _buffer(self) -> NDArray[np.uint8]:
+        if not hasattr(self._per_thread, "image"):
+            self._per_thread.image = np.empty((*self.info.input_size, 3), np.uint8)
+        image: NDArray[np.uint8] = self._per_thread.image
+        return image
+
+    def _warm_up(self) -> None:
+        """Run once: a provider that loads may still fail on its first kernel, and its first run is slow."""
+        try:
+            self(np.zeros((*self.info.input_size, 3), np.uint8))
+        except Exception as error:
+            raise ProviderError(
+                f"provider {self.provider} loads but cannot run {self._path}: {error}"
+            ) from None
+
+
+def check_frame(frame: NDArray[np.uint8]) -> None:
+    """Raise ValueError, saying what to do, unless the frame is uint8 BGR (H, W, 3) and not empty."""
+    if not isinstance(frame, np.ndarray):
+        raise ValueError(
+            f"a frame must be a NumPy array, got {type(frame).__name__}"
+            + (": was the image read at all?" if frame is None else "")
+        )
+    if frame.dtype != np.uint8:
+        raise ValueError(
+            f"a frame must be uint8, got {frame.dtype}: scale it to 0..255 and use astype(np.uint8)"
+        )
+    if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
+        raise ValueError(
+            f"a frame must be BGR, got grey {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)"
+        )
+    if frame.ndim == 3 and frame.shape[2] == 4:
+        raise ValueError(
+            f"a frame must be BGR, got BGRA {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)"
+        )
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"a frame must have the shape (H, W, 3), got {frame.shape}")
+    if frame.size == 0:
+        raise ValueError(f"a frame must not be empty, got {frame.shape}")

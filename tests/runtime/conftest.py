@@ -1,0 +1,96 @@
+"""A model file small enough to build in a test: it finds the bright things in a picture, cell by cell."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+SIDE, CELL, MASK = 64, 16, 4
+
+METADATA = {
+    "format": 1,
+    "profile": "edge",
+    "classes": ["pumpkin"],
+    "input_size": [SIDE, SIDE],
+    "letterbox": {"placement": "top-left", "fill": [127, 127, 127]},
+    "score_threshold": 0.05,
+    "nms_threshold": 0.5,
+    "max_detections": 100,
+    "training": {"images": 0},
+    "metrics": {},
+    "licence": "Apache-2.0",
+    "source_hash": "0",
+}
+
+
+def bright_cells_model(metadata=METADATA, *, threshold=0.7):
+    """A contract-conforming model whose instances are the 16x16 input cells with much red in the mean.
+
+    Its score is that mean, its mask the 4x4 block means that reach 0.5; it finds nothing on black frames.
+    """
+    cells = SIDE // CELL
+    corners = np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), -1).reshape(-1, 2) * CELL
+    constants = {
+        "all_boxes": np.concatenate([corners, corners + CELL], 1).astype(np.float32),
+        "scale": np.float32(255),
+        "red": np.array([0], np.int64),
+        "blocks": np.array([cells, MASK, CELL // MASK, cells, MASK, CELL // MASK], np.int64),
+        "cells": np.array([cells * cells, MASK, MASK], np.int64),
+        "threshold": np.float32(threshold),
+        "squeezed_axis": np.array([0], np.int64),
+        "zero": np.int64(0),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "scale"], ["unit"]),
+        helper.make_node("Gather", ["unit", "red"], ["plane"], axis=3),
+        helper.make_node("Reshape", ["plane", "blocks"], ["blocked"]),
+        helper.make_node("ReduceMean", ["blocked"], ["means"], axes=[2, 5], keepdims=0),
+        helper.make_node("Transpose", ["means"], ["by_cell"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["by_cell", "cells"], ["all_masks"]),
+        helper.make_node("ReduceMean", ["all_masks"], ["all_scores"], axes=[1, 2], keepdims=0),
+        helper.make_node("Greater", ["all_scores", "threshold"], ["bright"]),
+        helper.make_node("NonZero", ["bright"], ["rows"]),
+        helper.make_node("Squeeze", ["rows", "squeezed_axis"], ["kept"]),
+        helper.make_node("Gather", ["all_boxes", "kept"], ["boxes"], axis=0),
+        helper.make_node("Gather", ["all_scores", "kept"], ["scores"], axis=0),
+        helper.make_node("Gather", ["all_masks", "kept"], ["masks"], axis=0),
+        helper.make_node("Mul", ["kept", "zero"], ["class_ids"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bright_cells",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIDE, SIDE, 3])],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["N", 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info("class_ids", TensorProto.INT64, ["N"]),
+            helper.make_tensor_value_info("masks", TensorProto.FLOAT, ["N", MASK, MASK]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if metadata is not None:
+        helper.set_model_props(
+            model, {"pumpseg": metadata if isinstance(metadata, str) else json.dumps(metadata)}
+        )
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory):
+    """Finds the bright cells of a frame."""
+    path = tmp_path_factory.mktemp("model") / "bright.onnx"
+    onnx.save(bright_cells_model(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def blind_model_path(tmp_path_factory):
+    """Finds nothing, whatever it sees."""
+    path = tmp_path_factory.mktemp("model") / "blind.onnx"
+    onnx.save(bright_cells_model(threshold=2.0), path)
+    return path

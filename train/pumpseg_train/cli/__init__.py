@@ -1,0 +1,1 @@
+"""The commands for data sets, training and evaluation."""

@@ -1,0 +1,102 @@
+"""Rendered data sets on disk: scenes as JPEG files with COCO annotations, train and val."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.synth.scene import Scene, render_scene
+from pumpseg_train.synth.truth import mask_record
+
+SPLITS = ("train", "val")
+
+
+def scene_of(seed: int, split: str, index: int, size: tuple[int, int] = (640, 480)) -> Scene:
+    """The scene with this place in a data set; it depends on nothing else, so a longer set begins like a shorter."""
+    return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size)
+
+
+def write_dataset(
+    out: Path,
+    images: int,
+    val_images: int | None = None,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = (640, 480),
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Render `out`/{train,val}/images/*.jpg and annotations.json, all or nothing.
+
+    val_images: a tenth of `images` by default, at least 1. size: (width, height) in pixels, each 64 or more.
+    progress is called with (done, total) after each image.
+    Raises DatasetError where `out` is not an empty or a new folder, or a number makes no sense.
+    """
+    out = Path(out)
+    if val_images is None:
+        val_images = max(1, images // 10)
+    if images < 1 or val_images < 1:
+        raise DatasetError(f"{images} train and {val_images} val images: each split needs at least 1")
+    if min(size) < 64:
+        raise DatasetError(f"size {size[0]}x{size[1]}: scenes need at least 64x64 pixels")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DatasetError(f"{out} is not an empty folder: name a new one, or remove it first")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise DatasetError(f"cannot write beside {out}: {error.strerror}") from error
+    try:
+        counts = {"train": images, "val": val_images}
+        done = 0
+        for split in SPLITS:
+            for _ in _write_split(unfinished / split, split, counts[split], seed, size):
+                done += 1
+                if progress is not None:
+                    progress(done, images + val_images)
+        unfinished.chmod(0o755)  # mkdtemp keeps others out
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    except OSError as error:
+        raise DatasetError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> Iterator[None]:
+    """Write one split, yielding after each image."""
+    (folder / "images").mkdir(parents=True)
+    width, height = size
+    listed, annotations = [], []
+    for index in range(count):
+        scene = scene_of(seed, split, index, size)
+        name = f"synth_{seed}_{index:06d}.jpg"
+        quality = int(np.random.default_rng([seed, SPLITS.index(split), index, 1]).integers(72, 96))
+        coded, data = cv2.imencode(".jpg", scene.image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if not coded:
+            raise DatasetError(f"OpenCV could not encode {name} as JPEG")
+        (folder / "images" / name).write_bytes(data.tobytes())
+        listed.append({"id": index + 1, "file_name": name, "width": width, "height": height})
+        for mask in scene.masks:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": index + 1,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    **mask_record(mask),
+                }
+            )
+        yield
+    truth = {
+        "info": {"description": f"Rendered pumpkins, pumpseg-data synth, seed {seed}"},
+        "categories": [{"id": 1, "name": "pumpkin"}],
+        "images": listed,
+        "annotations": annotations,
+    }
+    (folder / "annotations.json").write_text(json.dumps(truth) + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ def _add_synth(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "synth",
         help="render pumpkins with exact masks",
-        description="Render a data set of pumpkin scenes with exact masks (--out), or a clip of rolling ones (--clip).",
+        description="Render pumpkin scenes with exact masks (--out), or a clip of rolling pumpkins (--clip).",
     )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=Path, metavar="DIR", help="data set to write; must be new or empty")

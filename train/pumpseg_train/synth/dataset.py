@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from pumpseg.errors import DatasetError
+
 from pumpseg_train.synth.scene import Scene, render_scene
 from pumpseg_train.synth.truth import mask_record
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "val")
 
 
 def scene_of(seed: int, split: str, index: int, size: tuple[int, int] = (640, 480)) -> Scene:
-    """The scene with this place in a data set; it depends on nothing else, so a longer set begins like a shorter."""
+    """The scene at this place of a data set; nothing else counts, so a longer set begins like a shorter one."""
     return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size)
 
 

@@ -10,7 +10,7 @@ from pumpseg_train.synth.noise import Array, encode_srgb
 
 @dataclass(frozen=True)
 class Film:
-    """How a camera records light. `balance`: BGR gains, float32 (3,); `blur`: pixels; `noise`: of full scale."""
+    """How a camera records light. balance: BGR gains, float32 (3,); blur: pixels; noise: of full scale."""
 
     exposure: float
     balance: Array

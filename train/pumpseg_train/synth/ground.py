@@ -16,8 +16,8 @@ BACKDROPS = ("field", "hedge", "wall", "room")
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: position in metres (world axes), pitch down and yaw to the right in radians, focal length
-    in pixels, and image size (width, height)."""
+    """A pinhole camera: position in metres (world axes), pitch down and yaw to the right in radians,
+    focal length in pixels, and image size (width, height)."""
 
     position: Array
     pitch: float
@@ -191,7 +191,7 @@ def leaf_outline(rng: np.random.Generator, length: float) -> Array:
 
 
 def render_ground(ground: Ground, camera: Camera) -> tuple[Array, Array]:
-    """Albedo (h, w, 3) of the plane y = 0 as the camera sees it, and how far it is, metres (h, w), inf for sky."""
+    """Albedo (h, w, 3) of the plane y = 0 as the camera sees it, and its distance (h, w) in metres, inf for sky."""
     width, height = camera.size
     right, up, ahead = (axis.astype(np.float32) for axis in camera.axes)
     across = ((np.arange(width, dtype=np.float32) + 0.5) - width / 2) / camera.focal
@@ -230,7 +230,7 @@ def _mirrored(texel: Array) -> Array:
 
 
 def make_backdrop(rng: np.random.Generator, kind: str, size: tuple[int, int], horizon: float) -> Array:
-    """What stands behind the ground, one of BACKDROPS: linear BGR (height, width, 3) reflectance, out of focus.
+    """What stands behind the ground, one of BACKDROPS: linear BGR (height, width, 3), out of focus.
 
     size: (width, height); horizon: the row where the ground ends.
     """

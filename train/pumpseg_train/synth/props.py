@@ -25,7 +25,7 @@ from pumpseg_train.synth.solid import (
 
 def make_ball(rng: np.random.Generator) -> Skin:
     """A plain or two-coloured ball, an orange or a tomato: round, often orange, never ribbed."""
-    colatitude, longitude, unit = direction_map()
+    colatitude, _, unit = direction_map()
     shape = (MAP_ROWS, MAP_COLUMNS)
     radius = np.ones(shape, np.float32)
     kind = str(rng.choice(["orange", "plain", "panels", "apple"], p=[0.35, 0.3, 0.15, 0.2]))
@@ -63,7 +63,7 @@ def render_ball(skin: Skin, placement: Placement, light: Light) -> Sprite:
 
 
 def make_block(rng: np.random.Generator) -> tuple[list[Array], list[Array]]:
-    """A box or an upright cylinder of unit reach: its faces (corners, 3), body axes, and their colours, linear BGR."""
+    """A box or an upright cylinder of unit reach: faces (corners, 3) in body axes, and their linear BGR colours."""
     colour = linear(*_muted(rng, 1)[0])
     if rng.random() < 0.35:
         colour = linear(rng.uniform(200, 245), rng.uniform(96, 140), rng.uniform(10, 50))

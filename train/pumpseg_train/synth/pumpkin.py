@@ -27,7 +27,7 @@ from pumpseg_train.synth.solid import (
 
 @dataclass(frozen=True)
 class Stem:
-    """A tapered tube along a curve, as a mesh: rings (rings, corners, 3) in body axes, and what its skin is like."""
+    """A tapered tube along a curve: the mesh (rings, corners, 3) in body axes and its colours."""
 
     rings: Array
     colours: Array
@@ -52,8 +52,8 @@ class Pumpkin:
 def make_pumpkin(
     rng: np.random.Generator, carved: bool | None = None, lit: bool | None = None, classic: bool = False
 ) -> Pumpkin:
-    """A random pumpkin. `carved` and `lit` force or forbid a face and a candle in it; `classic` keeps to orange
-    and to a common shape."""
+    """A random pumpkin. `carved` and `lit` force or forbid a face and a candle in it; `classic` keeps to
+    orange and to a common shape."""
     colatitude, longitude, _ = direction_map()
     ribs = int(rng.integers(8, 13) if classic else rng.integers(6, 15))
     rib, crest = _ribs(rng, ribs, colatitude, longitude)
@@ -182,13 +182,13 @@ def _mix(albedo: Array, other: Array, share: Array) -> Array:
 
 
 def _face(rng: np.random.Generator) -> Array:
-    """Hole map of a carved face around longitude pi/2, which an upright pumpkin turns to the camera at -pi/2 + pi."""
+    """Hole map of a carved face around longitude -pi/2: UPRIGHT turns it towards the camera."""
     hole = np.zeros((MAP_ROWS, MAP_COLUMNS), np.uint8)
     per_u, per_v = MAP_COLUMNS / (2 * np.pi), (MAP_ROWS - 1) / np.pi
 
     def cut(points: Array) -> None:
         """points (N, 2): right and up in radians from the middle of the face."""
-        column = (np.pi / 2 + points[:, 0]) * per_u
+        column = (1.5 * np.pi + points[:, 0]) * per_u
         row = (np.pi / 2 - points[:, 1]) * per_v
         pixels = np.round(np.stack([column, row], axis=1) * 16).astype(np.int32)
         cv2.fillPoly(hole, [pixels], 1, shift=4)
@@ -205,10 +205,10 @@ def _face(rng: np.random.Generator) -> Array:
         else:
             arc = np.linspace(0, np.pi, 12)
             eye = np.stack([np.cos(arc), np.sin(arc) * 1.2 - 0.4 + 0.5 * side * np.cos(arc)], axis=1) * size
-        cut(eye + [side * spread, raised])
+        cut(eye + np.array([side * spread, raised]))
     if rng.random() < 0.85:
         nose = rng.uniform(0.05, 0.1)
-        cut(np.array([[-nose, -nose], [nose, -nose], [0, nose]]) + [0, -0.02])
+        cut(np.array([[-nose, -nose - 0.02], [nose, -nose - 0.02], [0, nose - 0.02]]))
     width, drop = rng.uniform(0.4, 0.62), rng.uniform(0.05, 0.25)
     thick = rng.uniform(0.1, 0.2)
     t = np.linspace(-1, 1, 41)
@@ -220,7 +220,7 @@ def _face(rng: np.random.Generator) -> Array:
     upper = smile + taper * (1 - 0.55 * wave * toothed)
     lower = smile - taper * (1 - 0.55 * (1 - wave) * toothed)
     mouth = np.concatenate([np.stack([t * width, upper], 1), np.stack([t * width, lower], 1)[::-1]])
-    cut(mouth + [0, -0.33])
+    cut(mouth + np.array([0, -0.33]))
     return hole.astype(np.float32)
 
 
@@ -337,7 +337,7 @@ def render_pumpkin(pumpkin: Pumpkin, placement: Placement, light: Light) -> Spri
 
 
 def random_turn(rng: np.random.Generator, lying: float = 0.3) -> Array:
-    """(3, 3) body-to-world rotation: mostly standing with a slight lean, with chance `lying` any way round."""
+    """(3, 3) body-to-world rotation: mostly standing, slightly leaning; with chance `lying` any way round."""
     spin = rotation(np.array([0, 1, 0]), rng.uniform(0, 2 * np.pi))
     lean_axis = rotation(np.array([0, 1, 0]), rng.uniform(0, 2 * np.pi)) @ [1, 0, 0]
     lean = rng.uniform(0.3, np.pi) if rng.random() < lying else abs(rng.normal(0, 0.12))

@@ -28,7 +28,7 @@ SMALLEST_SHARE = 0.12
 
 @dataclass(frozen=True)
 class Scene:
-    """image: uint8 BGR (h, w, 3); masks: bool (N, h, w), the visible part of each pumpkin; they never overlap."""
+    """image: uint8 BGR (h, w, 3); masks: bool (N, h, w), the visible parts of the pumpkins, never overlapping."""
 
     image: Array
     masks: Array
@@ -59,7 +59,7 @@ def place(
     support: Array,
     lift: float = 0.0,
 ) -> tuple[Placement, Array]:
-    """Set a solid of support points (N, 3), body units, on the ground; returns also these points in the world."""
+    """Set a solid of support points (N, 3), body units, on the ground; returns these in the world too."""
     spread = support @ turn.T * size
     position = np.array([ground_xz[0], lift - float(spread[:, 1].min()), ground_xz[1]])
     (x, y), depth = camera.project(position)
@@ -94,7 +94,7 @@ def cast_shadows(camera: Camera, light: Light, outlines: list[Array]) -> tuple[A
 
 
 def _darken(camera: Camera, share: Array, points: Array, sigma: float, strength: float) -> None:
-    """Multiply `share` by 1 - strength inside the hull of the ground points, with an edge `sigma` pixels soft."""
+    """Multiply `share` by 1 - strength inside the hull of ground points, its edge `sigma` pixels soft."""
     pixels, depth = camera.project(points)
     if float(depth.min()) < 0.1:
         return
@@ -128,7 +128,7 @@ def lit_ground(
 
 
 def compose(image: Array, sprites: list[Sprite], labels: list[int]) -> Array:
-    """Lay sprites over linear BGR `image` in place, far ones first; returns who owns each pixel, int32 (h, w).
+    """Lay sprites over linear BGR `image` in place, far ones first; returns the owner of each pixel, int32 (h, w).
 
     A pixel belongs to the last sprite that covers at least half of it: its label, or 0 for nobody.
     """

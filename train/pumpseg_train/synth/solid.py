@@ -221,14 +221,18 @@ def cast(skin: Skin, placement: Placement, light: Light, across: Array, up: Arra
         return np.sqrt(np.maximum(reach**2 - right.ravel() ** 2 - upward.ravel() ** 2, 0))
 
     coarse = 4
-    grid = np.meshgrid(across[coarse // 2 :: coarse], up[coarse // 2 :: coarse])
+    middles = (
+        np.minimum(np.arange(0, len(axis), coarse) + coarse // 2, len(axis) - 1) for axis in (across, up)
+    )
+    columns_at, rows_at = middles
+    grid = np.meshgrid(across[columns_at], up[rows_at])
     half = chord(*grid)
     first = _march(skin.radius, origins(*grid), ray, -half, half, steps=24).reshape(grid[0].shape)
     first = np.where(np.isfinite(first), first, np.float32(9))
     nearest = cv2.erode(first, np.ones((3, 3), np.uint8), borderValue=9)
     start = cv2.resize(nearest, None, fx=coarse, fy=coarse, interpolation=cv2.INTER_NEAREST)
     rows, columns = len(up), len(across)
-    start = np.pad(start, ((0, coarse), (0, coarse)), mode="edge")[:rows, :columns]
+    start = start[:rows, :columns]
 
     candidate = np.flatnonzero(start < 9)
     grid_x, grid_y = np.meshgrid(across, up)
@@ -266,7 +270,7 @@ def _shade_skin(skin: Skin, placement: Placement, light: Light, point: Array, ra
 
 
 def _inside(skin: Skin, point: Array, ray: Array, outer: Array) -> Array:
-    """Colour seen through a hole: the cut wall where the ray stays in it, the lit hollow where it gets through."""
+    """Colour seen through a hole: the cut wall where the ray ends in it, else the lit hollow behind."""
     assert skin.hole is not None and skin.glow is not None
     t = np.zeros(point.shape[1], np.float32)
     for _ in range(6):
@@ -293,7 +297,8 @@ def shade(
 ) -> Array:
     """Linear BGR (N, 3) of surface points: sun, sky dome, ground bounce and a broad highlight.
 
-    normal, world: (N, 3), world axes, world in body units from the centre; albedo: (N, 3); occlusion, gloss: (N,).
+    normal, world: (N, 3), world axes, world in body units from the centre; albedo: (N, 3);
+    occlusion, gloss: (N,).
     """
     sun = light.direction.astype(np.float32)
     facing = normal @ sun

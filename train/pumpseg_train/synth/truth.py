@@ -9,8 +9,8 @@ from pumpseg_train.synth.noise import Array
 
 
 def mask_record(mask: Array) -> dict[str, Any]:
-    """bool (h, w), not empty, to COCO `bbox` [x, y, w, h] and `area` in pixels and `segmentation`, compressed RLE
-    with its counts as text."""
+    """bool (h, w), not empty, to COCO fields: `bbox` [x, y, w, h] and `area` in pixels, `segmentation` as
+    compressed RLE with its counts as text."""
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])

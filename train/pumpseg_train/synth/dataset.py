@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ SPLITS = ("train", "val")
 
 
 def scene_of(seed: int, split: str, index: int, size: tuple[int, int] = (640, 480)) -> Scene:
-    """The scene at this place of a data set; nothing else counts, so a longer set begins like a shorter one."""
+    """The scene at this place of a data set; a longer set thus begins like a shorter one."""
     return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size)
 
 
@@ -72,7 +73,8 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
     """Write one split, yielding after each image."""
     (folder / "images").mkdir(parents=True)
     width, height = size
-    listed, annotations = [], []
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in range(count):
         scene = scene_of(seed, split, index, size)
         name = f"synth_{seed}_{index:06d}.jpg"

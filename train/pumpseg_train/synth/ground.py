@@ -191,7 +191,7 @@ def leaf_outline(rng: np.random.Generator, length: float) -> Array:
 
 
 def render_ground(ground: Ground, camera: Camera) -> tuple[Array, Array]:
-    """Albedo (h, w, 3) of the plane y = 0 as the camera sees it, and its distance (h, w) in metres, inf for sky."""
+    """Albedo (h, w, 3) of the plane y = 0 as the camera sees it, and its distance (h, w), metres, inf for sky."""
     width, height = camera.size
     right, up, ahead = (axis.astype(np.float32) for axis in camera.axes)
     across = ((np.arange(width, dtype=np.float32) + 0.5) - width / 2) / camera.focal

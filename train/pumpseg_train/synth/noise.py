@@ -1,9 +1,12 @@
 """Layered noise and the colour conversions that every renderer module shares."""
 
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-Array = np.ndarray
+Array = npt.NDArray[Any]
 
 
 def layered_noise(

@@ -27,7 +27,7 @@ def make_ball(rng: np.random.Generator) -> Skin:
     """A plain or two-coloured ball, an orange or a tomato: round, often orange, never ribbed."""
     colatitude, _, unit = direction_map()
     shape = (MAP_ROWS, MAP_COLUMNS)
-    radius = np.ones(shape, np.float32)
+    radius: Array = np.ones(shape, np.float32)
     kind = str(rng.choice(["orange", "plain", "panels", "apple"], p=[0.35, 0.3, 0.15, 0.2]))
     gloss = rng.uniform(0.3, 1.2)
     if kind == "orange":
@@ -63,7 +63,7 @@ def render_ball(skin: Skin, placement: Placement, light: Light) -> Sprite:
 
 
 def make_block(rng: np.random.Generator) -> tuple[list[Array], list[Array]]:
-    """A box or an upright cylinder of unit reach: faces (corners, 3) in body axes, and their linear BGR colours."""
+    """A box or an upright cylinder of unit reach: faces (corners, 3) in body axes, and their BGR colours."""
     colour = linear(*_muted(rng, 1)[0])
     if rng.random() < 0.35:
         colour = linear(rng.uniform(200, 245), rng.uniform(96, 140), rng.uniform(10, 50))

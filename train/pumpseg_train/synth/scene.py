@@ -28,7 +28,7 @@ SMALLEST_SHARE = 0.12
 
 @dataclass(frozen=True)
 class Scene:
-    """image: uint8 BGR (h, w, 3); masks: bool (N, h, w), the visible parts of the pumpkins, never overlapping."""
+    """image: uint8 BGR (h, w, 3); masks: bool (N, h, w), visible parts of the pumpkins, disjoint."""
 
     image: Array
     masks: Array
@@ -105,7 +105,7 @@ def _darken(camera: Camera, share: Array, points: Array, sigma: float, strength:
     right, bottom = int(min(width, hull[:, 0].max() + margin)), int(min(height, hull[:, 1].max() + margin))
     if right <= left or bottom <= top:
         return
-    patch = np.zeros((bottom - top, right - left), np.float32)
+    patch: Array = np.zeros((bottom - top, right - left), np.float32)
     cv2.fillConvexPoly(patch, np.round((hull - [left, top]) * 16).astype(np.int32), 1.0, cv2.LINE_8, 4)
     patch = cv2.GaussianBlur(patch, (0, 0), max(sigma, 0.6))
     share[top:bottom, left:right] *= 1 - np.float32(strength) * patch
@@ -128,7 +128,7 @@ def lit_ground(
 
 
 def compose(image: Array, sprites: list[Sprite], labels: list[int]) -> Array:
-    """Lay sprites over linear BGR `image` in place, far ones first; returns the owner of each pixel, int32 (h, w).
+    """Lay sprites over linear BGR `image` in place, far ones first; returns each pixel's owner, int32 (h, w).
 
     A pixel belongs to the last sprite that covers at least half of it: its label, or 0 for nobody.
     """
@@ -154,7 +154,8 @@ def visible_shares(sprites: list[Sprite], owner: Array, labels: list[int]) -> tu
     counts = np.bincount(owner.ravel(), minlength=max(labels, default=0) + 1)
     for sprite, label in zip(sprites, labels, strict=True):
         x, y = sprite.origin
-        whole = np.count_nonzero(sprite.mask[max(-y, 0) : max(height - y, 0), max(-x, 0) : max(width - x, 0)])
+        inside = sprite.mask[max(-y, 0) : max(height - y, 0), max(-x, 0) : max(width - x, 0)]
+        whole = int(np.count_nonzero(inside))
         areas.append(int(counts[label]) if label else 0)
         shares.append(areas[-1] / max(whole, 1))
     return areas, shares

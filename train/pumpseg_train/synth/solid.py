@@ -164,6 +164,8 @@ def _map_coordinates(point: Array) -> tuple[Array, Array, Array]:
 def _march(radius: Array, origin: Array, ray: Array, start: Array, end: Array, steps: int) -> Array:
     """Distance along each ray to the surface, inf for a miss; origin (3, N), ray (3,), start and end (N,)."""
     depth = np.full(len(start), np.inf, np.float32)
+    if len(start) == 0:
+        return depth
     index = np.arange(len(start))
     t = start.astype(np.float32)
     outside, inside = t - np.float32(0.1), np.full_like(t, np.inf)
@@ -221,11 +223,11 @@ def cast(skin: Skin, placement: Placement, light: Light, across: Array, up: Arra
         return np.sqrt(np.maximum(reach**2 - right.ravel() ** 2 - upward.ravel() ** 2, 0))
 
     coarse = 4
-    middles = (
-        np.minimum(np.arange(0, len(axis), coarse) + coarse // 2, len(axis) - 1) for axis in (across, up)
-    )
-    columns_at, rows_at = middles
-    grid = np.meshgrid(across[columns_at], up[rows_at])
+
+    def thinned(axis: Array) -> Array:
+        return axis[np.minimum(np.arange(0, len(axis), coarse) + coarse // 2, len(axis) - 1)]
+
+    grid = np.meshgrid(thinned(across), thinned(up))
     half = chord(*grid)
     first = _march(skin.radius, origins(*grid), ray, -half, half, steps=24).reshape(grid[0].shape)
     first = np.where(np.isfinite(first), first, np.float32(9))
@@ -303,7 +305,7 @@ def shade(
     sun = light.direction.astype(np.float32)
     facing = normal @ sun
     visible = smoothstep(-0.05, 0.12 + 0.3 * light.softness, facing) * np.clip(facing, 0.02, 1)
-    open_sky = np.asarray(occlusion, np.float32)
+    open_sky: Array = occlusion
     place = placement.position.astype(np.float32)
     absolute = world * np.float32(placement.size) + place
     for centre, ball in placement.neighbours:

@@ -1,17 +1,24 @@
 """Live instance segmentation from one self-describing ONNX file."""
 
+from pumpseg.draw import draw
 from pumpseg.errors import ModelFileError, ProviderError, PumpsegError, SinkError, SourceError
 from pumpseg.instances import CropMask, Instances
 from pumpseg.letterbox import Letterbox, letterbox
+from pumpseg.model_file import ModelInfo
+from pumpseg.segmenter import Segmenter, Timings
 
 __all__ = [
     "CropMask",
     "Instances",
     "Letterbox",
     "ModelFileError",
+    "ModelInfo",
     "ProviderError",
     "PumpsegError",
+    "Segmenter",
     "SinkError",
     "SourceError",
+    "Timings",
+    "draw",
     "letterbox",
 ]

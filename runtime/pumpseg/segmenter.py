@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import ModelFileError, ProviderError
+from pumpseg.frames import Source
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
 from pumpseg.model_file import check_tensors, find_model, parse_metadata
@@ -99,6 +101,19 @@ class Segmenter:
             self.info.class_names,
         )
         return instances, Timings(ready - start, ran - ready, perf_counter() - ran)
+
+    def stream(self, source: str | Path | Source) -> Iterator[tuple[NDArray[np.uint8], Instances]]:
+        """Frames, uint8 BGR (H, W, 3), of a source and their instances, worked out ahead in threads.
+
+        source: anything that `pumpseg-video` takes (see `open_source`). Make the segmenter with
+        spinning=False on a machine with few cores. Raises SourceError for a source that cannot be read to
+        its end.
+        """
+        # These two import the segmenter.
+        from pumpseg import pipeline, sources
+
+        opened = sources.open_source(source) if isinstance(source, (str, Path)) else source
+        return ((result.frame.image, result.instances) for result in pipeline.stream(opened, self))
 
     def _buffer(self) -> NDArray[np.uint8]:
         if not hasattr(self._per_thread, "image"):

@@ -1,0 +1,69 @@
+"""A window for frames, where there is a screen."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from time import perf_counter
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_QUIT_KEYS = (ord("q"), 27)
+_WAIT_SECONDS = 0.05
+_PROBE = "import cv2; cv2.namedWindow('pumpseg'); cv2.waitKey(1); cv2.destroyAllWindows()"
+
+
+def screen_problem(timeout: float = 15) -> str | None:
+    """Why no window can be opened here, or None.
+
+    OpenCV aborts the whole process when it cannot reach the display, so a process of its own tries first.
+    """
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", _PROBE], capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"the screen did not answer within {timeout:g} s"
+    except OSError as error:
+        return f"the screen could not be tried ({error})"
+    if probe.returncode:
+        return "OpenCV cannot open a window here"
+    return None
+
+
+class OpenCvWindow:
+    """A resizable window; q, Esc or closing it ends the show. Belongs to the main thread."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+        self._sized = False
+
+    def show(self, image: NDArray[np.uint8], due: float | None = None) -> bool:
+        """Show a frame, uint8 BGR (H, W, 3); False once the user wants no more.
+
+        due: keep it until then on the perf_counter clock, math.inf until a key is pressed.
+        """
+        if not self._sized:
+            scale = min(1.0, 1280 / image.shape[1], 800 / image.shape[0])
+            cv2.resizeWindow(self._title, round(image.shape[1] * scale), round(image.shape[0] * scale))
+            self._sized = True
+        cv2.imshow(self._title, image)
+        while True:
+            left = 0.0 if due is None else due - perf_counter()
+            key = cv2.waitKey(max(1, round(1000 * min(left, _WAIT_SECONDS))))
+            if key & 0xFF in _QUIT_KEYS or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+                return False
+            if left <= _WAIT_SECONDS or (due == math.inf and key >= 0):
+                return True
+
+    def close(self) -> None:
+        cv2.destroyWindow(self._title)

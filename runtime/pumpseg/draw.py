@@ -1,0 +1,95 @@
+"""Draw instances on a frame: a tint, a contour and a label each, in a colour of its own."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.instances import Instances
+
+# BGR. Bright, far apart in hue between neighbours, and none of them the orange of a pumpkin.
+PALETTE = (
+    (255, 196, 0),
+    (170, 0, 255),
+    (80, 220, 60),
+    (255, 80, 110),
+    (40, 235, 255),
+    (220, 60, 255),
+    (200, 230, 0),
+    (60, 60, 255),
+    (255, 130, 30),
+    (120, 255, 170),
+)
+TINT = 0.38
+
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+
+
+def draw(frame: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
+    """A new frame with the instances on it; the frame given stays as it is.
+
+    frame: uint8 BGR (H, W, 3), the one the instances were found in. Colours follow the ids of a tracker
+    where there are any, else the order from left to right, which changes less from frame to frame than that
+    of scores.
+    """
+    drawn = frame.copy()
+    unit = max(0.75, min(frame.shape[:2]) / 540)
+    colours = _colours(instances)
+    crops = instances.crop_masks()
+    # The best score comes first and is drawn last, on top.
+    for i in reversed(range(len(instances))):
+        mask = crops[i].mask.view(np.uint8)
+        if not mask.size or not mask.any():
+            continue
+        x, y, (height, width) = crops[i].x, crops[i].y, mask.shape
+        region = drawn[y : y + height, x : x + width]
+        cv2.copyTo(cv2.LUT(region, _tint_table(colours[i])), mask, region)
+        contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_TC89_L1)
+        thickness = max(1, round(2 * unit))
+        cv2.drawContours(drawn, contours, -1, colours[i], thickness, cv2.LINE_AA, offset=(x, y))
+    for i in reversed(range(len(instances))):
+        _draw_label(drawn, _label(instances, i), instances.boxes[i], colours[i], unit)
+    return drawn
+
+
+def _colours(instances: Instances) -> list[tuple[int, int, int]]:
+    if instances.ids is not None:
+        numbers = instances.ids
+    else:
+        centres = instances.boxes[:, 0] + instances.boxes[:, 2]
+        numbers = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
+    return [PALETTE[int(number) % len(PALETTE)] for number in numbers]
+
+
+def _tint_table(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """What the tint makes of every channel value, uint8 (1, 256, 3)."""
+    values = np.arange(256)[None, :, None]
+    return ((1 - TINT) * values + TINT * np.array(colour)).round().astype(np.uint8)
+
+
+def _label(instances: Instances, i: int) -> str:
+    label = f"{instances.labels[i]} {instances.scores[i]:.0%}"
+    return label if instances.ids is None else f"#{instances.ids[i]} {label}"
+
+
+def _draw_label(
+    drawn: NDArray[np.uint8],
+    text: str,
+    box: NDArray[np.float32],
+    colour: tuple[int, int, int],
+    unit: float,
+) -> None:
+    """A filled tag on the upper edge of the box, kept inside the frame."""
+    frame_h, frame_w = drawn.shape[:2]
+    scale, pad = 0.45 * unit, max(2, round(4 * unit))
+    (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, scale, 1)
+    tag_w, tag_h = text_w + 2 * pad, text_h + baseline + pad
+    left = max(0, min(round(float(box[0])), frame_w - tag_w))
+    top = round(float(box[1])) - tag_h
+    top = max(0, min(top if top >= 0 else round(float(box[1])), frame_h - tag_h))
+    cv2.rectangle(drawn, (left, top), (left + tag_w - 1, top + tag_h - 1), colour, cv2.FILLED)
+    luminance = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2]
+    ink = (20, 20, 20) if luminance > 110 else (255, 255, 255)
+    origin = (left + pad, top + pad // 2 + text_h)
+    cv2.putText(drawn, text, origin, _FONT, scale, ink, max(1, round(0.9 * unit)), cv2.LINE_AA)

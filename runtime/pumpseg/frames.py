@@ -1,0 +1,55 @@
+"""What sources hand out and sinks take: frames, and the timing of the stream that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a source.
+
+    image: uint8 BGR (H, W, 3). source: what the frame comes from, as the user named it. index: of the frame
+    in it, from 0. time: seconds since the source's first moment. pts: the same as the container counts it,
+    in units of the source's time_base; None where there is no container.
+    """
+
+    image: NDArray[np.uint8]
+    source: str
+    index: int
+    time: float
+    pts: int | None = None
+
+
+@dataclass(frozen=True)
+class VideoTiming:
+    """How a video counts time. time_base: seconds of one pts unit. rate: frames a second, on average."""
+
+    time_base: Fraction
+    rate: Fraction
+
+
+class Source(Protocol):
+    """Where frames come from; iterated once, then closed.
+
+    inputs: the files it reads, which no output may overwrite. length: frames to come, None if not known.
+    timing: of a video or camera, None for single images. live: frames not taken in time are dropped.
+    """
+
+    name: str
+    inputs: tuple[Path, ...]
+    length: int | None
+    timing: VideoTiming | None
+    live: bool
+    dropped: int
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None: ...

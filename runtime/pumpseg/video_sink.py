@@ -1,0 +1,174 @@
+"""Annotated videos: H.264 in MP4, MOV or Matroska, with the timestamps and the audio of the source."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import SinkError
+from pumpseg.frames import Frame, VideoTiming
+from pumpseg.instances import Instances
+from pumpseg.partial_file import PartialFile
+from pumpseg.video_source import import_av
+
+log = logging.getLogger("pumpseg")
+
+VIDEO_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_BT709 = 1
+_LIMITED_RANGE = 1
+
+
+class VideoSink:
+    """Encodes drawn frames into one file, which appears when complete.
+
+    target: .mp4, .m4v, .mov or .mkv. timing: of the source; every frame keeps its pts, so a variable frame
+    rate survives. audio_from: a file whose audio streams are copied without re-encoding, or None. Frames of
+    odd size get a row or column more, as 4:2:0 video asks.
+
+    Raises SinkError if the file cannot be written.
+    """
+
+    draws = True
+
+    def __init__(self, target: Path, timing: VideoTiming, audio_from: Path | None = None) -> None:
+        if target.suffix.lower() not in VIDEO_FORMATS:
+            raise SinkError(f"cannot write {target}: videos are saved as {', '.join(VIDEO_FORMATS)}")
+        self._av = import_av()
+        self._file = PartialFile(target)
+        self._timing = timing
+        self._audio_from = audio_from
+        self._container: Any = None
+        self._video: Any = None
+        self._audio: _AudioCopy | None = None
+        self._size = (0, 0)
+
+    def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
+        assert drawn is not None
+        assert frame.pts is not None
+        if self._container is None:
+            self._open(drawn.shape[0], drawn.shape[1])
+        height, width = self._size
+        if drawn.shape[:2] != (height, width):
+            drawn = self._fitted(drawn)
+        picture = self._av.VideoFrame.from_ndarray(drawn, format="bgr24").reformat(
+            format="yuv420p", dst_colorspace="ITU709"
+        )
+        picture.pts, picture.time_base = frame.pts, self._timing.time_base
+        self._guarded(lambda: self._container.mux(self._video.encode(picture)))
+        self._copy_audio(until=frame.pts * self._timing.time_base)
+
+    def complete(self, *, interrupted: bool = False) -> None:
+        """Finish the file and give it its name; after an interruption audio ends where the video does."""
+        if self._container is None:
+            self._file.discard()
+            return
+        if not interrupted:
+            self._copy_audio(until=None)
+        self._guarded(lambda: self._container.mux(self._video.encode()))
+        self._guarded(self._close)
+        self._file.complete()
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        try:
+            self._close()
+        except (self._av.FFmpegError, OSError):
+            log.debug("closing an abandoned video failed", exc_info=True)
+        self._file.discard()
+
+    def _open(self, height: int, width: int) -> None:
+        self._size = (height + height % 2, width + width % 2)
+        try:
+            self._start(self._audio_from)
+        except self._av.FFmpegError as error:
+            if self._audio is None:
+                raise SinkError(f"cannot write {self._file.target}: {error.strerror}") from None
+            log.warning(
+                "audio (%s) does not fit into %s and is left out", self._audio.codecs, self._file.target.name
+            )
+            self._close()
+            self._guarded(lambda: self._start(None))
+
+    def _start(self, audio_from: Path | None) -> None:
+        container_format = VIDEO_FORMATS[self._file.target.suffix.lower()]
+        options = {"movflags": "+faststart"} if container_format != "matroska" else {}
+        self._container = self._av.open(str(self._file.path), "w", format=container_format, options=options)
+        self._video = self._container.add_stream(
+            "libx264", rate=self._timing.rate, options={"preset": "veryfast", "crf": "20"}
+        )
+        self._video.height, self._video.width = self._size
+        self._video.pix_fmt = "yuv420p"
+        # Set after the rate: PyAV would derive a time base from it that cannot hold variable timestamps.
+        self._video.time_base = self._timing.time_base
+        context = self._video.codec_context
+        context.time_base = self._timing.time_base
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED_RANGE
+        self._audio = _AudioCopy(self._av, audio_from, self._container) if audio_from else None
+        self._container.start_encoding()
+
+    def _fitted(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = self._size
+        down, right = height - drawn.shape[0], width - drawn.shape[1]
+        if down in (0, 1) and right in (0, 1):
+            return cv2.copyMakeBorder(drawn, 0, down, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+        # A stream may change its size on the way; a file has one.
+        return cv2.resize(drawn, (width, height))  # type: ignore[return-value]
+
+    def _copy_audio(self, until: Fraction | None) -> None:
+        if self._audio is not None:
+            for packet in self._audio.packets(until):
+                self._guarded(lambda packet=packet: self._container.mux(packet))
+
+    def _guarded(self, action: Any) -> None:
+        try:
+            action()
+        except (self._av.FFmpegError, OSError) as error:
+            raise SinkError(f"cannot write {self._file.target}: {error.strerror or error}") from None
+
+    def _close(self) -> None:
+        if self._audio is not None:
+            self._audio.close()
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+
+class _AudioCopy:
+    """Packets of a file's audio streams, addressed to streams of the same kind in an output container."""
+
+    def __init__(self, av: Any, path: Path, output: Any) -> None:
+        self._input = av.open(str(path))
+        self._streams = {
+            stream.index: output.add_stream_from_template(stream) for stream in self._input.streams.audio
+        }
+        self.codecs = ", ".join(stream.codec_context.name for stream in self._input.streams.audio)
+        self._demuxed: Iterator[Any] = (
+            self._input.demux(*self._input.streams.audio) if self._streams else iter(())
+        )
+        self._next: Any = None
+
+    def packets(self, until: Fraction | None) -> Iterator[Any]:
+        """Packets up to a time in seconds; None for all that is left."""
+        while True:
+            packet = self._next or next(self._demuxed, None)
+            self._next = None
+            if packet is None:
+                return
+            if packet.dts is None:
+                continue
+            if until is not None and packet.dts * packet.time_base > until:
+                self._next = packet
+                return
+            packet.stream = self._streams[packet.stream.index]
+            yield packet
+
+    def close(self) -> None:
+        self._input.close()

@@ -1,0 +1,115 @@
+"""Video files: every frame in order, with the container's own timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.container import promised_bytes
+from pumpseg.errors import PumpsegError, SourceError
+from pumpseg.frames import Frame, VideoTiming
+
+if TYPE_CHECKING:
+    import av
+
+_QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+
+def import_av() -> Any:
+    """The av module, its logging off. Raises PumpsegError naming the extra if it is not installed."""
+    try:
+        import av
+        import av.logging
+    except ImportError as error:
+        raise PumpsegError(f'video files need PyAV ({error}): pip install "pumpseg[video]"') from None
+    # What goes wrong arrives as an exception; libav would print on the user's terminal besides.
+    av.logging.set_level(None)
+    return av
+
+
+class VideoSource:
+    """The first video stream of a file, rotated as its metadata ask.
+
+    Raises SourceError when the file is none or has no video, and while iterating when it is damaged or cut
+    short, naming the frame that was reached.
+    """
+
+    live = False
+    dropped = 0
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self._av = import_av()
+        self._path = path
+        self.name = name or str(path)
+        self.inputs: tuple[Path, ...] = (path,)
+        try:
+            self._container: av.container.InputContainer = self._av.open(str(path))
+        except (self._av.FFmpegError, OSError) as error:
+            raise SourceError(f"{path} is no video that can be read: {_reason(error, path)}") from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{path} has no video stream")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self.length: int | None = self._stream.frames or None
+        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        time_base = self._stream.time_base or 1 / rate
+        self.timing: VideoTiming | None = VideoTiming(time_base, rate)
+
+    def __iter__(self) -> Iterator[Frame]:
+        assert self.timing is not None
+        time_base, rate = self.timing.time_base, self.timing.rate
+        usual_step = max(1, round(1 / rate / time_base))
+        index, packets, last_pts = 0, 0, None
+        first_pts = self._stream.start_time or 0
+        try:
+            for packet in self._container.demux(self._stream):
+                packets += packet.size > 0
+                for decoded in self._decode(packet, index):
+                    pts = decoded.pts
+                    if pts is None or (last_pts is not None and pts <= last_pts):
+                        pts = first_pts if last_pts is None else last_pts + usual_step
+                    time = float((pts - first_pts) * time_base)
+                    yield Frame(_upright(decoded), self.name, index, time, pts)
+                    last_pts, index = pts, index + 1
+        except self._av.FFmpegError as error:
+            raise SourceError(f"{self._path} is damaged: {self._reached(index)} ({error.strerror})") from None
+        if index == 0:
+            raise SourceError(f"{self._path} holds no frame that can be decoded")
+        # Frames outside an edit list are promised too, so only a file that lacks bytes counts as cut short.
+        fewer = self.length is None or packets < self.length
+        if fewer and (promised_bytes(self._path) or 0) > self._path.stat().st_size:
+            raise SourceError(f"{self._path} is cut short: {self._reached(index)}")
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decode(self, packet: Any, index: int) -> list[Any]:
+        """Frames of a packet; those before the first key frame cannot be decoded and are skipped."""
+        try:
+            return packet.decode()
+        except self._av.FFmpegError:
+            if index == 0 and not packet.is_keyframe:
+                return []
+            raise
+
+    def _reached(self, index: int) -> str:
+        return f"it ends after frame {index} of {self.length or 'unknown'}"
+
+
+def _upright(decoded: Any) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = decoded.to_ndarray(format="bgr24")
+    turn = _QUARTER_TURNS.get(round(decoded.rotation) % 360)
+    return image if turn is None else cv2.rotate(image, turn)  # type: ignore[return-value]
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if (promised_bytes(path) or 0) > path.stat().st_size:
+        return "the file is cut short"
+    return getattr(error, "strerror", None) or str(error)

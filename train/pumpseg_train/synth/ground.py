@@ -80,11 +80,32 @@ def make_ground(rng: np.random.Generator, kind: str) -> Ground:
         "leaves": _leaves,
     }[kind](rng, coarse, fine)
     tile = np.clip(tile, 0.004, 0.9).astype(np.float32)
-    border = cv2.BORDER_REFLECT_101
-    blurred = cv2.GaussianBlur(tile, (0, 0), 2.5, borderType=border)
-    faint = cv2.GaussianBlur(blurred, (0, 0), 10, borderType=border)
+    tile = _seamless(tile)
+    blurred, faint = _blurred_around(tile, 2.5), _blurred_around(tile, 10.0)
     patches = 1 + 0.12 * layered_noise(rng, shape, (5, 5), 3)
-    return Ground((tile, blurred, faint), np.clip(patches, 0.6, 1.4).astype(np.float32))
+    return Ground((tile, blurred, faint), _seamless(np.clip(patches, 0.6, 1.4).astype(np.float32)))
+
+
+def _seamless(tile: Array) -> Array:
+    """Fade the edges of a tile into itself shifted by half a side, so that its copies join without a seam."""
+    position = np.abs(np.linspace(-1, 1, TILE, dtype=np.float32))
+    share = smoothstep(0.98, 0.72, position)
+    # Mixing two unlike textures flattens them: stretch the contrast back.
+    gain = 1 / np.sqrt(share**2 + (1 - share) ** 2)
+    mean = tile.mean(axis=(0, 1))
+    for axis in (0, 1):
+        shape = [1] * tile.ndim
+        shape[axis] = TILE
+        own = share.reshape(shape)
+        mixed = tile * own + np.roll(tile, TILE // 2, axis) * (1 - own)
+        tile = np.maximum(mean + (mixed - mean) * gain.reshape(shape), 0.003)
+    return tile.astype(np.float32)
+
+
+def _blurred_around(tile: Array, sigma: float) -> Array:
+    pad = int(4 * sigma)
+    wrapped = cv2.copyMakeBorder(tile, pad, pad, pad, pad, cv2.BORDER_WRAP)
+    return np.ascontiguousarray(cv2.GaussianBlur(wrapped, (0, 0), sigma)[pad:-pad, pad:-pad])
 
 
 def _soil(rng: np.random.Generator, coarse: Array, fine: Array) -> Array:
@@ -151,7 +172,7 @@ def _planks(rng: np.random.Generator, coarse: Array, fine: Array) -> Array:
     base = linear(*shades[int(rng.integers(len(shades)))])
     grain = layered_noise(rng, (TILE, TILE), (4, 60), 5, gain=0.75)
     tile = base * np.exp(0.16 * grain + 0.08 * coarse + 0.05 * fine)[..., None]
-    boards = int(rng.integers(4, 10))
+    boards = 2 * int(rng.integers(2, 6))  # even, so that the tile joins itself shifted by half a side
     edges = np.linspace(0, TILE, boards + 1)
     column = np.arange(TILE)
     board = np.clip(np.searchsorted(edges, column, side="right") - 1, 0, boards - 1)
@@ -191,7 +212,7 @@ def leaf_outline(rng: np.random.Generator, length: float) -> Array:
 
 
 def render_ground(ground: Ground, camera: Camera) -> tuple[Array, Array]:
-    """Albedo (h, w, 3) of the plane y = 0 as the camera sees it, and its distance (h, w), metres, inf for sky."""
+    """Albedo (h, w, 3) of the plane y = 0 as seen, and its distance (h, w) in metres, inf for sky."""
     width, height = camera.size
     right, up, ahead = (axis.astype(np.float32) for axis in camera.axes)
     across = ((np.arange(width, dtype=np.float32) + 0.5) - width / 2) / camera.focal
@@ -207,26 +228,20 @@ def render_ground(ground: Ground, camera: Camera) -> tuple[Array, Array]:
     per_metre = TILE / TILE_METRES
     # How many texels a pixel spans, in its long direction, picks between the sharp and the blurred tiles.
     footprint = per_metre * reach / camera.focal / np.maximum(-ray[..., 1], 0.02)
-    column, row = _mirrored(x * per_metre), _mirrored(z * per_metre)
-    sharp, blurred, faint = (
-        cv2.remap(level, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        for level in ground.levels
-    )
+    column, row = np.mod(x * per_metre, TILE), np.mod(z * per_metre, TILE)
+    sharp, blurred, faint = (_tiled(level, column, row) for level in ground.levels)
     first = smoothstep(1.5, 8.0, footprint)[..., None]
     second = smoothstep(8.0, 45.0, footprint)[..., None]
     albedo = sharp + (blurred - sharp) * first
     albedo = albedo + (faint - albedo) * second
-    patches = cv2.remap(
-        ground.patches, _mirrored(x * per_metre / 6), _mirrored(z * per_metre / 6), cv2.INTER_LINEAR
-    )
+    patches = _tiled(ground.patches, np.mod(x * per_metre / 6, TILE), np.mod(z * per_metre / 6, TILE))
     return (albedo * patches[..., None]).astype(np.float32), distance
 
 
-def _mirrored(texel: Array) -> Array:
-    """Any coordinate to 0 .. TILE - 1, the tile being mirrored at each of its edges."""
-    period = 2 * (TILE - 1)
-    folded = np.mod(texel, period)
-    return np.where(folded > TILE - 1, period - folded, folded).astype(np.float32)
+def _tiled(tile: Array, column: Array, row: Array) -> Array:
+    return cv2.remap(
+        tile, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+    )
 
 
 def make_backdrop(rng: np.random.Generator, kind: str, size: tuple[int, int], horizon: float) -> Array:

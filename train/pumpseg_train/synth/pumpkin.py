@@ -182,13 +182,13 @@ def _mix(albedo: Array, other: Array, share: Array) -> Array:
 
 
 def _face(rng: np.random.Generator) -> Array:
-    """Hole map of a carved face around longitude -pi/2: UPRIGHT turns it towards the camera."""
+    """Hole map of a carved face around longitude pi/2: UPRIGHT turns it towards the camera."""
     hole = np.zeros((MAP_ROWS, MAP_COLUMNS), np.uint8)
     per_u, per_v = MAP_COLUMNS / (2 * np.pi), (MAP_ROWS - 1) / np.pi
 
     def cut(points: Array) -> None:
         """points (N, 2): right and up in radians from the middle of the face."""
-        column = (1.5 * np.pi + points[:, 0]) * per_u
+        column = (np.pi / 2 + points[:, 0]) * per_u
         row = (np.pi / 2 - points[:, 1]) * per_v
         pixels = np.round(np.stack([column, row], axis=1) * 16).astype(np.int32)
         cv2.fillPoly(hole, [pixels], 1, shift=4)

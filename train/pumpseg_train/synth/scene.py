@@ -17,7 +17,7 @@ from pumpseg_train.synth.ground import (
 )
 from pumpseg_train.synth.noise import Array, smoothstep
 from pumpseg_train.synth.props import make_ball, make_block, render_ball, render_block, render_leaf
-from pumpseg_train.synth.pumpkin import make_pumpkin, random_light, random_turn, render_pumpkin
+from pumpseg_train.synth.pumpkin import Pumpkin, make_pumpkin, random_light, random_turn, render_pumpkin
 from pumpseg_train.synth.solid import UPRIGHT, Light, Placement, Sprite, direction_map, rotation
 
 SMALLEST_AREA = 48
@@ -234,10 +234,10 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str)
         count, props = 0, int(rng.integers(2, 9))
     else:
         count, props = int(rng.integers(1, 11)), int(rng.choice([0, 0, 1, 2, 4]))
-    alike = make_pumpkin(rng) if rng.random() < 0.3 else None
     typical = rng.uniform(*size_range)
     taken: list[tuple[float, float, float]] = []
     bodies: list[Body] = []
+    grown: list[Pumpkin] = []
     for i in range(count + props):
         size = float(np.clip(typical * np.exp(rng.normal(0, 0.25)), 0.06, 0.3))
         spot = _free_spot(rng, camera, layout, size, taken)
@@ -252,7 +252,12 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str)
             )
             lift = float(np.clip(lift, 0, 1.4 * size))
         if i < count:
-            bodies.append(_pumpkin_body(rng, camera, light, spot, size, lift, layout, alike))
+            # A heap comes from one field: its pumpkins may share a shape, each turned its own way.
+            again = layout == "heap" and len(grown) > 4 and rng.random() < 0.6
+            pumpkin = grown[int(rng.integers(len(grown)))] if again else None
+            body, pumpkin = _pumpkin_body(rng, camera, light, spot, size, lift, layout, pumpkin)
+            grown.append(pumpkin)
+            bodies.append(body)
         else:
             bodies.append(_prop_body(rng, camera, light, spot, size * rng.uniform(0.4, 1.1), lift))
     return bodies
@@ -297,17 +302,20 @@ def _pumpkin_body(
     size: float,
     lift: float,
     layout: str,
-    alike: object,
-) -> Body:
+    pumpkin: Pumpkin | None,
+) -> tuple[Body, Pumpkin]:
     dark = float(light.sky.mean()) < 0.3
     carved = bool(rng.random() < (0.8 if dark else 0.12)) and layout != "heap"
-    pumpkin = make_pumpkin(rng, carved=carved, lit=True if dark else None)
+    if pumpkin is None:
+        pumpkin = make_pumpkin(rng, carved=carved, lit=True if dark else None)
+    chosen = pumpkin
     if carved:
         turn = rotation(np.array([0, 1, 0]), rng.normal(0, 0.5)) @ UPRIGHT
     else:
         turn = random_turn(rng, lying=0.5 if layout == "heap" else 0.2)
     placement, outline = place(camera, spot, size, turn, pumpkin.support, lift)
-    return Body(placement, outline, size * 0.92, True, lambda where: render_pumpkin(pumpkin, where, light))
+    body = Body(placement, outline, size * 0.92, True, lambda where: render_pumpkin(chosen, where, light))
+    return body, chosen
 
 
 def _prop_body(

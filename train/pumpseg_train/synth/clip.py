@@ -23,7 +23,7 @@ from pumpseg_train.synth.scene import compose, lit_ground, place
 from pumpseg_train.synth.solid import UPRIGHT, Light, rotation
 from pumpseg_train.synth.truth import mask_record
 
-QUALITY = 25
+QUALITY = 23
 """libx264's crf: the shipped five seconds stay well below 1.2 MB."""
 MARGIN = 1.6
 """How much wider than the camera sees the background is painted, for the drift."""

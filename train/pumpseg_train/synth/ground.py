@@ -264,7 +264,7 @@ def make_backdrop(rng: np.random.Generator, kind: str, size: tuple[int, int], ho
                 reach = rng.uniform(0.25, 0.9) * height * (1 - 0.25 * layer)
             else:
                 reach = rng.uniform(0.02, 0.12) * height * (1.6 - 0.4 * layer)
-            line = horizon - reach * (1 + 0.25 * layered_noise(rng, (1, width), (1, 7), 5, gain=0.65))
+            line = horizon - reach * (1 + 0.14 * layered_noise(rng, (1, width), (1, 6), 5, gain=0.65))
             leaves = layered_noise(rng, (height, width), (40, 50), 4, gain=0.75)
             greens = ((48, 62, 36), (70, 82, 44), (96, 92, 48), (128, 88, 42), (60, 70, 60))
             tone = linear(*greens[int(rng.integers(len(greens)))]) * rng.uniform(0.6, 1.3)

@@ -46,10 +46,6 @@ class Body:
     labelled: bool
     render: Callable[[Placement], Sprite]
 
-    @property
-    def depth(self) -> float:
-        return float(self.placement.position @ self.placement.view[2])
-
 
 def place(
     camera: Camera,

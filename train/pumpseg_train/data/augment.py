@@ -1,0 +1,211 @@
+"""Training samples: real photos seen anew, cut-out objects pasted onto backgrounds, and pictures without any."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.data.coco import Dataset, Photo, list_images, load_image
+from pumpseg_train.data.scene import Cutout, Scene, cut_out, photo_instances, similarity, warp
+
+_LONGEST_BACKGROUND = 1024
+_LEAST_CUTOUT = 48  # pixels: smaller objects are too blurred to be enlarged
+_LEAST_SOLIDITY = 0.85  # area of the mask over that of its convex hull
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How often each kind of sample is drawn, and how far it is bent. Ranges are drawn log-uniformly."""
+
+    paste_share: float = 0.30
+    negative_share: float = 0.15
+    extra_share: float = 0.15
+    photo_scale: tuple[float, float] = (0.7, 2.4)  # of the photo that would just fit the input
+    pasted_size: tuple[float, float] = (0.06, 0.7)  # longer side, of the input side
+    most_pasted: int = 10
+    paste_onto_photos: float = 0.3  # of the real samples also get objects pasted
+
+
+@dataclass(frozen=True)
+class Material:
+    """What samples are made of. Each folder of backgrounds, and each set of cut-outs, is drawn equally often.
+
+    `extras` are labelled pictures that are worth less than `photos`, such as rendered ones.
+    """
+
+    photos: tuple[Photo, ...]
+    extras: tuple[Photo, ...]
+    cutouts: tuple[tuple[Cutout, ...], ...]
+    backgrounds: tuple[tuple[Path, ...], ...]
+
+
+def gather(
+    dataset: Dataset, extras: list[Dataset], cutout_sets: list[Dataset], background_folders: list[Path]
+) -> Material:
+    """Cuts out the objects of the data set itself and of `cutout_sets`, and lists the backgrounds.
+
+    Raises:
+        DatasetError: an extra set has other classes, or a folder of backgrounds is empty.
+    """
+    for extra in extras:
+        if extra.classes != dataset.classes:
+            raise DatasetError(f"{extra.json_path} has the classes {extra.classes}, {dataset.classes} are needed")
+    sets = [_cutouts(dataset, cutouts) for cutouts in (dataset, *cutout_sets)]
+    return Material(
+        dataset.photos,
+        tuple(photo for extra in extras for photo in extra.photos),
+        tuple(filter(None, sets)),
+        tuple(list_images(folder) for folder in background_folders),
+    )
+
+
+def draw_sample(material: Material, recipe: Recipe, size: int, fill: int, rng: np.random.Generator) -> Scene:
+    """One square training picture of `size` pixels; parts that no picture covers have the value `fill`."""
+    kind = rng.choice(
+        ["negative", "paste", "extra", "photo"], p=_shares(material, recipe)
+    )
+    if kind == "photo" or kind == "extra":
+        photos = material.photos if kind == "photo" else material.extras
+        scene = _photo(photos[rng.integers(len(photos))], recipe, size, fill, rng)
+    else:
+        scene = _background(material, size, fill, rng)
+    if kind == "paste" or (kind == "photo" and material.cutouts and rng.random() < recipe.paste_onto_photos):
+        _paste_some(scene, material, recipe, rng)
+    scene.image = jitter_colour(scene.image, rng)
+    return scene
+
+
+def jitter_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random light, contrast, saturation, white balance, and now and then blur, noise or grey; RGB in and out."""
+    picture = Image.fromarray(image)
+    for enhance, low, high in (
+        (ImageEnhance.Brightness, 0.6, 1.45),
+        (ImageEnhance.Contrast, 0.65, 1.4),
+        (ImageEnhance.Color, 0.55, 1.5),
+    ):
+        if rng.random() < 0.7:
+            picture = enhance(picture).enhance(_log_uniform(rng, (low, high)))
+    image = np.asarray(picture)
+    if rng.random() < 0.4:
+        gains = rng.uniform(0.88, 1.12, 3)
+        table = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
+        image = cv2.LUT(image, table[None])
+    if rng.random() < 0.03:
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    chance = rng.random()
+    if chance < 0.12:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4))
+    elif chance < 0.22:
+        noise = rng.normal(0, rng.uniform(2, 10), image.shape)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    elif chance < 0.32:
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))])[1]
+        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return image
+
+
+def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
+    """Every large enough instance of `source` whose class `dataset` has, under the class ids of `dataset`."""
+    found = []
+    for photo in source.photos:
+        image, instances = photo_instances(photo)
+        for instance in instances:
+            if instance.class_id < 1 or max(instance.mask.shape) < _LEAST_CUTOUT or _is_fragment(instance.mask):
+                continue
+            name = source.classes[instance.class_id - 1]
+            if name in dataset.classes:
+                cutout = cut_out(image, instance)
+                found.append(Cutout(dataset.classes.index(name) + 1, cutout.image, cutout.alpha))
+    return tuple(found)
+
+
+def _is_fragment(mask: np.ndarray) -> bool:
+    """Whether something in front has bitten into the object: such a piece teaches wrong outlines when pasted."""
+    contours, _ = cv2.findContours((mask > 127).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    hull = cv2.convexHull(np.concatenate(contours)) if contours else None
+    return hull is None or np.count_nonzero(mask > 127) < _LEAST_SOLIDITY * cv2.contourArea(hull)
+
+
+def _shares(material: Material, recipe: Recipe) -> list[float]:
+    """Shares of negatives, pasted pictures, extras and photos, by what there is to make them of."""
+    negative = recipe.negative_share if material.backgrounds else 0.0
+    paste = recipe.paste_share if material.backgrounds and material.cutouts else 0.0
+    extra = recipe.extra_share if material.extras else 0.0
+    return [negative, paste, extra, 1 - negative - paste - extra]
+
+
+def _photo(photo: Photo, recipe: Recipe, size: int, fill: int, rng: np.random.Generator) -> Scene:
+    image, instances = photo_instances(photo)
+    height, width = image.shape[:2]
+    scale = size / max(height, width) * _log_uniform(rng, recipe.photo_scale)
+    flip, degrees = rng.random() < 0.5, rng.normal(0, 6)
+    target = rng.uniform(0.2, 0.8, 2) * size
+    if instances and rng.random() < 0.8:  # look at some instance
+        chosen = instances[rng.integers(len(instances))]
+        source = (chosen.x + chosen.mask.shape[1] / 2, chosen.y + chosen.mask.shape[0] / 2)
+    else:
+        source = (rng.uniform(0, width), rng.uniform(0, height))
+    # Large objects should not be cut to pieces more often than cameras do: keep a picture that fits inside.
+    matrix = similarity(scale, degrees, flip, source, (target[0], target[1]))
+    matrix[:, 2] += _pull_inside(matrix, width, height, size)
+    return warp(image, instances, matrix, size, fill)
+
+
+def _pull_inside(matrix: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+    """The shift that brings a small picture inside the square, and leaves no gap beside a large one."""
+    corners = matrix[:, :2] @ np.array([[0, width, 0, width], [0, 0, height, height]]) + matrix[:, 2:]
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    to_low, to_high = -low, size - high
+    return np.clip(0, np.minimum(to_low, to_high), np.maximum(to_low, to_high))
+
+
+def _background(material: Material, size: int, fill: int, rng: np.random.Generator) -> Scene:
+    folder = material.backgrounds[rng.integers(len(material.backgrounds))]
+    image = load_image(folder[rng.integers(len(folder))], _LONGEST_BACKGROUND)
+    height, width = image.shape[:2]
+    side = min(height, width) if rng.random() < 0.7 else max(height, width)
+    scale = size / side * _log_uniform(rng, (0.9, 1.8))
+    source = (rng.uniform(0, width), rng.uniform(0, height))
+    matrix = similarity(scale, rng.normal(0, 4), rng.random() < 0.5, source, (size / 2, size / 2))
+    matrix[:, 2] += _pull_inside(matrix, width, height, size)
+    return warp(image, (), matrix, size, fill)
+
+
+def _paste_some(scene: Scene, material: Material, recipe: Recipe, rng: np.random.Generator) -> None:
+    """Pastes one to many objects of like size: apart, or heaped around a point as at a market."""
+    size = scene.image.shape[0]
+    count = int(np.ceil(_log_uniform(rng, (0.5, recipe.most_pasted))))
+    low, high = recipe.pasted_size
+    typical = _log_uniform(rng, (low, high / np.sqrt(count) + low))
+    heap = rng.uniform(0.25, 0.75, 2) * size if rng.random() < 0.4 else None
+    for _ in range(count):
+        cutouts = material.cutouts[rng.integers(len(material.cutouts))]
+        cutout = cutouts[rng.integers(len(cutouts))]
+        longest = typical * size * _log_uniform(rng, (0.7, 1.4))
+        height, width = cutout.alpha.shape
+        scale = min(longest / max(height, width), 2.5)
+        if heap is None:
+            target = rng.uniform(0.02, 0.98, 2) * size
+        else:
+            target = heap + rng.normal(0, 0.6 * np.sqrt(count), 2) * longest
+        degrees = rng.normal(0, 12) if rng.random() < 0.85 else rng.uniform(0, 360)
+        matrix = similarity(
+            scale, degrees, rng.random() < 0.5, (width / 2, height / 2), (float(target[0]), float(target[1]))
+        )
+        alpha = cv2.GaussianBlur(cutout.alpha, (0, 0), max(0.3, 0.5 / scale)) if rng.random() < 0.7 else cutout.alpha
+        image = jitter_light(cutout.image, rng)
+        scene.paste(Cutout(cutout.class_id, image, alpha), matrix)
+
+
+def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Light and colour cast of one pasted object, RGB in and out."""
+    gains = rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)
+    table = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
+    return cv2.LUT(image, table[None])
+
+
+def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    return float(np.exp(rng.uniform(*np.log(limits))))

@@ -1,0 +1,124 @@
+"""Reads `DIR/{train,val,test}/images/*` + `annotations.json` (COCO json) into plain objects."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from pumpseg.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One labelled instance, or a crowd region. `class_id` counts from 1 in the order of `Dataset.classes`."""
+
+    id: int
+    class_id: int
+    crowd: bool
+    segmentation: Any  # polygons [[x0, y0, x1, y1, ...], ...] or a COCO run-length encoding
+
+    def mask(self, width: int, height: int) -> np.ndarray:
+        """The mask, uint8 (height, width) of 0 and 1."""
+        encoded = self.segmentation
+        if isinstance(encoded, list):
+            encoded = coco_mask.merge(coco_mask.frPyObjects(encoded, height, width))
+        elif isinstance(encoded["counts"], list):
+            encoded = coco_mask.frPyObjects(encoded, height, width)
+        return coco_mask.decode(encoded)
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """An image file and its annotations; sizes as the json gives them. Compared by identity."""
+
+    id: int
+    path: Path
+    width: int
+    height: int
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split. `category_ids` are those of the json, in the order of `classes`."""
+
+    json_path: Path
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    photos: tuple[Photo, ...]
+
+
+def read_dataset(folder: Path, split: str | None = None) -> Dataset:
+    """Reads `folder/split`, or `folder` itself when it holds the annotations.
+
+    Raises:
+        DatasetError: something is missing or contradicts itself; the message names it.
+    """
+    root = folder / split if split else folder
+    json_path = root / "annotations.json"
+    if not json_path.is_file():
+        raise DatasetError(f"{json_path} does not exist: a data set is DIR/{{train,val}}/annotations.json + images/")
+    try:
+        content = json.loads(json_path.read_text())
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        classes = tuple(category["name"] for category in categories)
+        category_ids = tuple(category["id"] for category in categories)
+        by_photo: dict[int, list[Annotation]] = {image["id"]: [] for image in content["images"]}
+        for item in content["annotations"]:
+            class_id = category_ids.index(item["category_id"]) + 1
+            by_photo[item["image_id"]].append(
+                Annotation(item["id"], class_id, bool(item.get("iscrowd", 0)), item["segmentation"])
+            )
+        photos = tuple(
+            Photo(
+                image["id"],
+                root / "images" / image["file_name"],
+                int(image["width"]),
+                int(image["height"]),
+                tuple(by_photo[image["id"]]),
+            )
+            for image in content["images"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{json_path} is not COCO json: {type(error).__name__} {error}") from error
+    if not photos:
+        raise DatasetError(f"{json_path} lists no images")
+    if missing := [photo.path for photo in photos if not photo.path.is_file()]:
+        raise DatasetError(f"{len(missing)} of {len(photos)} images are missing, the first is {missing[0]}")
+    return Dataset(json_path, classes, category_ids, photos)
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """The image files below `folder`, sorted.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    suffixes = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes))
+    if not paths:
+        raise DatasetError(f"{folder} holds no images")
+    return paths
+
+
+@functools.lru_cache(maxsize=512)
+def load_image(path: Path, longest: int | None = None) -> np.ndarray:
+    """The image, uint8 RGB (H, W, 3), upright, shrunk to at most `longest` pixels a side. Do not write into it.
+
+    Raises:
+        DatasetError: the file is no readable image.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DatasetError(f"{path} is not a readable image")
+    if longest and max(image.shape[:2]) > longest:
+        scale = longest / max(image.shape[:2])
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    image = np.ascontiguousarray(image[..., ::-1])
+    image.setflags(write=False)
+    return image

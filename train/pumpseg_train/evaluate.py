@@ -1,0 +1,108 @@
+"""COCO box and mask AP of anything that finds instances in frames, and false alarms on photos without any."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pumpseg.errors import DatasetError
+from pumpseg.instances import Instances
+from pumpseg_train.data.coco import Dataset
+
+# uint8 BGR (H, W, 3) -> instances, with every score above a low threshold (0.05 is usual).
+Predict = Callable[[np.ndarray], Instances]
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """COCO figures in 0..1 (nan where the set has no such instance); small < 32^2 <= medium < 96^2 <= large pixels."""
+
+    ap: float
+    ap50: float
+    ap75: float
+    small: float
+    medium: float
+    large: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    box: AveragePrecision
+    mask: AveragePrecision
+
+
+def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], None] | None = None) -> Metrics:
+    """Runs `predict` over every photo of the split and scores it with pycocotools (100 detections a photo).
+
+    Raises:
+        DatasetError: a photo cannot be read, or the model does not know any class of the data set.
+    """
+    results = []
+    for number, photo in enumerate(dataset.photos, start=1):
+        instances = predict(read_frame(photo.path))
+        category_ids = _category_ids(dataset, instances.class_names)
+        for box, score, class_id, rle in zip(
+            instances.boxes, instances.scores, instances.class_ids, instances.rle(), strict=True
+        ):
+            if (category_id := category_ids[int(class_id)]) is not None:
+                x1, y1, x2, y2 = (float(value) for value in box)
+                results.append(
+                    {
+                        "image_id": photo.id,
+                        "category_id": category_id,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "score": float(score),
+                        "segmentation": rle,
+                    }
+                )
+        if progress:
+            progress(number, len(dataset.photos))
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its own tables
+        truth = COCO(str(dataset.json_path))
+        return Metrics(_score(truth, results, "bbox"), _score(truth, results, "segm"))
+
+
+def false_alarms(photos: Iterable[Path], predict: Predict, score: float = 0.5) -> list[tuple[Path, float]]:
+    """The photos, of ones that show no object, in which something is found at `score` or more, and its score."""
+    alarms = []
+    for path in photos:
+        scores = predict(read_frame(path)).scores
+        if len(scores) and scores.max() >= score:
+            alarms.append((path, float(scores.max())))
+    return alarms
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """The image as a camera would give it, uint8 BGR (H, W, 3).
+
+    Raises:
+        DatasetError: the file is no readable image.
+    """
+    frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if frame is None:
+        raise DatasetError(f"{path} is not a readable image")
+    return frame
+
+
+def _category_ids(dataset: Dataset, class_names: tuple[str, ...]) -> list[int | None]:
+    by_name = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    ids = [by_name.get(name) for name in class_names]
+    if not any(id is not None for id in ids):
+        raise DatasetError(f"the model knows {class_names}, {dataset.json_path} has {dataset.classes}")
+    return ids
+
+
+def _score(truth: COCO, results: list[dict], kind: str) -> AveragePrecision:
+    if not results:
+        return AveragePrecision(*[0.0] * 6)
+    scorer = COCOeval(truth, truth.loadRes(results), kind)
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    return AveragePrecision(*(float(value) if value >= 0 else float("nan") for value in scorer.stats[:6]))

@@ -1,0 +1,189 @@
+"""Fine-tunes a Mask R-CNN: optimizer, schedule, validation, checkpoints, resuming."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from pumpseg.errors import DatasetError
+from pumpseg.instances import Instances
+from pumpseg.letterbox import letterbox
+from pumpseg_train.data.augment import gather
+from pumpseg_train.data.coco import Dataset, read_dataset
+from pumpseg_train.data.loader import Batches
+from pumpseg_train.evaluate import Metrics, Predict, evaluate
+from pumpseg_train.model.detect import Detector
+from pumpseg_train.model.losses import Trainer
+from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
+from pumpseg_train.run import (
+    BEST_METRICS,
+    BEST_WEIGHTS,
+    Settings,
+    profile_named,
+    save_weights,
+    write_settings,
+)
+
+
+def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
+    """Trains as `settings` say into the folder `run`; the same call again resumes after a crash.
+
+    Writes `settings.json`, `best.weights.h5` + `best.json` (the epoch with the highest mask AP),
+    `history.csv`, and `state/` while unfinished.
+
+    Raises:
+        DatasetError: the data cannot be used as it is.
+        RunError: `run` was started with other settings.
+    """
+    profile = profile_named(settings.profile)
+    training = read_dataset(Path(settings.data), "train")
+    validation = read_dataset(Path(settings.data), "val")
+    if training.classes != validation.classes:
+        raise DatasetError(f"train has the classes {training.classes}, val has {validation.classes}")
+    material = gather(
+        training,
+        [read_dataset(Path(folder), "train") for folder in settings.extras],
+        [read_dataset(Path(folder)) for folder in settings.cutouts],
+        [Path(folder) for folder in settings.backgrounds],
+    )
+    write_settings(run, settings, training.classes)
+
+    keras.utils.set_random_seed(settings.seed)
+    model = build_mask_rcnn(profile, training.classes, imagenet=True)
+    trainer = Trainer(model, settings.seed)
+    trainer.compile(_optimizer(settings, model), jit_compile=False)  # XLA on CPUs is several times slower
+    batches = Batches(
+        material,
+        settings.recipe,
+        size=profile.input_size[0],
+        fill=round(profile.pixel_mean),
+        batch_size=settings.batch_size,
+        steps=settings.steps,
+        seed=settings.seed,
+    )
+    trainer.optimizer.build(trainer.trainable_variables)
+    # The backup comes first: it must see the training weights, the validation their moving average.
+    # Its folder is kept on errors and interrupts, and removed by Keras when the last epoch is done.
+    callbacks = [
+        keras.callbacks.BackupAndRestore(run / "state"),
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        _Validate(model, validation, run),
+        keras.callbacks.CSVLogger(run / "history.csv", append=True),
+        keras.callbacks.TerminateOnNaN(),
+        _DataOrder(batches),
+    ]
+    trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose)
+    shutil.rmtree(run / "state", ignore_errors=True)
+
+
+def predictor(model: MaskRCNN) -> Predict:
+    """Frame -> instances with Keras, letterboxed as the runtime does."""
+    detector = Detector(model)
+    detector.compile(jit_compile=False)
+    profile = model.profile
+    fill = (round(profile.pixel_mean),) * 3
+
+    def predict(frame: np.ndarray) -> Instances:
+        image, place = letterbox(frame, profile.input_size, fill, swap_red_blue=True)
+        found = detector.predict_on_batch(image[None])
+        valid = found["valid"][0]
+        return Instances.in_frame(
+            place.to_frame(found["boxes"][0][valid]),
+            found["scores"][0][valid],
+            found["class_ids"][0][valid].astype(np.int64),
+            found["masks"][0][valid],
+            frame.shape[:2],
+            model.classes,
+        )
+
+    return predict
+
+
+class _Validate(keras.callbacks.Callback):
+    """After each epoch: COCO AP on the validation split into the logs, and the best weights to disk."""
+
+    def __init__(self, model: MaskRCNN, dataset: Dataset, run: Path) -> None:
+        super().__init__()
+        self._mask_rcnn, self._dataset, self._run = model, dataset, run
+        self._predict = predictor(model)
+        path = run / BEST_METRICS
+        self._best = json.loads(path.read_text())["mask"]["ap"] if path.is_file() else -1.0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        metrics = evaluate(self._dataset, self._predict)
+        if logs is not None:
+            logs.update(
+                mask_ap=metrics.mask.ap, mask_ap50=metrics.mask.ap50, box_ap=metrics.box.ap, box_ap50=metrics.box.ap50
+            )
+        if metrics.mask.ap > self._best:
+            self._best = metrics.mask.ap
+            save_weights(self._mask_rcnn, self._run / BEST_WEIGHTS)
+            _write_metrics(self._run / BEST_METRICS, epoch, metrics)
+
+
+class _DataOrder(keras.callbacks.Callback):
+    """Draws each epoch's own samples, also when a run is resumed in the middle."""
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.epoch = epoch
+
+
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW with a learning rate factor for some variables, by path."""
+
+    def __init__(self, factors: Mapping[str, float], **options: Any) -> None:
+        super().__init__(**options)
+        self._factors_by_path = dict(factors)
+        self._factors: list[float] = []
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+        self._factors = [self._factors_by_path.get(variable.path, 1.0) for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        # A backend's own variable has no path; Keras knows it by its place, as the other slots.
+        factor = self._factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
+
+
+def _optimizer(settings: Settings, model: MaskRCNN) -> keras.optimizers.Optimizer:
+    total = settings.epochs * settings.steps
+    schedule = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate / 100,
+        max(1, total - settings.warmup_steps),
+        alpha=0.01,
+        warmup_target=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+    )
+    backbone = [
+        variable.path
+        for layer in model.trunk.layers
+        if layer.name.startswith(("stem", "block"))
+        for variable in layer.trainable_variables
+    ]
+    optimizer = LayerwiseAdamW(
+        dict.fromkeys(backbone, settings.backbone_rate),
+        learning_rate=schedule,
+        weight_decay=settings.weight_decay,
+        global_clipnorm=settings.clip_norm,
+        use_ema=True,
+        ema_momentum=settings.ema_momentum,
+        ema_overwrite_frequency=None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _write_metrics(path: Path, epoch: int, metrics: Metrics) -> None:
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(json.dumps({"epoch": epoch + 1, **dataclasses.asdict(metrics)}, indent=2) + "\n")
+    partial.replace(path)

@@ -1,0 +1,128 @@
+"""The five losses of Mask R-CNN and the Keras model that trains with them."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from pumpseg_train.model import boxes as bx
+from pumpseg_train.model.network import MaskRCNN
+from pumpseg_train.model.proposals import propose
+from pumpseg_train.model.roi_align import roi_align, roi_levels
+from pumpseg_train.model.targets import anchor_targets, mask_targets, roi_targets
+
+_WEIGHTS = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 2.0, "mask": 1.0}
+_TRAIN_PROPOSALS = 200
+_ROIS, _POSITIVE_ROIS, _MASK_ROIS = 128, 40, 16  # of one image
+
+
+class Trainer(keras.Model):
+    """Maps a batch to the five losses; `fit` minimises their weighted sum.
+
+    A batch is {"image": uint8 (B, H, W, 3) RGB, "boxes": float32 (B, G, 4), "class_ids": int32 (B, G),
+    "mini_masks": uint8 (B, G, S, S), 255 inside}, padded and marked as `targets` says.
+    """
+
+    def __init__(self, model: MaskRCNN, seed: int = 0) -> None:
+        super().__init__(name="trainer")
+        self.mask_rcnn = model
+        self.trunk, self.box_head, self.mask_head = model.trunk, model.box_head, model.mask_head
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.loss_means = {name: keras.metrics.Mean(name=name) for name in _WEIGHTS}
+        self.built = True  # as its parts are
+
+    def call(self, batch: dict[str, Any], training: bool = True) -> dict[str, Any]:
+        profile, seed = self.mask_rcnn.profile, self.seed_generator
+        size = batch["image"].shape[1:3]
+        truth_boxes, class_ids = batch["boxes"], batch["class_ids"]
+        outputs = self.trunk(ops.cast(batch["image"], "float32"), training=training)
+        pyramid = [outputs[name] for name in ("p3", "p4", "p5")]
+
+        anchors = ops.convert_to_tensor(bx.anchors(profile, size))
+        positive, negative, matched = anchor_targets(anchors, truth_boxes, class_ids, seed)
+        losses = {
+            "rpn_class": objectness_loss(outputs["objectness"], positive, negative),
+            "rpn_box": anchor_box_loss(outputs["anchor_deltas"], anchors, matched, positive),
+        }
+
+        proposals, real = propose(outputs, profile, size, _TRAIN_PROPOSALS)
+        rois = roi_targets(
+            ops.stop_gradient(proposals), real, truth_boxes, class_ids, seed, samples=_ROIS, positives=_POSITIVE_ROIS
+        )
+        heads = self.box_head(self._pool(pyramid, rois.boxes, profile.box_pool), training=training)
+        labels = ops.reshape(rois.class_ids, (-1,))
+        deltas = heads["box_deltas"] * ops.convert_to_tensor(profile.box_deltas_std)
+        boxes = bx.decode(deltas, ops.reshape(rois.boxes, (-1, 4)))
+        losses["class"] = class_loss(heads["class_logits"], labels)
+        losses["box"] = box_loss(boxes, ops.reshape(rois.truth_boxes, (-1, 4)), labels)
+
+        # Positives come first, so the first rows are the ones with a mask to learn.
+        mask_boxes, mask_labels = rois.boxes[:, :_MASK_ROIS], rois.class_ids[:, :_MASK_ROIS]
+        wanted = mask_targets(
+            mask_boxes,
+            rois.truth_boxes[:, :_MASK_ROIS],
+            rois.truth_index[:, :_MASK_ROIS],
+            ops.cast(batch["mini_masks"], "float32") / 255,
+            profile.mask_size,
+        )
+        logits = self.mask_head(self._pool(pyramid, mask_boxes, profile.mask_pool), training=training)["mask_logits"]
+        losses["mask"] = mask_loss(logits, ops.reshape(wanted, ops.shape(logits)), ops.reshape(mask_labels, (-1,)))
+        return losses
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        for name, value in y_pred.items():
+            self.loss_means[name].update_state(value)
+        return sum(_WEIGHTS[name] * value for name, value in y_pred.items())
+
+    def _pool(self, pyramid: list[Any], boxes: Any, pool: int) -> Any:
+        profile = self.mask_rcnn.profile
+        levels = roi_levels(boxes, profile.roi_level_size, len(profile.strides))
+        pooled = roi_align(pyramid, profile.strides, boxes, levels, pool, profile.roi_sampling_ratio)
+        return ops.reshape(pooled, (-1, pool, pool, profile.fpn_channels))
+
+
+def objectness_loss(logits: Any, positive: Any, negative: Any) -> Any:
+    """Mean binary cross-entropy of the sampled anchors: logits (B, A) against `positive`."""
+    loss = _cross_entropy(logits, positive)
+    return _mean(loss, ops.logical_or(positive, negative))
+
+
+def anchor_box_loss(deltas: Any, anchors: Any, matched: Any, positive: Any) -> Any:
+    """Smooth L1 (beta 1/9) of the deltas (B, A, 4) of positive anchors, summed over coordinates."""
+    error = ops.abs(deltas - bx.encode(matched, anchors))
+    beta = 1 / 9
+    loss = ops.where(error < beta, 0.5 * error**2 / beta, error - 0.5 * beta)
+    return _mean(ops.sum(loss, axis=-1), positive)
+
+
+def class_loss(logits: Any, labels: Any) -> Any:
+    """Mean softmax cross-entropy of RoI logits (N, K + 1) against labels (N,); -1 is left out."""
+    used = labels >= 0
+    onehot = ops.one_hot(ops.maximum(labels, 0), logits.shape[-1])
+    return _mean(-ops.sum(onehot * ops.log_softmax(logits), axis=-1), used)
+
+
+def box_loss(boxes: Any, truth_boxes: Any, labels: Any) -> Any:
+    """Mean 1 - GIoU of the decoded boxes (N, 4) of positive RoIs (Rezatofighi et al. 2019).
+
+    Smooth L1 on deltas left boxes loose (a perfect proposal came back at IoU 0.83).
+    """
+    return _mean(1 - bx.generalized_iou(boxes, truth_boxes), labels > 0)
+
+
+def mask_loss(logits: Any, wanted: Any, labels: Any) -> Any:
+    """Mean binary cross-entropy of mask logits (N, M, M) of positive RoIs (Mask R-CNN, section 3)."""
+    return _mean(ops.mean(_cross_entropy(logits, wanted), axis=(1, 2)), labels > 0)
+
+
+def _cross_entropy(logits: Any, wanted: Any) -> Any:
+    wanted = ops.cast(wanted, logits.dtype)
+    return ops.maximum(logits, 0) - logits * wanted + ops.log1p(ops.exp(-ops.abs(logits)))
+
+
+def _mean(values: Any, chosen: Any) -> Any:
+    """Mean of the chosen values, 0 when there are none; non-finite ones of the others do not spread."""
+    values = ops.where(chosen, values, ops.zeros_like(values))
+    return ops.sum(values) / ops.maximum(ops.sum(ops.cast(chosen, values.dtype)), 1)

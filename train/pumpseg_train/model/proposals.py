@@ -1,0 +1,37 @@
+"""From the RPN's answers to region proposals."""
+
+from typing import Any
+
+from keras import ops
+
+from pumpseg_train.model import boxes as bx
+from pumpseg_train.model.profile import Profile
+
+
+def propose(
+    outputs: dict[str, Any], profile: Profile, size: tuple[int, int], count: int
+) -> tuple[Any, Any]:
+    """The best `count` boxes (B, count, 4) of the RPN and which of them are real (B, count).
+
+    Faster R-CNN, section 3.3: the `candidates` highest anchors of all levels, decoded and clipped to
+    the input `size` (h, w), then NMS. Boxes come by falling score, unreal ones last.
+    """
+    anchors = ops.convert_to_tensor(bx.anchors(profile, size))
+    scores, index = ops.top_k(outputs["objectness"], min(profile.candidates, anchors.shape[0]))
+    deltas = ops.take_along_axis(outputs["anchor_deltas"], ops.expand_dims(index, -1), axis=1)
+    boxes = bx.clip(bx.decode(deltas, ops.take(anchors, index, axis=0)), size)
+    keep = bx.non_maximum_suppression(boxes, ops.ones_like(scores, "bool"), profile.proposal_nms_threshold)
+    return take_kept(boxes, keep, count)
+
+
+def take_kept(boxes: Any, keep: Any, count: int) -> tuple[Any, Any]:
+    """Moves kept rows (B, N, ...) to the front in their order; returns the first `count` and which are real."""
+    kept, index = ops.top_k(first_rows_first(keep), min(count, keep.shape[1]))
+    extra = [1] * (len(boxes.shape) - 2)
+    return ops.take_along_axis(boxes, ops.reshape(index, (-1, index.shape[1], *extra)), axis=1), kept > 0
+
+
+def first_rows_first(keep: Any) -> Any:
+    """Sort key (B, N): positive and falling along the kept rows, zero elsewhere."""
+    count = keep.shape[1]
+    return ops.cast(keep, "float32") * ops.cast(ops.arange(count, 0, -1), "float32")

@@ -1,0 +1,108 @@
+"""A training run on disk: its settings, its checkpoints, and the way back to a model."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pumpseg.errors import PumpsegError
+from pumpseg_train.data.augment import Recipe
+from pumpseg_train.model.detect import Detector
+from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
+from pumpseg_train.model.profile import PROFILES, Profile
+
+SETTINGS = "settings.json"
+BEST_WEIGHTS = "best.weights.h5"
+BEST_METRICS = "best.json"
+
+
+class RunError(PumpsegError, ValueError):
+    """A run folder that is missing, unfinished or does not match what is asked."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What defines a run; two runs with equal settings and data do the same."""
+
+    data: str
+    extras: tuple[str, ...] = ()
+    cutouts: tuple[str, ...] = ()
+    backgrounds: tuple[str, ...] = ()
+    profile: str = "edge"
+    epochs: int = 24
+    steps: int = 125
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    backbone_rate: float = 0.25  # of the learning rate
+    weight_decay: float = 5e-3
+    warmup_steps: int = 60
+    clip_norm: float = 10.0
+    ema_momentum: float = 0.998
+    seed: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> None:
+    """Creates the run folder; one that exists must have been made with the same settings.
+
+    Raises:
+        RunError: it was made with others.
+    """
+    content = {"settings": dataclasses.asdict(settings), "classes": list(classes)}
+    content = json.loads(json.dumps(content))
+    path = run / SETTINGS
+    if path.is_file():
+        old = json.loads(path.read_text())
+        changed = [name for name in content["settings"] if content["settings"][name] != old["settings"].get(name)]
+        if changed or old["classes"] != content["classes"]:
+            raise RunError(
+                f"{run} was started with another {', '.join(changed) or 'set of classes'}: "
+                "give the same options to resume it, or another --out"
+            )
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load_run(run: Path) -> MaskRCNN:
+    """The best model of a run.
+
+    Raises:
+        RunError: the folder is no run, or has no checkpoint yet.
+    """
+    path = run / SETTINGS
+    if not path.is_file():
+        raise RunError(f"{run} is not a training run: it has no {SETTINGS}")
+    if not (run / BEST_WEIGHTS).is_file():
+        raise RunError(f"{run} has no checkpoint yet: {BEST_WEIGHTS} is written after the first epoch")
+    content = json.loads(path.read_text())
+    model = build_mask_rcnn(profile_named(content["settings"]["profile"]), tuple(content["classes"]))
+    load_weights(model, run / BEST_WEIGHTS)
+    return model
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """What the model file tells about the run: its settings and the figures of its best checkpoint."""
+    return {
+        "settings": json.loads((run / SETTINGS).read_text())["settings"],
+        "best": json.loads((run / BEST_METRICS).read_text()),
+    }
+
+
+def save_weights(model: MaskRCNN, path: Path) -> None:
+    """Writes all weights to one HDF5 file, under another name until complete."""
+    partial = path.with_name(f".partial-{path.name}")
+    Detector(model).save_weights(partial)
+    partial.replace(path)
+
+
+def load_weights(model: MaskRCNN, path: Path) -> None:
+    Detector(model).load_weights(path)
+
+
+def profile_named(name: str) -> Profile:
+    """Raises: RunError for a name that is none of `PROFILES`."""
+    if name not in PROFILES:
+        raise RunError(f"unknown profile {name!r}: choose from {', '.join(PROFILES)}")
+    return PROFILES[name]

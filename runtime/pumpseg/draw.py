@@ -15,7 +15,7 @@ PALETTE = (
     (80, 220, 60),
     (255, 80, 110),
     (40, 235, 255),
-    (220, 60, 255),
+    (230, 50, 150),
     (200, 230, 0),
     (60, 60, 255),
     (255, 130, 30),
@@ -82,8 +82,8 @@ def _draw_label(
 ) -> None:
     """A filled tag on the upper edge of the box, kept inside the frame."""
     frame_h, frame_w = drawn.shape[:2]
-    scale, pad = 0.45 * unit, max(2, round(4 * unit))
-    (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, scale, 1)
+    scale, stroke, pad = 0.45 * unit, max(1, round(0.9 * unit)), max(2, round(4 * unit))
+    (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, scale, stroke)
     tag_w, tag_h = text_w + 2 * pad, text_h + baseline + pad
     left = max(0, min(round(float(box[0])), frame_w - tag_w))
     top = round(float(box[1])) - tag_h
@@ -92,4 +92,4 @@ def _draw_label(
     luminance = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2]
     ink = (20, 20, 20) if luminance > 110 else (255, 255, 255)
     origin = (left + pad, top + pad // 2 + text_h)
-    cv2.putText(drawn, text, origin, _FONT, scale, ink, max(1, round(0.9 * unit)), cv2.LINE_AA)
+    cv2.putText(drawn, text, origin, _FONT, scale, ink, stroke, cv2.LINE_AA)

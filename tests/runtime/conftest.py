@@ -1,7 +1,9 @@
 """A model file small enough to build in a test: it finds the bright things in a picture, cell by cell."""
 
 import json
+from fractions import Fraction
 
+import av
 import numpy as np
 import onnx
 import pytest
@@ -94,3 +96,77 @@ def blind_model_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "blind.onnx"
     onnx.save(bright_cells_model(threshold=2.0), path)
     return path
+
+
+@pytest.fixture
+def make_model(tmp_path):
+    """Writes a model file; without arguments the usual one, with a metadata value (None: none) another."""
+
+    def make(metadata=METADATA, name="model.onnx", **options):
+        path = tmp_path / name
+        onnx.save(bright_cells_model(metadata, **options), path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def metadata():
+    """Metadata that a model file may carry."""
+    return METADATA
+
+
+def moving_square(index, size=(64, 96)):
+    """A black frame, uint8 BGR, with a white 48x48 square that moves right; it always covers whole cells."""
+    frame = np.zeros((*size, 3), np.uint8)
+    left = (3 * index) % (size[1] - 48)
+    frame[:48, left : left + 48] = 255
+    return frame
+
+
+@pytest.fixture(scope="session")
+def square_frame():
+    return moving_square(0)
+
+
+@pytest.fixture(scope="session")
+def make_clip():
+    """Encodes a clip of the moving square.
+
+    pts: of every frame, in 1/1000 s; by default `frames` at 25 a second. audio: codec of a tone to add.
+    """
+
+    def make(path, frames=20, size=(64, 96), pts=None, audio=None, faststart=False, rotation=None):
+        pts = [40 * i for i in range(frames)] if pts is None else pts
+        options = {"movflags": "+faststart"} if faststart else {}
+        with av.open(str(path), "w", options=options) as container:
+            video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "10"})
+            video.height, video.width, video.pix_fmt = *size, "yuv420p"
+            video.codec_context.time_base = Fraction(1, 1000)
+            if rotation is not None:
+                video.set_display_rotation(rotation)
+            sound = container.add_stream(audio, rate=16000, layout="mono") if audio else None
+            for i, moment in enumerate(pts):
+                frame = av.VideoFrame.from_ndarray(moving_square(i, size), format="bgr24")
+                frame.pts, frame.time_base = moment, Fraction(1, 1000)
+                container.mux(video.encode(frame))
+            container.mux(video.encode())
+            if sound is not None:
+                # As long as the pictures.
+                total = 16 * (pts[-1] + 40)
+                step = sound.codec_context.frame_size or 1024
+                for start in range(0, total, step):
+                    tone = np.sin(np.arange(start, start + step) / 6)[None].astype(np.float32) / 4
+                    block = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+                    block.sample_rate, block.pts, block.time_base = 16000, start, Fraction(1, 16000)
+                    container.mux(sound.encode(block))
+                container.mux(sound.encode())
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory, make_clip):
+    """Twenty frames at 25 a second, 96x64, without sound."""
+    return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")

@@ -1,0 +1,62 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pumpseg import Instances, draw
+from pumpseg.draw import PALETTE, _colours
+
+
+def three_instances(frame_size=(240, 320)):
+    height, width = frame_size
+    unit = np.array([width, height, width, height], np.float32)
+    boxes = np.array([[0.6, 0.2, 0.9, 0.8], [0.05, 0.5, 0.3, 0.9], [0.35, 0.4, 0.5, 0.6]], np.float32) * unit
+    return Instances.in_frame(
+        boxes,
+        np.array([0.9, 0.8, 0.7], np.float32),
+        np.zeros(3, np.int64),
+        np.ones((3, 28, 28), np.float32),
+        frame_size,
+        ["pumpkin"],
+    )
+
+
+@pytest.mark.parametrize("frame_size", [(240, 320), (1080, 1920), (20, 20), (3, 400)])
+def test_drawing_leaves_the_frame_as_it_is(frame_size):
+    frame = np.full((*frame_size, 3), 60, np.uint8)
+    drawn = draw(frame, three_instances(frame_size))
+    assert (frame == 60).all()
+    assert drawn.shape == frame.shape
+    assert (drawn != frame).any()
+
+
+def test_only_boxes_and_labels_are_touched():
+    frame = np.full((240, 320, 3), 60, np.uint8)
+    drawn = draw(frame, three_instances()[1])
+    assert (drawn[:80] == 60).all()
+    assert (drawn[:, 160:] == 60).all()
+
+
+def test_no_instances_leave_an_equal_frame():
+    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    drawn = draw(frame, Instances.empty((48, 64)))
+    assert drawn is not frame
+    np.testing.assert_array_equal(drawn, frame)
+
+
+def test_a_mask_without_a_pixel_is_drawn_as_a_label_only():
+    instances = replace(three_instances(), mask_probabilities=np.zeros((3, 28, 28), np.float32))
+    draw(np.zeros((240, 320, 3), np.uint8), instances)
+
+
+def test_colours_do_not_follow_the_order_of_scores():
+    instances = three_instances()
+    swapped = instances[[2, 0, 1]]
+    colours = dict(zip(instances.scores.tolist(), _colours(instances), strict=True))
+    assert colours == dict(zip(swapped.scores.tolist(), _colours(swapped), strict=True))
+    assert len(set(colours.values())) == 3
+
+
+def test_colours_follow_ids():
+    instances = replace(three_instances(), ids=np.array([7, 3, 17]))
+    assert _colours(instances) == [PALETTE[7], PALETTE[3], PALETTE[7]]

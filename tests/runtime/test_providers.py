@@ -1,0 +1,135 @@
+import builtins
+import logging
+import types
+
+import onnxruntime
+import pytest
+
+from pumpseg import providers
+from pumpseg.cores import physical_cores
+from pumpseg.errors import ProviderError, PumpsegError
+from pumpseg.providers import PROVIDERS, open_session
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Makes onnxruntime claim more providers than it can load, as a GPU wheel without CUDA does."""
+
+    def make(available, loads):
+        class Session(onnxruntime.InferenceSession):
+            def __init__(self, path, options, providers, **kwargs):
+                super().__init__(path, options, providers=["CPUExecutionProvider"], **kwargs)
+                self.asked = [name for name, _ in providers]
+
+            def get_providers(self):
+                return [name for name in self.asked if name in loads]
+
+        fake = types.SimpleNamespace(**{name: getattr(onnxruntime, name) for name in dir(onnxruntime)})
+        fake.InferenceSession = Session
+        fake.get_available_providers = lambda: available
+        monkeypatch.setattr(providers, "import_onnxruntime", lambda: fake)
+
+    return make
+
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+def test_an_unknown_provider_is_refused(model_path):
+    with pytest.raises(ProviderError, match=r"unknown provider 'gpu'; there are auto, cpu, cuda"):
+        open_session(model_path, "gpu")
+
+
+def test_a_provider_that_is_not_compiled_in_names_the_install_line(model_path):
+    if CUDA in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(ProviderError, match=r'which has cpu.*pip install "pumpseg\[gpu\]"'):
+        open_session(model_path, "cuda")
+
+
+def test_a_provider_that_falls_back_in_silence_is_an_error(model_path, pretend):
+    pretend([CUDA, CPU], loads=[CPU])
+    with pytest.raises(ProviderError, match=r"cuda did not load.*cpu would run instead"):
+        open_session(model_path, "cuda")
+
+
+def test_auto_takes_the_next_that_loads_and_says_why(model_path, pretend, caplog):
+    pretend([CUDA, CPU], loads=[CPU])
+    with caplog.at_level(logging.INFO, "pumpseg"):
+        _, name = open_session(model_path, "auto")
+    assert name == "cpu"
+    assert len(caplog.messages) == 1
+    assert "provider cpu: provider cuda did not load" in caplog.messages[0]
+    assert "\n" not in caplog.messages[0]
+
+
+def test_auto_prefers_what_is_fast(model_path, pretend, caplog):
+    pretend([CPU, CUDA], loads=[CPU, CUDA])
+    with caplog.at_level(logging.INFO, "pumpseg"):
+        session, name = open_session(model_path, "auto")
+    assert name == "cuda"
+    assert session.asked == [CUDA, CPU]
+    assert caplog.messages == ["provider cuda: the best of cuda, cpu"]
+
+
+def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pretend(["TensorrtExecutionProvider", CUDA, CPU], loads=["TensorrtExecutionProvider", CUDA, CPU])
+    session, _ = open_session(model_path, "tensorrt")
+    assert session.asked == ["TensorrtExecutionProvider", CUDA, CPU]
+    assert (tmp_path / "pumpseg" / "tensorrt").is_dir()
+
+
+def test_every_provider_makes_session_options():
+    for provider in PROVIDERS.values():
+        options = providers._session_options(onnxruntime, provider, 1, None)
+        assert options.intra_op_num_threads == 1
+        assert all(isinstance(value, str) for value in provider.options().values())
+
+
+@pytest.mark.parametrize(
+    ("spinning", "entries"), [(None, ("1", "1")), (True, ("1", "0")), (False, ("0", "0"))]
+)
+def test_spinning(spinning, entries):
+    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, spinning)
+    assert entries == (
+        options.get_session_config_entry("session.intra_op.allow_spinning"),
+        options.get_session_config_entry("session.force_spinning_stop"),
+    )
+
+
+def test_a_missing_onnxruntime_names_both_extras(model_path, monkeypatch):
+    import_module = builtins.__import__
+
+    def no_onnxruntime(name, *args, **kwargs):
+        if name == "onnxruntime":
+            raise ImportError("No module named 'onnxruntime'")
+        return import_module(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_onnxruntime)
+    with pytest.raises(PumpsegError, match=r'pip install "pumpseg\[cpu\]", or "pumpseg\[gpu\]"'):
+        open_session(model_path)
+
+
+def test_hyper_threads_of_a_core_count_once(tmp_path, monkeypatch):
+    for cpu in range(4):
+        (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
+        pair = f"{cpu % 2},{cpu % 2 + 2}\n"
+        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(pair)
+    monkeypatch.setattr("pumpseg.cores._quota", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert physical_cores(tmp_path) == 2
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {1, 3}, raising=False)
+    assert physical_cores(tmp_path) == 1
+    assert physical_cores(tmp_path / "none") == 2
+
+
+def test_a_container_quota_limits_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("pumpseg.cores._quota", lambda: 3)
+    assert physical_cores(tmp_path) == 3
+
+
+def test_cores_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    assert physical_cores() == 0

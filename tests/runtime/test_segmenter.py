@@ -1,0 +1,112 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from pumpseg import Segmenter
+
+
+@pytest.fixture(scope="module")
+def segmenter(model_path):
+    return Segmenter(model_path, provider="cpu", threads=1)
+
+
+def frame_with_red_square(height=128, width=96):
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[32:64, 32:64] = (0, 0, 255)
+    return frame
+
+
+def test_instances_lie_in_frame_pixels(segmenter):
+    # 128x96 is letterboxed by one half, so input cell (1, 1) is the frame's 32..64.
+    instances = segmenter(frame_with_red_square())
+    np.testing.assert_array_equal(instances.boxes, [[32, 32, 64, 64]])
+    assert instances.scores.dtype == np.float32
+    assert instances.class_ids.dtype == np.int64
+    assert instances.labels == ("pumpkin",)
+    masks = instances.masks
+    assert masks.shape == (1, 128, 96)
+    assert masks[0, 32:64, 32:64].all()
+    assert masks.sum() == 32 * 32
+
+
+def test_the_model_sees_rgb(segmenter):
+    assert len(segmenter(frame_with_red_square()[:, :, ::-1])) == 0
+
+
+def test_weak_instances_are_left_out(model_path):
+    frame = frame_with_red_square()
+    frame[frame > 0] = 200
+    assert len(Segmenter(model_path, score=0.5)(frame)) == 1
+    assert len(Segmenter(model_path, score=0.9)(frame)) == 0
+
+
+def test_nothing_found(blind_model_path):
+    instances = Segmenter(blind_model_path)(frame_with_red_square())
+    assert len(instances) == 0
+    assert instances.masks.shape == (0, 128, 96)
+
+
+def test_timings(segmenter):
+    _, timings = segmenter.timed(frame_with_red_square())
+    assert min(timings.pre, timings.session, timings.post) > 0
+
+
+def test_threads_share_a_segmenter(segmenter):
+    frames = []
+    for i in range(24):
+        frame = np.zeros((64, 64, 3), np.uint8)
+        row, column = divmod(i % 16, 4)
+        frame[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 255
+        frames.append(frame)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(segmenter, frames * 5))
+    for i, instances in enumerate(found):
+        row, column = divmod(i % 24 % 16, 4)
+        np.testing.assert_array_equal(instances.boxes[:, :2], [[16 * column, 16 * row]])
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (None, "was the image read at all"),
+        ([[1]], "NumPy array, got list"),
+        (np.zeros((4, 4, 3)), "uint8, got float64"),
+        (np.zeros((4, 4), np.uint8), "COLOR_GRAY2BGR"),
+        (np.zeros((4, 4, 1), np.uint8), "COLOR_GRAY2BGR"),
+        (np.zeros((4, 4, 4), np.uint8), "COLOR_BGRA2BGR"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+    ],
+)
+def test_wrong_frames_say_what_to_do(segmenter, frame, message):
+    with pytest.raises(ValueError, match=message):
+        segmenter(frame)
+
+
+def test_frames_need_not_be_contiguous(segmenter):
+    wide = np.zeros((128, 192, 3), np.uint8)
+    wide[:, ::2] = frame_with_red_square()
+    np.testing.assert_array_equal(segmenter(wide[:, ::2]).boxes, [[32, 32, 64, 64]])
+
+
+@pytest.mark.parametrize("options", [{"score": 1.5}, {"score": -0.1}, {"threads": 0}])
+def test_wrong_settings_are_refused(model_path, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Segmenter(model_path, **options)
+
+
+def test_stream_gives_frames_and_instances(segmenter, clip):
+    pairs = list(segmenter.stream(clip))
+    assert len(pairs) == 20
+    assert all(frame.shape == (64, 96, 3) and len(instances) for frame, instances in pairs)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import pumpseg, pumpseg.cli, sys; "
+        "assert not {'tensorflow', 'keras', 'onnx', 'torch', 'onnxruntime', 'av'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

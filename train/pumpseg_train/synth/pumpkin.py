@@ -71,6 +71,9 @@ def make_pumpkin(
     fine = layered_noise(rng, (MAP_ROWS, MAP_COLUMNS), (24, 64), 3, wrap_x=True)
     bumpy = rng.uniform(0.0008, 0.0022)
     radius = (radius * (1 + bumpy * fade * fine)).astype(np.float32)
+    # A groove sharper than a cell of the map would show as a row of dots.
+    wrapped = cv2.copyMakeBorder(radius, 0, 0, 8, 8, cv2.BORDER_WRAP)
+    radius = np.ascontiguousarray(cv2.GaussianBlur(wrapped, (0, 0), 1.5)[:, 8:-8])
 
     albedo, gloss = _skin_colour(rng, colatitude, crest, classic)
     depth_of_groove = (1 - crest) ** 1.5 * reach_of_ribs

@@ -8,14 +8,16 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from pumpseg.display import OpenCvWindow, screen_problem
 from pumpseg.errors import PumpsegError
 from pumpseg.model_file import DEFAULT_MODEL, SHIPPED_MODELS
-from pumpseg.pipeline import Summary, process
+from pumpseg.pipeline import process
 from pumpseg.progress import Progress
 from pumpseg.providers import AUTO, provider_names
 from pumpseg.segmenter import Segmenter
@@ -26,11 +28,14 @@ PROGRAM = "pumpseg-video"
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
+_Handler = Callable[[int, FrameType | None], Any]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code: 0, 2 after an error told in one line, 130 if interrupted."""
     arguments = _parser().parse_args(argv)
-    with _log_lines():
+    # Until frames flow a signal ends the command at once, and what was begun is cleaned up on the way out.
+    with _log_lines(), _signals(signal.default_int_handler):
         try:
             return _run(arguments)
         except PumpsegError as error:
@@ -60,9 +65,10 @@ def _run(arguments: argparse.Namespace) -> int:
                 sink.discard()
             raise
         progress = Progress(source.length)
-        with _stop_on_signals() as stop:
+        stop = threading.Event()
+        with _signals(_stop_then_interrupt(stop)):
             try:
-                summary: Summary = process(
+                summary = process(
                     source, segmenter, sinks, window=window, stop=stop, on_frame=progress.update
                 )
             finally:
@@ -84,25 +90,29 @@ def _open_window(arguments: argparse.Namespace) -> OpenCvWindow | None:
     return OpenCvWindow(PROGRAM)
 
 
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second one interrupts at once."""
-    stop = threading.Event()
+def _stop_then_interrupt(stop: threading.Event) -> _Handler:
+    """A handler whose first signal lets the files be completed and whose second interrupts at once."""
 
-    def on_signal(number: int, _frame: object) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
+    return handle
+
+
+@contextlib.contextmanager
+def _signals(handler: _Handler) -> Iterator[None]:
+    """Handle Ctrl-C and SIGTERM with `handler` for a while; only a main thread can."""
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ class Frame:
     """One frame of a source.
 
     image: uint8 BGR (H, W, 3). source: what the frame comes from, as the user named it. index: of the frame
-    in it, from 0. time: seconds since the source's first moment. pts: the same as the container counts it,
+    in it, from 0. time: seconds since the source's first frame. pts: the same as the container counts it,
     in units of the source's time_base; None where there is no container.
     """
 

@@ -87,18 +87,20 @@ class VideoSink:
 
     def _open(self, height: int, width: int) -> None:
         self._size = (height + height % 2, width + width % 2)
+        if self._audio_from is not None:
+            self._audio = _AudioCopy(self._av, self._audio_from)
         try:
-            self._start(self._audio_from)
-        except self._av.FFmpegError as error:
-            if self._audio is None:
-                raise SinkError(f"cannot write {self._file.target}: {error.strerror}") from None
+            self._start()
+        except (self._av.FFmpegError, ValueError) as error:
+            if self._audio is None or not self._audio.codecs:
+                raise SinkError(f"cannot write {self._file.target}: {error}") from None
             log.warning(
                 "audio (%s) does not fit into %s and is left out", self._audio.codecs, self._file.target.name
             )
             self._close()
-            self._guarded(lambda: self._start(None))
+            self._guarded(self._start)
 
-    def _start(self, audio_from: Path | None) -> None:
+    def _start(self) -> None:
         container_format = VIDEO_FORMATS[self._file.target.suffix.lower()]
         options = {"movflags": "+faststart"} if container_format != "matroska" else {}
         self._container = self._av.open(str(self._file.path), "w", format=container_format, options=options)
@@ -113,7 +115,8 @@ class VideoSink:
         context.time_base = self._timing.time_base
         context.colorspace, context.color_range = _BT601_MATRIX, _LIMITED_RANGE
         context.color_primaries = context.color_trc = _BT709
-        self._audio = _AudioCopy(self._av, audio_from, self._container) if audio_from else None
+        if self._audio is not None:
+            self._audio.attach(self._container)
         self._container.start_encoding()
 
     def _fitted(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -138,6 +141,7 @@ class VideoSink:
     def _close(self) -> None:
         if self._audio is not None:
             self._audio.close()
+            self._audio = None
         container, self._container = self._container, None
         if container is not None:
             container.close()
@@ -146,21 +150,24 @@ class VideoSink:
 class _AudioCopy:
     """Packets of a file's audio streams, addressed to streams of the same kind in an output container."""
 
-    def __init__(self, av: Any, path: Path, output: Any) -> None:
+    def __init__(self, av: Any, path: Path) -> None:
         self._input = av.open(str(path))
+        inputs = self._input.streams.audio
+        self.codecs = ", ".join(stream.codec_context.name for stream in inputs)
+        self._demuxed: Iterator[Any] = self._input.demux(*inputs) if inputs else iter(())
+        self._streams: dict[int, Any] = {}
+        self._next: Any = None
+
+    def attach(self, output: Any) -> None:
+        """Add a stream for each of the input's. Raises ValueError for a codec that does not fit in."""
         self._streams = {
             stream.index: output.add_stream_from_template(stream) for stream in self._input.streams.audio
         }
-        self.codecs = ", ".join(stream.codec_context.name for stream in self._input.streams.audio)
-        self._demuxed: Iterator[Any] = (
-            self._input.demux(*self._input.streams.audio) if self._streams else iter(())
-        )
-        self._next: Any = None
 
     def packets(self, until: Fraction | None) -> Iterator[Any]:
         """Packets up to a time in seconds; None for all that is left."""
         while True:
-            packet = self._next or next(self._demuxed, None)
+            packet = next(self._demuxed, None) if self._next is None else self._next
             self._next = None
             if packet is None:
                 return

@@ -66,15 +66,15 @@ class VideoSource:
         assert self.timing is not None
         time_base, rate = self.timing.time_base, self.timing.rate
         usual_step = max(1, round(1 / rate / time_base))
-        index, packets, last_pts = 0, 0, None
-        first_pts = self._stream.start_time or 0
+        index, packets, first_pts, last_pts = 0, 0, None, None
         try:
             for packet in self._container.demux(self._stream):
                 packets += packet.size > 0
                 for decoded in self._decode(packet, index):
                     pts = decoded.pts
                     if pts is None or (last_pts is not None and pts <= last_pts):
-                        pts = first_pts if last_pts is None else last_pts + usual_step
+                        pts = 0 if last_pts is None else last_pts + usual_step
+                    first_pts = pts if first_pts is None else first_pts
                     time = float((pts - first_pts) * time_base)
                     yield Frame(_upright(decoded), self.name, index, time, pts)
                     last_pts, index = pts, index + 1

@@ -96,10 +96,10 @@ def test_audio_ends_with_an_interrupted_video(tmp_path, make_clip):
 
 
 def test_audio_that_does_not_fit_is_left_out_with_a_warning(tmp_path, make_clip, caplog):
-    source = make_clip(tmp_path / "in.mkv", frames=10, audio="adpcm_ima_wav")
+    source = make_clip(tmp_path / "in.mkv", frames=10, audio="wavpack")
     write_video(tmp_path / "out.mp4", range(0, 400, 40), audio_from=source)
     assert len(read_video(tmp_path / "out.mp4")) == 10
-    assert caplog.messages == ["audio (adpcm_ima_wav) does not fit into out.mp4 and is left out"]
+    assert caplog.messages == ["audio (wavpack) does not fit into out.mp4 and is left out"]
 
 
 def test_a_video_that_is_given_up_leaves_nothing(tmp_path):

@@ -372,13 +372,10 @@ def render_cutout(rng: np.random.Generator, size_px: int) -> Array:
     pitch = rng.uniform(0.0, 0.9)
     turn = random_turn(rng)
     exposure = float(np.exp(rng.normal(-0.15, 0.25)))
-    scale = size_px / 2.6
-    for _ in range(2):
-        sprite = render_pumpkin(pumpkin, standing(pumpkin, turn, pitch, scale), light)
-        longest = max(sprite.alpha.shape)
-        if longest == size_px:
-            break
-        scale *= size_px / longest
+    unit = standing(pumpkin, turn, pitch, 1.0)
+    points = np.concatenate([pumpkin.support, pumpkin.stem.rings.reshape(-1, 3)]) @ turn.T @ unit.view.T
+    scale = (size_px - 0.5) / float(np.ptp(points[:, :2], axis=0).max())
+    sprite = render_pumpkin(pumpkin, standing(pumpkin, turn, pitch, scale), light)
     alpha = sprite.alpha[..., None]
     light_of = sprite.colour / np.maximum(alpha, 1e-3)
     image = encode_srgb(1 - np.exp(-exposure * light_of))

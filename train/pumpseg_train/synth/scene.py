@@ -193,7 +193,6 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int] = (640, 480)) -
     film = random_film(rng)
     photo = develop(image, film, metered(image), rng)
     masks = [owner == label for label in labels if label]
-    masks = [mask for mask in masks if mask.any()]
     return Scene(photo, np.array(masks, bool).reshape(-1, size[1], size[0]))
 
 
@@ -210,18 +209,21 @@ def _random_camera(rng: np.random.Generator, size: tuple[int, int], layout: str)
 
 def _lit(body: Body, bodies: list[Body]) -> Placement:
     """The body's placement with the neighbours that can darken it."""
-    place = body.placement.position
-    near = tuple(
-        (other.placement.position, other.reach)
-        for other in bodies
-        if other is not body
-        and np.linalg.norm(other.placement.position - place) < 4 * (other.reach + body.reach)
+    position = body.placement.position
+
+    def distance(other: Body) -> float:
+        return float(np.linalg.norm(other.placement.position - position))
+
+    others = [
+        other for other in bodies if other is not body and distance(other) < 4 * (other.reach + body.reach)
+    ]
+    nearest = sorted(others, key=distance)[:8]
+    return replace(
+        body.placement, neighbours=tuple((other.placement.position, other.reach) for other in nearest)
     )
-    return replace(body.placement, neighbours=near[:8])
 
 
 def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str) -> list[Body]:
-    size_range = (0.09, 0.24)
     if layout == "portrait":
         count, props = int(rng.integers(1, 4)), int(rng.integers(0, 3))
     elif layout == "heap":
@@ -230,7 +232,7 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str)
         count, props = 0, int(rng.integers(2, 9))
     else:
         count, props = int(rng.integers(1, 11)), int(rng.choice([0, 0, 1, 2, 4]))
-    typical = rng.uniform(*size_range)
+    typical = rng.uniform(0.09, 0.24)
     taken: list[tuple[float, float, float]] = []
     bodies: list[Body] = []
     grown: list[Pumpkin] = []
@@ -242,7 +244,7 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str)
         taken.append((*spot, size))
         lift = 0.0
         if layout == "heap":
-            # The pumpkin on a gap of those laid before.
+            # It comes to lie on those laid before that it would run into.
             lift = max(
                 (0.9 * (size + r) - np.hypot(spot[0] - x, spot[1] - z) for x, z, r in taken[:-1]), default=0.0
             )

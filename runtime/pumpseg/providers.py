@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pumpseg.cores import physical_cores
 from pumpseg.errors import ModelFileError, ProviderError, PumpsegError
 
@@ -35,6 +37,7 @@ class Provider:
     """An execution provider: its name in ONNX Runtime, the wheel that has it, and the options we give it.
 
     fallback: providers for the nodes that it cannot run, in order; the CPU is always the last of them.
+    library: its own file, asked for the reason when it does not load. notice: told before it is tried.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Provider:
     fallback: tuple[str, ...] = ()
     library: str | None = None
     session_options: dict[str, Any] = field(default_factory=dict)
+    notice: str = ""
 
 
 def _cuda_options() -> dict[str, str]:
@@ -77,6 +81,7 @@ PROVIDERS = {
             _tensorrt_options,
             fallback=(_CUDA,),
             library="libonnxruntime_providers_tensorrt.so",
+            notice="TensorRT builds an engine for a new model, which takes minutes once",
         ),
         Provider(
             "openvino",
@@ -173,6 +178,8 @@ def _open_on(
         (name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name
     ]
     options = _session_options(ort, provider, threads, spinning)
+    if provider.notice:
+        log.info(provider.notice)
     with contextlib.nullcontext() if provider.ort_name == _CPU else _quiet(ort):
         if provider.ort_name == _CUDA or _CUDA in provider.fallback:
             _preload_cuda(ort)
@@ -193,7 +200,27 @@ def _open_on(
             f"{', '.join(_short_names(got))} would run instead (this {_wheel(ort)} has "
             f"{', '.join(_short_names(available))}): {provider.install}"
         )
+    if provider.ort_name != _CPU:
+        _try_out(session, provider)
     return session
+
+
+def _try_out(session: onnxruntime.InferenceSession, provider: Provider) -> None:
+    """Run a black image: a provider that loads may fail on its first kernel, and its first run is slow."""
+    inputs = session.get_inputs()
+    if (
+        len(inputs) != 1
+        or inputs[0].type != "tensor(uint8)"
+        or not all(type(n) is int for n in inputs[0].shape)
+    ):
+        # Not a model of ours; that is for the check of the contract to say.
+        return
+    try:
+        session.run(None, {inputs[0].name: np.zeros(inputs[0].shape, np.uint8)})
+    except Exception as error:
+        raise ProviderError(
+            f"provider {provider.name} loads but cannot run the model: {_first_line(error)}"
+        ) from None
 
 
 def _session_options(

@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import ModelFileError, ProviderError
+from pumpseg.errors import ModelFileError
 from pumpseg.frames import Source
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
@@ -69,8 +69,6 @@ class Segmenter:
         self.score = score
         self._path = path
         self._per_thread = threading.local()
-        if self.provider != "cpu":
-            self._warm_up()
 
     def __call__(self, frame: NDArray[np.uint8]) -> Instances:
         """Instances of one frame, uint8 BGR (H, W, 3). Raises ValueError for any other array."""
@@ -120,15 +118,6 @@ class Segmenter:
             self._per_thread.image = np.empty((*self.info.input_size, 3), np.uint8)
         image: NDArray[np.uint8] = self._per_thread.image
         return image
-
-    def _warm_up(self) -> None:
-        """Run once: a provider that loads may still fail on its first kernel, and its first run is slow."""
-        try:
-            self(np.zeros((*self.info.input_size, 3), np.uint8))
-        except Exception as error:
-            raise ProviderError(
-                f"provider {self.provider} loads but cannot run {self._path}: {error}"
-            ) from None
 
 
 def check_frame(frame: NDArray[np.uint8]) -> None:

@@ -104,8 +104,9 @@ class VideoSink:
         container_format = VIDEO_FORMATS[self._file.target.suffix.lower()]
         options = {"movflags": "+faststart"} if container_format != "matroska" else {}
         self._container = self._av.open(str(self._file.path), "w", format=container_format, options=options)
+        # The preset takes 60% of the time of "veryfast", which the model can use better.
         self._video = self._container.add_stream(
-            "libx264", rate=self._timing.rate, options={"preset": "veryfast", "crf": "20"}
+            "libx264", rate=self._timing.rate, options={"preset": "superfast", "crf": "20"}
         )
         self._video.height, self._video.width = self._size
         self._video.pix_fmt = "yuv420p"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,8 @@ from pumpseg.frames import Frame, VideoTiming
 
 if TYPE_CHECKING:
     import av
+
+log = logging.getLogger("pumpseg")
 
 _QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
@@ -66,7 +69,7 @@ class VideoSource:
         assert self.timing is not None
         time_base, rate = self.timing.time_base, self.timing.rate
         usual_step = max(1, round(1 / rate / time_base))
-        index, packets, first_pts, last_pts = 0, 0, None, None
+        index, packets, damaged, first_pts, last_pts = 0, 0, 0, None, None
         try:
             for packet in self._container.demux(self._stream):
                 packets += packet.size > 0
@@ -77,7 +80,7 @@ class VideoSource:
                     first_pts = pts if first_pts is None else first_pts
                     time = float((pts - first_pts) * time_base)
                     yield Frame(_upright(decoded), self.name, index, time, pts)
-                    last_pts, index = pts, index + 1
+                    last_pts, index, damaged = pts, index + 1, damaged + decoded.is_corrupt
         except self._av.FFmpegError as error:
             raise SourceError(f"{self._path} is damaged: {self._reached(index)} ({error.strerror})") from None
         if index == 0:
@@ -86,6 +89,10 @@ class VideoSource:
         fewer = self.length is None or packets < self.length
         if fewer and (promised_bytes(self._path) or 0) > self._path.stat().st_size:
             raise SourceError(f"{self._path} is cut short: {self._reached(index)}")
+        if damaged:
+            log.warning(
+                "%s: %d of %d frames are damaged and were only decoded in part", self.name, damaged, index
+            )
 
     def close(self) -> None:
         self._container.close()

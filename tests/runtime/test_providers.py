@@ -15,7 +15,7 @@ from pumpseg.providers import PROVIDERS, open_session
 def pretend(monkeypatch):
     """Makes onnxruntime claim more providers than it can load, as a GPU wheel without CUDA does."""
 
-    def make(available, loads):
+    def make(available, loads, fails=()):
         class Session(onnxruntime.InferenceSession):
             def __init__(self, path, options, providers, **kwargs):
                 super().__init__(path, options, providers=["CPUExecutionProvider"], **kwargs)
@@ -23,6 +23,11 @@ def pretend(monkeypatch):
 
             def get_providers(self):
                 return [name for name in self.asked if name in loads]
+
+            def run(self, *arguments):
+                if self.asked[0] in fails:
+                    raise RuntimeError("no kernel image")
+                return super().run(*arguments)
 
         fake = types.SimpleNamespace(**{name: getattr(onnxruntime, name) for name in dir(onnxruntime)})
         fake.InferenceSession = Session
@@ -70,6 +75,15 @@ def test_auto_prefers_what_is_fast(model_path, pretend, caplog):
     assert name == "cuda"
     assert session.asked == [CUDA, CPU]
     assert caplog.messages == ["provider cuda: the best of cuda, cpu"]
+
+
+def test_a_provider_that_loads_but_cannot_run_is_an_error(model_path, pretend, caplog):
+    pretend([CUDA, CPU], loads=[CUDA, CPU], fails=[CUDA])
+    with pytest.raises(ProviderError, match="cuda loads but cannot run the model: no kernel image"):
+        open_session(model_path, "cuda")
+    with caplog.at_level(logging.INFO, "pumpseg"):
+        assert open_session(model_path, "auto")[1] == "cpu"
+    assert "no kernel image" in caplog.messages[0]
 
 
 def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import re
 import threading
 import time
 from fractions import Fraction
@@ -168,6 +169,20 @@ def test_other_containers_cut_short(tmp_path, make_clip, suffix, capfd):
     with pytest.raises(SourceError, match="after frame"):
         list(VideoSource(cut(whole, 0.7)))
     assert capfd.readouterr() == ("", "")
+
+
+def test_frames_decoded_in_part_are_counted(tmp_path, make_clip, caplog):
+    path = make_clip(tmp_path / "scratched.mp4", frames=60)
+    scratched = bytearray(path.read_bytes())
+    frames = scratched.index(b"mdat") + 1000
+    for i in range(frames, scratched.index(b"moov") - 200, 50):
+        scratched[i] ^= 0xFF
+    path.write_bytes(scratched)
+    try:
+        assert len(list(VideoSource(path))) <= 60
+        assert "frames are damaged" in caplog.messages[-1]
+    except SourceError as error:
+        assert re.search(r"is damaged: it ends after frame \d+ of 60", str(error))
 
 
 def test_a_whole_mp4_has_the_bytes_it_promises(clip):

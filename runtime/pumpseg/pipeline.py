@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.draw import draw
+from pumpseg.errors import SourceError
 from pumpseg.frames import Frame, Source
 from pumpseg.instances import Instances
 from pumpseg.segmenter import Segmenter, Timings
@@ -127,7 +128,9 @@ class _Channel(Generic[T]):
             self._changed.notify_all()
 
 
-def stream(source: Source, segmenter: Segmenter, *, stop: threading.Event | None = None) -> Iterator[Result]:
+def stream(
+    source: Source, segmenter: Segmenter, *, stop: threading.Event | None = None
+) -> Generator[Result, None, None]:
     """Results of a source in order, decoded and inferred ahead in threads. Closes the source in the end.
 
     stop: ends the stream early when set. Raises whatever the source or the segmenter raised.
@@ -177,12 +180,12 @@ def process(
 ) -> Summary:
     """Run a source through the segmenter into sinks and window.
 
-    Completes every sink, also when `stop` is set or the user closes the window; if anything fails, discards
-    them and raises. on_frame is told the number of frames done.
+    Completes every sink, also when `stop` is set, the user closes the window or a camera fails on the way; if
+    anything else fails, discards them. Raises what failed. on_frame is told the number of frames done.
     """
     stop = stop or threading.Event()
     seconds = dict.fromkeys(("decode", "letterbox", "session", "select", "draw", "write"), 0.0)
-    frames = 0
+    frames, window_closed = 0, False
     draws = window is not None or any(sink.draws for sink in sinks)
     start = perf_counter()
     results = stream(source, segmenter, stop=stop)
@@ -207,24 +210,33 @@ def process(
             on_frame(frames)
             if window is not None and drawn is not None:
                 due = None if sinks else _due(source, result.frame, start)
-                if not window.show(drawn, due):
+                window_closed = not window.show(drawn, due)
+                if window_closed:
                     break
         interrupted = stop.is_set()
-        results.close()  # type: ignore[attr-defined]
+        results.close()
         before_completing = perf_counter()
-        for sink in sinks:
-            sink.complete(interrupted=interrupted)
+        _complete(sinks, interrupted=interrupted or window_closed)
         seconds["write"] += perf_counter() - before_completing
-    except BaseException:
-        results.close()  # type: ignore[attr-defined]
-        for sink in sinks:
-            sink.discard()
+    except BaseException as error:
+        results.close()
+        # A file can be read again; what a camera saw before it failed cannot.
+        if source.live and frames and isinstance(error, SourceError):
+            _complete(sinks, interrupted=True)
         raise
     finally:
+        for sink in sinks:
+            # Does nothing to those that are complete.
+            sink.discard()
         if window is not None:
             window.close()
     stages = {name: 1000 * spent / max(1, frames) for name, spent in seconds.items()}
     return Summary(frames, perf_counter() - start, source.dropped, interrupted, stages)
+
+
+def _complete(sinks: Sequence[Sink], *, interrupted: bool) -> None:
+    for sink in sinks:
+        sink.complete(interrupted=interrupted)
 
 
 def _due(source: Source, frame: Frame, start: float) -> float | None:

@@ -18,7 +18,10 @@ from pumpseg.video_sink import VideoSink
 
 
 class Sink(Protocol):
-    """Takes every frame in order. draws: whether `write` needs the frame with its instances drawn."""
+    """Takes every frame in order, then is completed or discarded; discarding a complete sink does nothing.
+
+    draws: whether `write` needs the frame with its instances drawn.
+    """
 
     draws: bool
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pumpseg import Segmenter
+from pumpseg.errors import SourceError
 from pumpseg.frames import Frame
 from pumpseg.pipeline import QUEUED_FRAMES, process, stream
 
@@ -50,7 +51,7 @@ class Notes:
         self.ended = "interrupted" if interrupted else "complete"
 
     def discard(self):
-        self.ended = "discarded"
+        self.ended = self.ended or "discarded"
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,14 @@ def test_a_failing_sink_ends_everything(segmenter, failing):
     assert notes.ended == first.ended == "discarded"
 
 
+def test_what_a_camera_saw_before_it_failed_is_kept(segmenter):
+    camera, notes = Frames(5, SourceError("unplugged")), Notes()
+    camera.live = True
+    with pytest.raises(SourceError, match="unplugged"):
+        process(camera, segmenter, [notes])
+    assert (notes.ended, notes.indices) == ("interrupted", [0, 1, 2, 3, 4])
+
+
 def test_stopping_completes_what_was_done(segmenter):
     stop, notes = threading.Event(), Notes()
     summary = process(
@@ -166,7 +175,12 @@ class Window:
 def test_closing_the_window_completes_the_outputs(segmenter):
     window, notes = Window(3), Notes()
     summary = process(Frames(100), segmenter, [notes], window=window)
-    assert (summary.frames, summary.interrupted, notes.ended, window.closed) == (3, False, "complete", True)
+    assert (summary.frames, summary.interrupted, notes.ended, window.closed) == (
+        3,
+        False,
+        "interrupted",
+        True,
+    )
 
 
 def test_an_iterator_that_is_left_early_stops_its_threads(segmenter):

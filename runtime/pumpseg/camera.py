@@ -39,9 +39,7 @@ class Camera:
         self._capture = _open_capture(device)
         if not self._capture.isOpened():
             self._capture.release()
-            raise SourceError(
-                f"{name} cannot be opened: no such camera or stream, or another program holds it"
-            )
+            raise SourceError(f"{name} cannot be opened: no such camera or stream, or another program holds it")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.timing: VideoTiming | None = VideoTiming(
             _MILLISECONDS, Fraction(rate).limit_denominator(1001) if 0 < rate <= 1000 else Fraction(30)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from pumpseg.display import OpenCvWindow, screen_problem
 from pumpseg.errors import PumpsegError
@@ -33,11 +33,10 @@ _Handler = Callable[[int, FrameType | None], Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code: 0, 2 after an error told in one line, 130 if interrupted."""
-    arguments = _parser().parse_args(argv)
     # Until frames flow a signal ends the command at once, and what was begun is cleaned up on the way out.
     with _log_lines(), _signals(signal.default_int_handler):
         try:
-            return _run(arguments)
+            return _run(_parser().parse_args(argv))
         except PumpsegError as error:
             print(f"{PROGRAM}: error: {error}", file=sys.stderr)
             return USAGE_ERROR
@@ -68,9 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
         stop = threading.Event()
         with _signals(_stop_then_interrupt(stop)):
             try:
-                summary = process(
-                    source, segmenter, sinks, window=window, stop=stop, on_frame=progress.update
-                )
+                summary = process(source, segmenter, sinks, window=window, stop=stop, on_frame=progress.update)
             finally:
                 progress.clear()
     finally:
@@ -131,10 +128,15 @@ def _log_lines() -> Iterator[None]:
         logger.setLevel(level)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong option in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PumpsegError(f"{message} (see {PROGRAM} --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        PROGRAM, description="Find instances in a camera's picture, a video or images, and mark them."
-    )
+    parser = _Parser(PROGRAM, description="Find instances in a camera's picture, a video or images, and mark them.")
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -146,9 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="annotated result: a video, an image, or a folder when there are several images",
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="one JSON object a frame, masks as COCO RLE"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="one JSON object a frame, masks as COCO RLE")
     parser.add_argument(
         "--score", type=_score, default=0.5, metavar="S", help="leave out instances below it (default 0.5)"
     )

@@ -22,14 +22,10 @@ def screen_problem(timeout: float = 15) -> str | None:
 
     OpenCV aborts the whole process when it cannot reach the display, so a process of its own tries first.
     """
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
     try:
-        probe = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, timeout=timeout, check=False
-        )
+        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return f"the screen did not answer within {timeout:g} s"
     except OSError as error:

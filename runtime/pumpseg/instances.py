@@ -93,9 +93,7 @@ class Instances:
         )
 
     @classmethod
-    def empty(
-        cls, frame_size: tuple[int, int], class_names: Sequence[str] = (), mask_side: int = 28
-    ) -> Instances:
+    def empty(cls, frame_size: tuple[int, int], class_names: Sequence[str] = (), mask_side: int = 28) -> Instances:
         """No instances, in a frame of frame_size (height, width)."""
         return cls(
             boxes=np.zeros((0, 4), np.float32),

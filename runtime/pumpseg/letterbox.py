@@ -82,9 +82,7 @@ def letterbox(
     if out is None:
         out = np.empty((input_h, input_w, 3), np.uint8)
     elif out.dtype != np.uint8 or out.shape != (input_h, input_w, 3) or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out must be C-contiguous uint8 {(input_h, input_w, 3)}, got {out.dtype} {out.shape}"
-        )
+        raise ValueError(f"out must be C-contiguous uint8 {(input_h, input_w, 3)}, got {out.dtype} {out.shape}")
 
     content_h, content_w = placement.content_size
     out[content_h:] = fill

@@ -96,9 +96,7 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
     Raises ModelFileError if the key is missing, its value damaged, or its format too new for this package.
     """
     if METADATA_KEY not in metadata:
-        raise ModelFileError(
-            f'{path} was not made by pumpseg-export: its metadata have no "{METADATA_KEY}" key'
-        )
+        raise ModelFileError(f'{path} was not made by pumpseg-export: its metadata have no "{METADATA_KEY}" key')
     try:
         values = json.loads(metadata[METADATA_KEY])
     except ValueError as error:
@@ -131,11 +129,7 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
     if len(input_size) != 2 or min(input_size) < 1:
         raise ValueError(f"input_size must be [height, width], got {values['input_size']}")
     class_names = values["classes"]
-    if (
-        not isinstance(class_names, list)
-        or not class_names
-        or not all(isinstance(n, str) for n in class_names)
-    ):
+    if not isinstance(class_names, list) or not class_names or not all(isinstance(n, str) for n in class_names):
         raise ValueError(f"classes must be a list of names, got {class_names!r}")
     return ModelInfo(
         profile=str(values["profile"]),
@@ -182,6 +176,5 @@ def _fits(shape: Sequence[int | str | None], wanted: tuple[int | None, ...]) -> 
     if not shape:
         return True
     return len(shape) == len(wanted) and all(
-        side == rule or rule is None or not isinstance(side, int)
-        for side, rule in zip(shape, wanted, strict=True)
+        side == rule or rule is None or not isinstance(side, int) for side, rule in zip(shape, wanted, strict=True)
     )

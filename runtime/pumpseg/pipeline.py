@@ -62,9 +62,7 @@ class Summary:
     def __str__(self) -> str:
         stages = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in self.stages.items())
         dropped = f", {self.dropped} dropped" if self.dropped else ""
-        return (
-            f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{dropped}; ms a frame: {stages}"
-        )
+        return f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{dropped}; ms a frame: {stages}"
 
 
 class Window(Protocol):

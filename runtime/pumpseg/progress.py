@@ -14,9 +14,7 @@ _PLAIN_SECONDS = 5.0
 class Progress:
     """Reports how many of `total` frames are done (None: not known) and how fast."""
 
-    def __init__(
-        self, total: int | None, output: TextIO | None = None, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, total: int | None, output: TextIO | None = None, clock: Callable[[], float] = monotonic) -> None:
         self._total = total
         self._output = output or sys.stderr
         self._terminal = self._output.isatty()

@@ -174,9 +174,7 @@ def _open_on(
             f"{', '.join(_short_names(available))}: {provider.install}"
         )
     chain = [(provider.ort_name, provider.options())]
-    chain += [
-        (name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name
-    ]
+    chain += [(name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name]
     options = _session_options(ort, provider, threads, spinning)
     if provider.notice:
         log.info(provider.notice)
@@ -188,9 +186,7 @@ def _open_on(
             session = ort.InferenceSession(str(path), options, providers=chain, enable_fallback=0)
         except Exception as error:
             if provider.ort_name == _CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
-                raise ModelFileError(
-                    f"{path} is not an ONNX file that runs here: {_first_line(error)}"
-                ) from None
+                raise ModelFileError(f"{path} is not an ONNX file that runs here: {_first_line(error)}") from None
             raise ProviderError(f"provider {provider.name} did not load: {_first_line(error)}") from None
     got = session.get_providers()
     if provider.ort_name not in got:
@@ -208,19 +204,13 @@ def _open_on(
 def _try_out(session: onnxruntime.InferenceSession, provider: Provider) -> None:
     """Run a black image: a provider that loads may fail on its first kernel, and its first run is slow."""
     inputs = session.get_inputs()
-    if (
-        len(inputs) != 1
-        or inputs[0].type != "tensor(uint8)"
-        or not all(type(n) is int for n in inputs[0].shape)
-    ):
+    if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or not all(type(n) is int for n in inputs[0].shape):
         # Not a model of ours; that is for the check of the contract to say.
         return
     try:
         session.run(None, {inputs[0].name: np.zeros(inputs[0].shape, np.uint8)})
     except Exception as error:
-        raise ProviderError(
-            f"provider {provider.name} loads but cannot run the model: {_first_line(error)}"
-        ) from None
+        raise ProviderError(f"provider {provider.name} loads but cannot run the model: {_first_line(error)}") from None
 
 
 def _session_options(

@@ -78,9 +78,7 @@ class Segmenter:
         """Instances of one frame, uint8 BGR (H, W, 3), and the seconds every step took."""
         check_frame(frame)
         start = perf_counter()
-        image, placement = letterbox(
-            frame, self.info.input_size, self.info.fill, self._buffer(), swap_red_blue=True
-        )
+        image, placement = letterbox(frame, self.info.input_size, self.info.fill, self._buffer(), swap_red_blue=True)
         ready = perf_counter()
         boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, {"image": image[None]})
         ran = perf_counter()
@@ -128,17 +126,11 @@ def check_frame(frame: NDArray[np.uint8]) -> None:
             + (": was the image read at all?" if frame is None else "")
         )
     if frame.dtype != np.uint8:
-        raise ValueError(
-            f"a frame must be uint8, got {frame.dtype}: scale it to 0..255 and use astype(np.uint8)"
-        )
+        raise ValueError(f"a frame must be uint8, got {frame.dtype}: scale it to 0..255 and use astype(np.uint8)")
     if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
-        raise ValueError(
-            f"a frame must be BGR, got grey {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)"
-        )
+        raise ValueError(f"a frame must be BGR, got grey {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
     if frame.ndim == 3 and frame.shape[2] == 4:
-        raise ValueError(
-            f"a frame must be BGR, got BGRA {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)"
-        )
+        raise ValueError(f"a frame must be BGR, got BGRA {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)")
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"a frame must have the shape (H, W, 3), got {frame.shape}")
     if frame.size == 0:

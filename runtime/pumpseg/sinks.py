@@ -90,9 +90,7 @@ class ImageSink:
 
     def __init__(self, target: Path) -> None:
         if not target.suffix or not cv2.haveImageWriter(target.name):
-            raise SinkError(
-                f"cannot write {target}: {target.suffix or 'no suffix'} is no image format; try .png"
-            )
+            raise SinkError(f"cannot write {target}: {target.suffix or 'no suffix'} is no image format; try .png")
         self._file = PartialFile(target)
         self._written = False
 

@@ -94,9 +94,7 @@ class VideoSink:
         except (self._av.FFmpegError, ValueError) as error:
             if self._audio is None or not self._audio.codecs:
                 raise SinkError(f"cannot write {self._file.target}: {error}") from None
-            log.warning(
-                "audio (%s) does not fit into %s and is left out", self._audio.codecs, self._file.target.name
-            )
+            log.warning("audio (%s) does not fit into %s and is left out", self._audio.codecs, self._file.target.name)
             self._close()
             self._guarded(self._start)
 
@@ -161,9 +159,7 @@ class _AudioCopy:
 
     def attach(self, output: Any) -> None:
         """Add a stream for each of the input's. Raises ValueError for a codec that does not fit in."""
-        self._streams = {
-            stream.index: output.add_stream_from_template(stream) for stream in self._input.streams.audio
-        }
+        self._streams = {stream.index: output.add_stream_from_template(stream) for stream in self._input.streams.audio}
 
     def packets(self, until: Fraction | None) -> Iterator[Any]:
         """Packets up to a time in seconds; None for all that is left."""

@@ -90,9 +90,7 @@ class VideoSource:
         if fewer and (promised_bytes(self._path) or 0) > self._path.stat().st_size:
             raise SourceError(f"{self._path} is cut short: {self._reached(index)}")
         if damaged:
-            log.warning(
-                "%s: %d of %d frames are damaged and were only decoded in part", self.name, damaged, index
-            )
+            log.warning("%s: %d of %d frames are damaged and were only decoded in part", self.name, damaged, index)
 
     def close(self) -> None:
         self._container.close()

@@ -75,9 +75,7 @@ def bright_cells_model(metadata=METADATA, *, threshold=0.7):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     if metadata is not None:
-        helper.set_model_props(
-            model, {"pumpseg": metadata if isinstance(metadata, str) else json.dumps(metadata)}
-        )
+        helper.set_model_props(model, {"pumpseg": metadata if isinstance(metadata, str) else json.dumps(metadata)})
     onnx.checker.check_model(model)
     return model
 

@@ -23,10 +23,7 @@ def run(model_path, tmp_path, monkeypatch, capfd):
 
     def command(*arguments, model=True):
         options = ["--model", str(model_path)] if model else []
-        try:
-            code = main([str(argument) for argument in arguments] + ["--no-show", *options])
-        except SystemExit as exit_:
-            code = exit_.code
+        code = main([str(argument) for argument in arguments] + ["--no-show", *options])
         out, err = capfd.readouterr()
         assert out == ""
         return code, err
@@ -93,9 +90,7 @@ def test_errors_are_one_line_and_leave_nothing(run, tmp_path, clip, make_clip, m
         ([clip, "--provider", "warp"], "unknown provider 'warp'"),
     ):
         assert_error(run(*arguments, *outputs), message)
-    assert_error(
-        run(clip, *outputs, "--model", tmp_path / "other.onnx", model=False), "not made by pumpseg-export"
-    )
+    assert_error(run(clip, *outputs, "--model", tmp_path / "other.onnx", model=False), "not made by pumpseg-export")
     assert_error(run(clip, *outputs, "--model", "none.onnx", model=False), "no model none.onnx")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         assert_error(run(clip, *outputs, "--provider", "cuda"), r"pip install .pumpseg\[gpu\]")
@@ -135,18 +130,16 @@ def test_a_folder_without_permission(run, clip, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--score", "1.5", "0..1"),
-        ("--score", "-1", "0..1"),
-        ("--score", "nan", "0..1"),
+        ("--score", "1.5", "0[.][.]1"),
+        ("--score", "-1", "0[.][.]1"),
+        ("--score", "nan", "0[.][.]1"),
         ("--score", "x", "not a number"),
         ("--threads", "0", "less than 1"),
         ("--threads", "two", "whole number"),
     ],
 )
 def test_values_out_of_range(run, clip, option, value, message):
-    code, err = run(clip, f"{option}={value}")
-    assert code == 2
-    assert message in err.splitlines()[-1]
+    assert_error(run(clip, f"{option}={value}"), f"{option}: .*{message}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -179,9 +172,7 @@ def test_without_a_screen_it_goes_on_in_one_line(clip, model_path, monkeypatch, 
 def test_the_command_as_a_process(clip, model_path, tmp_path):
     """What the user's terminal really gets, libraries in C included."""
     command = [sys.executable, "-m", "pumpseg.cli", str(clip), "--no-show", "--model", str(model_path)]
-    done = subprocess.run(
-        [*command, "--save", str(tmp_path / "out.mp4")], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([*command, "--save", str(tmp_path / "out.mp4")], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     assert all(line.startswith("pumpseg-video: ") for line in done.stderr.splitlines()), done.stderr
 

@@ -113,9 +113,7 @@ def test_boxes_are_clipped_and_masks_keep_their_scale():
     cells = np.zeros((1, 4, 4), np.float32)
     cells[0, :, 2:] = 1
     box = np.array([[-10, 0, 10, 20]], np.float32)
-    instances = Instances.in_frame(
-        box, np.ones(1, np.float32), np.zeros(1, np.int64), cells, (20, 20), ["pumpkin"]
-    )
+    instances = Instances.in_frame(box, np.ones(1, np.float32), np.zeros(1, np.int64), cells, (20, 20), ["pumpkin"])
     np.testing.assert_array_equal(instances.boxes, [[0, 0, 10, 20]])
     # The right half of the unclipped box is set: x from 0 on, all that is left of it.
     assert instances.masks[0, :, :10].all()

@@ -90,9 +90,7 @@ def test_an_onnx_file_of_something_else_is_refused(tmp_path):
         [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, [1])], [value("y", 1, [1])]
     )
     path = tmp_path / "relu.onnx"
-    onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path
-    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
     with pytest.raises(ModelFileError, match="not made by pumpseg-export"):
         Segmenter(path)
 

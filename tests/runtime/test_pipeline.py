@@ -135,9 +135,7 @@ def test_what_a_camera_saw_before_it_failed_is_kept(segmenter):
 
 def test_stopping_completes_what_was_done(segmenter):
     stop, notes = threading.Event(), Notes()
-    summary = process(
-        Frames(10**6), segmenter, [notes], stop=stop, on_frame=lambda done: done == 5 and stop.set()
-    )
+    summary = process(Frames(10**6), segmenter, [notes], stop=stop, on_frame=lambda done: done == 5 and stop.set())
     assert summary.interrupted
     assert summary.frames == 5
     assert notes.ended == "interrupted"

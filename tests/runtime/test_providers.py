@@ -101,9 +101,7 @@ def test_every_provider_makes_session_options():
         assert all(isinstance(value, str) for value in provider.options().values())
 
 
-@pytest.mark.parametrize(
-    ("spinning", "entries"), [(None, ("1", "1")), (True, ("1", "0")), (False, ("0", "0"))]
-)
+@pytest.mark.parametrize(("spinning", "entries"), [(None, ("1", "1")), (True, ("1", "0")), (False, ("0", "0"))])
 def test_spinning(spinning, entries):
     options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, spinning)
     assert entries == (

@@ -30,19 +30,14 @@ def write_video(target, moments, size=(64, 96), timing=TIMING, audio_from=None, 
 def read_video(path):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        return [
-            (frame.pts * stream.time_base, frame.to_ndarray(format="bgr24"))
-            for frame in container.decode(stream)
-        ]
+        return [(frame.pts * stream.time_base, frame.to_ndarray(format="bgr24")) for frame in container.decode(stream)]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_pts_survive_even_at_a_variable_rate(tmp_path, suffix):
     moments = [0, 40, 200, 210, 700, 1500, 1501]
     write_video(tmp_path / f"out{suffix}", moments)
-    assert [moment for moment, _ in read_video(tmp_path / f"out{suffix}")] == [
-        Fraction(m, 1000) for m in moments
-    ]
+    assert [moment for moment, _ in read_video(tmp_path / f"out{suffix}")] == [Fraction(m, 1000) for m in moments]
 
 
 @pytest.mark.parametrize("size", [(63, 95), (64, 95), (63, 96), (2, 2), (1, 1)])
@@ -71,9 +66,7 @@ def audio_packets(path):
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         return stream.codec_context.name, [
-            (float(packet.pts * packet.time_base), bytes(packet))
-            for packet in container.demux(stream)
-            if packet.size
+            (float(packet.pts * packet.time_base), bytes(packet)) for packet in container.demux(stream) if packet.size
         ]
 
 
@@ -194,9 +187,7 @@ def test_records_hold_what_the_instances_hold(found, time, tracked):
     )
     if tracked:
         object.__setattr__(instances, "ids", np.arange(len(instances)))
-    record = json.loads(
-        json.dumps(frame_record(Frame(np.zeros((80, 100, 3), np.uint8), "a.mp4", 5, time), instances))
-    )
+    record = json.loads(json.dumps(frame_record(Frame(np.zeros((80, 100, 3), np.uint8), "a.mp4", 5, time), instances)))
     assert (record["source"], record["frame"], record["width"], record["height"]) == ("a.mp4", 5, 100, 80)
     assert record["time"] == pytest.approx(time, abs=1e-6)
     assert len(record["instances"]) == len(instances)

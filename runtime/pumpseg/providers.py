@@ -23,7 +23,7 @@ from pumpseg.cores import physical_cores
 from pumpseg.errors import ModelFileError, ProviderError, PumpsegError
 
 if TYPE_CHECKING:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
 log = logging.getLogger("pumpseg")
 

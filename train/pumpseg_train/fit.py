@@ -24,7 +24,6 @@ from pumpseg_train.run import (
     BEST_METRICS,
     BEST_WEIGHTS,
     Settings,
-    profile_named,
     save_weights,
     write_settings,
 )
@@ -40,7 +39,7 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
         DatasetError: the data cannot be used as it is.
         RunError: `run` was started with other settings.
     """
-    profile = profile_named(settings.profile)
+    profile = settings.to_profile()
     training = read_dataset(Path(settings.data), "train")
     validation = read_dataset(Path(settings.data), "val")
     if training.classes != validation.classes:
@@ -118,7 +117,10 @@ class _Validate(keras.callbacks.Callback):
         metrics = evaluate(self._dataset, self._predict)
         if logs is not None:
             logs.update(
-                mask_ap=metrics.mask.ap, mask_ap50=metrics.mask.ap50, box_ap=metrics.box.ap, box_ap50=metrics.box.ap50
+                mask_ap=metrics.mask.ap,
+                mask_ap50=metrics.mask.ap50,
+                box_ap=metrics.box.ap,
+                box_ap50=metrics.box.ap50,
             )
         if metrics.mask.ap > self._best:
             self._best = metrics.mask.ap

@@ -30,6 +30,7 @@ class Settings:
     cutouts: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
     profile: str = "edge"
+    input_size: int = 384  # side of the square training pictures, and the default of export
     epochs: int = 24
     steps: int = 125
     batch_size: int = 8
@@ -41,6 +42,15 @@ class Settings:
     ema_momentum: float = 0.998
     seed: int = 0
     recipe: Recipe = field(default_factory=Recipe)
+
+    def to_profile(self) -> Profile:
+        """Raises: RunError for an unknown profile or a size that it cannot have."""
+        if self.profile not in PROFILES:
+            raise RunError(f"unknown profile {self.profile!r}: choose from {', '.join(PROFILES)}")
+        try:
+            return dataclasses.replace(PROFILES[self.profile], input_size=(self.input_size,) * 2)
+        except ValueError as error:
+            raise RunError(str(error)) from None
 
 
 def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> None:
@@ -77,9 +87,16 @@ def load_run(run: Path) -> MaskRCNN:
     if not (run / BEST_WEIGHTS).is_file():
         raise RunError(f"{run} has no checkpoint yet: {BEST_WEIGHTS} is written after the first epoch")
     content = json.loads(path.read_text())
-    model = build_mask_rcnn(profile_named(content["settings"]["profile"]), tuple(content["classes"]))
+    model = build_mask_rcnn(read_settings(run).to_profile(), tuple(content["classes"]))
     load_weights(model, run / BEST_WEIGHTS)
     return model
+
+
+def read_settings(run: Path) -> Settings:
+    """The settings that a run was started with."""
+    fields = json.loads((run / SETTINGS).read_text())["settings"]
+    recipe = Recipe(**{name: _tuples(value) for name, value in fields.pop("recipe").items()})
+    return Settings(**{name: _tuples(value) for name, value in fields.items()}, recipe=recipe)
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -101,8 +118,5 @@ def load_weights(model: MaskRCNN, path: Path) -> None:
     Detector(model).load_weights(path)
 
 
-def profile_named(name: str) -> Profile:
-    """Raises: RunError for a name that is none of `PROFILES`."""
-    if name not in PROFILES:
-        raise RunError(f"unknown profile {name!r}: choose from {', '.join(PROFILES)}")
-    return PROFILES[name]
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

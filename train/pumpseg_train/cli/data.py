@@ -2,29 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from pumpseg.errors import PumpsegError
+from pumpseg_train.cli.command import counter, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-data`; returns 0, 2 on bad input (one line on stderr), 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="pumpseg-data", description="Make data sets of pumpkins to train on."
-    )
+    parser = argparse.ArgumentParser(prog="pumpseg-data", description="Make data sets of pumpkins to train on.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_synth(commands)
     arguments = parser.parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except PumpsegError as error:
-        print(f"pumpseg-data: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("pumpseg-data: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("pumpseg-data", lambda: arguments.run(arguments), "interrupted, nothing was written")
 
 
 def _add_synth(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,21 +27,11 @@ def _add_synth(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     target.add_argument("--out", type=Path, metavar="DIR", help="data set to write; must be new or empty")
     target.add_argument("--clip", type=Path, metavar="FILE.mp4", help="H.264 clip to write")
     parser.add_argument("--images", type=int, metavar="N", help="train images (with --out)")
-    parser.add_argument(
-        "--val-images", type=int, metavar="N", help="val images (default: a tenth, at least 1)"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=5.0, metavar="S", help="length of the clip (default 5)"
-    )
-    parser.add_argument(
-        "--fps", type=int, default=24, metavar="N", help="frames a second of the clip (default 24)"
-    )
-    parser.add_argument(
-        "--truth", type=Path, metavar="FILE.jsonl", help="write the clip's exact masks, a line a frame"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="the same seed gives the same pictures"
-    )
+    parser.add_argument("--val-images", type=int, metavar="N", help="val images (default: a tenth, at least 1)")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of the clip (default 5)")
+    parser.add_argument("--fps", type=int, default=24, metavar="N", help="frames a second of the clip (default 24)")
+    parser.add_argument("--truth", type=Path, metavar="FILE.jsonl", help="write the clip's exact masks, a line a frame")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed gives the same pictures")
     parser.add_argument("--size", default="640x480", metavar="WxH", help="pixels (default 640x480)")
     parser.set_defaults(run=_synth)
 
@@ -73,7 +53,7 @@ def _synth(arguments: argparse.Namespace) -> None:
             arguments.val_images,
             seed=arguments.seed,
             size=size,
-            progress=_progress("images"),
+            progress=counter("images"),
         )
         print(f"wrote {arguments.out}")
         return
@@ -88,7 +68,7 @@ def _synth(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         size=size,
         truth=arguments.truth,
-        progress=_progress("frames"),
+        progress=counter("frames"),
     )
     print(f"wrote {arguments.clip}")
 
@@ -98,19 +78,6 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise PumpsegError(f"--size {text}: expected WIDTHxHEIGHT in pixels, such as 640x480")
     return int(width), int(height)
-
-
-def _progress(what: str) -> Callable[[int, int], None]:
-    """A counter on stderr: one line that is rewritten on a terminal, a line every tenth elsewhere."""
-    terminal = sys.stderr.isatty()
-
-    def show(done: int, total: int) -> None:
-        if terminal:
-            print(f"\r{done}/{total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif done * 10 // total > (done - 1) * 10 // total:
-            print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
-
-    return show
 
 
 if __name__ == "__main__":

@@ -64,9 +64,7 @@ def gather(
 
 def draw_sample(material: Material, recipe: Recipe, size: int, fill: int, rng: np.random.Generator) -> Scene:
     """One square training picture of `size` pixels; parts that no picture covers have the value `fill`."""
-    kind = rng.choice(
-        ["negative", "paste", "extra", "photo"], p=_shares(material, recipe)
-    )
+    kind = rng.choice(["negative", "paste", "extra", "photo"], p=_shares(material, recipe))
     if kind == "photo" or kind == "extra":
         photos = material.photos if kind == "photo" else material.extras
         scene = _photo(photos[rng.integers(len(photos))], recipe, size, fill, rng)
@@ -103,7 +101,7 @@ def jitter_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     elif chance < 0.32:
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))])[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     return image
 
 
@@ -126,7 +124,7 @@ def _is_fragment(mask: np.ndarray) -> bool:
     """Whether something in front has bitten into the object: such a piece teaches wrong outlines when pasted."""
     contours, _ = cv2.findContours((mask > 127).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(contours)) if contours else None
-    return hull is None or np.count_nonzero(mask > 127) < _LEAST_SOLIDITY * cv2.contourArea(hull)
+    return hull is None or cv2.countNonZero((mask > 127).view(np.uint8)) < _LEAST_SOLIDITY * cv2.contourArea(hull)
 
 
 def _shares(material: Material, recipe: Recipe) -> list[float]:

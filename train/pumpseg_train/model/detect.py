@@ -47,9 +47,7 @@ class Detector(keras.Model):
         scores = ops.take_along_axis(scores, order, axis=1)
         class_ids = ops.take_along_axis(class_ids, order, axis=1)
         apart = ops.expand_dims(ops.cast(class_ids, "float32") * (2.0 * max(size)), -1)
-        keep = bx.non_maximum_suppression(
-            boxes + apart, scores >= profile.score_threshold, profile.nms_threshold
-        )
+        keep = bx.non_maximum_suppression(boxes + apart, scores >= profile.score_threshold, profile.nms_threshold)
         count = profile.max_detections
         boxes, valid = take_kept(boxes, keep, count)
         masks = self.mask_head(self._pool(pyramid, boxes, profile.mask_pool), training=False)["mask_logits"]

@@ -47,7 +47,13 @@ class Trainer(keras.Model):
 
         proposals, real = propose(outputs, profile, size, _TRAIN_PROPOSALS)
         rois = roi_targets(
-            ops.stop_gradient(proposals), real, truth_boxes, class_ids, seed, samples=_ROIS, positives=_POSITIVE_ROIS
+            ops.stop_gradient(proposals),
+            real,
+            truth_boxes,
+            class_ids,
+            seed,
+            samples=_ROIS,
+            positives=_POSITIVE_ROIS,
         )
         heads = self.box_head(self._pool(pyramid, rois.boxes, profile.box_pool), training=training)
         labels = ops.reshape(rois.class_ids, (-1,))
@@ -70,7 +76,12 @@ class Trainer(keras.Model):
         return losses
 
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
     ) -> Any:
         for name, value in y_pred.items():
             self.loss_means[name].update_state(value)

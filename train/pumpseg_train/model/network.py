@@ -34,9 +34,7 @@ class MaskRCNN:
 
 def build_mask_rcnn(profile: Profile, classes: tuple[str, ...], *, imagenet: bool = False) -> MaskRCNN:
     """Builds a model with random heads; `imagenet` loads the backbone's published weights."""
-    model = MaskRCNN(
-        profile, tuple(classes), _trunk(profile), _box_head(profile, len(classes)), _mask_head(profile)
-    )
+    model = MaskRCNN(profile, tuple(classes), _trunk(profile), _box_head(profile, len(classes)), _mask_head(profile))
     if imagenet:
         load_imagenet_weights(model.trunk)
     return model
@@ -101,9 +99,7 @@ def _mask_head(profile: Profile) -> keras.Model:
 
 
 def _conv3x3(channels: int, name: str) -> layers.Layer:
-    return layers.Conv2D(
-        channels, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=name
-    )
+    return layers.Conv2D(channels, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=name)
 
 
 def _small(stddev: float = 0.01) -> keras.initializers.Initializer:

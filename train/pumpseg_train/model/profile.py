@@ -1,9 +1,7 @@
 """The figures that define one Mask R-CNN: every piece is built from a `Profile`."""
 
-import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,6 @@ class Profile:
         """Side M of the predicted masks."""
         return 2 * self.mask_pool
 
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Profile":
-        return cls(**{name: _tuples(value) for name, value in fields.items()})
-
     def __post_init__(self) -> None:
         if any(side % self.strides[-1] for side in self.input_size):
             raise ValueError(f"input size {self.input_size} is not a multiple of {self.strides[-1]}")
@@ -63,10 +54,6 @@ class Profile:
             raise ValueError(f"{len(self.anchor_sizes)} anchor levels for {len(self.strides)} strides")
         if any(a <= 0 for a in itertools.chain(*self.anchor_sizes)):
             raise ValueError("anchor sizes must be positive")
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 EDGE = Profile()

@@ -8,9 +8,7 @@ from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import Profile
 
 
-def propose(
-    outputs: dict[str, Any], profile: Profile, size: tuple[int, int], count: int
-) -> tuple[Any, Any]:
+def propose(outputs: dict[str, Any], profile: Profile, size: tuple[int, int], count: int) -> tuple[Any, Any]:
     """The best `count` boxes (B, count, 4) of the RPN and which of them are real (B, count).
 
     Faster R-CNN, section 3.3: the `candidates` highest anchors of all levels, decoded and clipped to

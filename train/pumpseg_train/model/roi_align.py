@@ -5,20 +5,20 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from pumpseg_train.model import boxes as bx
+
 
 def roi_levels(boxes: Any, level_size: float, levels: int) -> Any:
-    """Pyramid level int32 (..., ) of each box: the last for sides from `level_size`, one less for each halving.
+    """Pyramid level int32 (...) of each box (..., 4): the last for sides from `level_size`, one less for each halving.
 
-    Feature Pyramid Networks, equation 1, with the canonical size moved to the last level.
+    Feature Pyramid Networks, equation 1, with the canonical size moved to the last level; by
+    comparing areas, so that no rounding of a logarithm can differ from the exported graph.
     """
-    sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
-    relative = ops.log(ops.sqrt(sides[..., 0] * sides[..., 1]) / level_size) / np.log(2.0)
-    return ops.cast(ops.clip(ops.floor(relative + levels - 1), 0, levels - 1), "int32")
+    areas = bx.area(boxes)
+    return sum(ops.cast(areas >= (level_size / 2**step) ** 2, "int32") for step in range(levels - 1))
 
 
-def roi_align(
-    features: list[Any], strides: tuple[int, ...], boxes: Any, levels: Any, pool: int, ratio: int
-) -> Any:
+def roi_align(features: list[Any], strides: tuple[int, ...], boxes: Any, levels: Any, pool: int, ratio: int) -> Any:
     """Pools boxes (B, R, 4) from their pyramid level to (B, R, pool, pool, C).
 
     `features` are (B, H, W, C) maps at `strides`; `levels` int (B, R) says which one a box reads;

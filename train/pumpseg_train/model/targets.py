@@ -73,7 +73,7 @@ def roi_targets(
     samples: int,
     positives: int,
 ) -> RoiTargets:
-    """Samples `samples` RoIs from proposals (B, N, 4), the truth and jittered truth, up to `positives` of them positive.
+    """Samples `samples` RoIs from proposals (B, N, 4), the truth and jittered truth, at most `positives` positive.
 
     Positive from overlap 0.5. Jittered copies of the truth give the box head enough loose boxes to
     correct while the RPN is still weak, and small objects a chance that no anchor gives them.
@@ -152,5 +152,3 @@ def _jitter(boxes: Any, seed: keras.random.SeedGenerator) -> Any:
     """Moves each side by up to a sixth of the box (overlap mostly 0.5 to 0.9 with the original)."""
     size = ops.concatenate([boxes[..., 2:] - boxes[..., :2]] * 2, axis=-1)
     return boxes + size * keras.random.uniform(ops.shape(boxes), -1 / 6, 1 / 6, seed=seed)
-
-

@@ -13,8 +13,8 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from pumpseg.errors import SinkError
 
+from pumpseg.errors import SinkError
 from pumpseg_train.synth.film import Film, develop, metered
 from pumpseg_train.synth.ground import Camera, Ground, make_backdrop, make_ground, render_ground
 from pumpseg_train.synth.noise import Array
@@ -88,9 +88,7 @@ def make_stage(seed: int, seconds: float, size: tuple[int, int]) -> Stage:
     film = Film(1.0, np.array([0.97, 1.0, 1.03], np.float32), blur=0.45, noise=0.004, vignette=0.2)
     width, height = size
     camera = camera_at(0.0, seconds, size)
-    backdrop = make_backdrop(
-        rng, "field", (int(width * MARGIN), int(height * MARGIN)), _painted_horizon(camera)
-    )
+    backdrop = make_backdrop(rng, "field", (int(width * MARGIN), int(height * MARGIN)), _painted_horizon(camera))
     ground = make_ground(rng, "straw")
     return Stage(tuple(_cast(rng, seconds)), ground, backdrop, light, film, seconds, size)
 
@@ -228,9 +226,7 @@ def write_clip(
         with ExitStack() as cleanup:
             unfinished = _sibling(path, cleanup)
             with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-                stream = container.add_stream(
-                    "libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"}
-                )
+                stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})
                 stream.width, stream.height = size
                 stream.pix_fmt = "yuv420p"
                 stream.time_base = Fraction(1, fps)

@@ -9,8 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pumpseg.errors import DatasetError
 
+from pumpseg.errors import DatasetError
 from pumpseg_train.synth.scene import Scene, render_scene
 from pumpseg_train.synth.truth import mask_record
 

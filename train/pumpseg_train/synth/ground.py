@@ -133,9 +133,7 @@ def _grass(rng: np.random.Generator, coarse: Array, fine: Array) -> Array:
 
 
 def _straw(rng: np.random.Generator, coarse: Array, fine: Array) -> Array:
-    canvas = np.ascontiguousarray(
-        linear(96, 76, 46) * np.exp(0.25 * coarse + 0.2 * fine)[..., None], np.float32
-    )
+    canvas = np.ascontiguousarray(linear(96, 76, 46) * np.exp(0.25 * coarse + 0.2 * fine)[..., None], np.float32)
     shades = (linear(214, 184, 122), linear(186, 154, 96), linear(150, 120, 74), linear(228, 204, 150))
     _strands(rng, canvas, int(rng.integers(1600, 3200)), shades, (40, 170), 3)
     return canvas
@@ -219,9 +217,7 @@ def render_ground(ground: Ground, camera: Camera) -> tuple[Array, Array]:
     down = ((np.arange(height, dtype=np.float32) + 0.5) - height / 2) / camera.focal
     ray = ahead + across[None, :, None] * right - down[:, None, None] * up
     below = ray[..., 1] < -1e-4
-    distance = np.where(below, -camera.position[1] / np.where(below, ray[..., 1], -1), np.inf).astype(
-        np.float32
-    )
+    distance = np.where(below, -camera.position[1] / np.where(below, ray[..., 1], -1), np.inf).astype(np.float32)
     reach = np.where(below, np.minimum(distance, 200), 0)
     x = camera.position[0] + ray[..., 0] * reach
     z = camera.position[2] + ray[..., 2] * reach

@@ -76,13 +76,9 @@ def make_block(rng: np.random.Generator) -> tuple[list[Array], list[Array]]:
         base = np.stack([np.cos(angle), np.sin(angle)], 1) * w
     low = np.column_stack([base, np.full(corners, -h)])
     high = np.column_stack([base * rng.uniform(0.8, 1.0), np.full(corners, h)])
-    faces = [
-        np.stack([low[i], low[(i + 1) % corners], high[(i + 1) % corners], high[i]]) for i in range(corners)
-    ]
+    faces = [np.stack([low[i], low[(i + 1) % corners], high[(i + 1) % corners], high[i]]) for i in range(corners)]
     faces += [high, low[::-1]]
-    colours = [colour * rng.uniform(0.95, 1.05) for _ in range(corners)] + [
-        colour * rng.uniform(0.7, 1.3)
-    ] * 2
+    colours = [colour * rng.uniform(0.95, 1.05) for _ in range(corners)] + [colour * rng.uniform(0.7, 1.3)] * 2
     return faces, colours
 
 
@@ -90,9 +86,7 @@ def render_block(faces: list[Array], colours: list[Array], placement: Placement,
     """Draw the faces of a convex solid that look at the eye."""
     reach = max(float(np.linalg.norm(face, axis=1).max()) for face in faces)
     origin, across, up = grid_of(placement, reach)
-    hits = Hits(
-        np.full((len(up), len(across)), np.inf, np.float32), np.zeros((len(up), len(across), 3), np.float32)
-    )
+    hits = Hits(np.full((len(up), len(across)), np.inf, np.float32), np.zeros((len(up), len(across), 3), np.float32))
     one = np.ones(1, np.float32)
     for face, colour in zip(faces, colours, strict=True):
         world = face @ placement.rotation.T

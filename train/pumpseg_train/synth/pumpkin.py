@@ -58,9 +58,7 @@ def make_pumpkin(
     ribs = int(rng.integers(8, 13) if classic else rng.integers(6, 15))
     rib, crest = _ribs(rng, ribs, colatitude, longitude)
     radius = _profile(rng, colatitude, classic)
-    depth = (
-        rng.uniform(0.05, 0.13) if classic else rng.choice([rng.uniform(0.02, 0.08), rng.uniform(0.06, 0.2)])
-    )
+    depth = rng.uniform(0.05, 0.13) if classic else rng.choice([rng.uniform(0.02, 0.08), rng.uniform(0.06, 0.2)])
     reach_of_ribs = smoothstep(0.0, 0.45, np.sin(colatitude)) ** 0.7
     per_rib = 1 + 0.25 * rng.standard_normal(ribs).clip(-1.5, 1.5)
     groove = (1 - crest) * per_rib[rib] * depth * reach_of_ribs
@@ -115,15 +113,11 @@ def _ribs(rng: np.random.Generator, ribs: int, colatitude: Array, longitude: Arr
 
 
 def _profile(rng: np.random.Generator, colatitude: Array, classic: bool) -> Array:
-    height = (
-        rng.uniform(0.72, 0.95) if classic else rng.choice([rng.uniform(0.5, 0.8), rng.uniform(0.75, 1.15)])
-    )
+    height = rng.uniform(0.72, 0.95) if classic else rng.choice([rng.uniform(0.5, 0.8), rng.uniform(0.75, 1.15)])
     exponent = rng.uniform(2.0, 2.6)
     above, below = height * rng.uniform(0.95, 1.05), height * rng.uniform(0.92, 1.0)
     half = np.where(colatitude < np.pi / 2, above, below)
-    radius = (np.sin(colatitude) ** exponent + np.abs(np.cos(colatitude) / half) ** exponent) ** (
-        -1 / exponent
-    )
+    radius = (np.sin(colatitude) ** exponent + np.abs(np.cos(colatitude) / half) ** exponent) ** (-1 / exponent)
     top, bottom = rng.uniform(0.12, 0.3), rng.uniform(0.08, 0.25)
     radius = radius * (1 - top * np.exp(-((colatitude / rng.uniform(0.32, 0.5)) ** 2)))
     return radius * (1 - bottom * np.exp(-(((np.pi - colatitude) / rng.uniform(0.3, 0.45)) ** 2)))
@@ -139,9 +133,7 @@ _SKINS = {
 _CHANCES = (0.62, 0.16, 0.08, 0.07, 0.07)
 
 
-def _skin_colour(
-    rng: np.random.Generator, colatitude: Array, crest: Array, classic: bool
-) -> tuple[Array, Array]:
+def _skin_colour(rng: np.random.Generator, colatitude: Array, crest: Array, classic: bool) -> tuple[Array, Array]:
     """Albedo (rows, columns, 3) and gloss (rows, columns)."""
     kind = "orange" if classic else str(rng.choice(list(_SKINS), p=_CHANCES))
     shades = _SKINS[kind]
@@ -229,9 +221,7 @@ def _face(rng: np.random.Generator) -> Array:
 
 def _stem(rng: np.random.Generator, base_height: float, classic: bool) -> Stem:
     rings, corners = 16, 36
-    length = (
-        rng.uniform(0.28, 0.55) if classic else rng.choice([rng.uniform(0.12, 0.35), rng.uniform(0.3, 0.85)])
-    )
+    length = rng.uniform(0.28, 0.55) if classic else rng.choice([rng.uniform(0.12, 0.35), rng.uniform(0.3, 0.85)])
     thick = rng.uniform(0.09, 0.14) if classic else rng.uniform(0.07, 0.17)
     bend, azimuth = rng.uniform(0.1, 1.5), rng.uniform(0, 2 * np.pi)
     along = np.linspace(0, 1, rings)
@@ -264,9 +254,7 @@ def _any_stem_colour(rng: np.random.Generator) -> Array:
     return linear(*choices[int(rng.integers(len(choices)))]) * rng.uniform(0.7, 1.2)
 
 
-def _paint_stem(
-    pumpkin: Pumpkin, placement: Placement, light: Light, hits: Hits, across: Array, up: Array
-) -> None:
+def _paint_stem(pumpkin: Pumpkin, placement: Placement, light: Light, hits: Hits, across: Array, up: Array) -> None:
     """Draw the stem's quads from far to near into `hits`, wherever they lie before the body."""
     rings = pumpkin.stem.rings
     count, corners, _ = rings.shape

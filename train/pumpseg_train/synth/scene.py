@@ -60,9 +60,7 @@ def place(
     position = np.array([ground_xz[0], lift - float(spread[:, 1].min()), ground_xz[1]])
     (x, y), depth = camera.project(position)
     scale = camera.focal * size / max(float(depth), 0.05)
-    placement = Placement(
-        position, size, turn, camera.view_of(position), (float(x), float(y)), scale, camera.size
-    )
+    placement = Placement(position, size, turn, camera.view_of(position), (float(x), float(y)), scale, camera.size)
     return placement, spread + position
 
 
@@ -182,9 +180,7 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int] = (640, 480)) -
     blank = np.zeros((size[1], size[0], 3), np.float32)
     areas, shares = visible_shares(sprites, compose(blank, sprites, labels), labels)
     seen = [
-        i
-        for i, label in enumerate(labels)
-        if not label or (areas[i] >= SMALLEST_AREA and shares[i] >= SMALLEST_SHARE)
+        i for i, label in enumerate(labels) if not label or (areas[i] >= SMALLEST_AREA and shares[i] >= SMALLEST_SHARE)
     ]
     outlines = [bodies[i].outline for i in seen if i < len(bodies)]
     image = lit_ground(camera, light, albedo, distance, backdrop, outlines)
@@ -214,13 +210,9 @@ def _lit(body: Body, bodies: list[Body]) -> Placement:
     def distance(other: Body) -> float:
         return float(np.linalg.norm(other.placement.position - position))
 
-    others = [
-        other for other in bodies if other is not body and distance(other) < 4 * (other.reach + body.reach)
-    ]
+    others = [other for other in bodies if other is not body and distance(other) < 4 * (other.reach + body.reach)]
     nearest = sorted(others, key=distance)[:8]
-    return replace(
-        body.placement, neighbours=tuple((other.placement.position, other.reach) for other in nearest)
-    )
+    return replace(body.placement, neighbours=tuple((other.placement.position, other.reach) for other in nearest))
 
 
 def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str) -> list[Body]:
@@ -245,9 +237,7 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str)
         lift = 0.0
         if layout == "heap":
             # It comes to lie on those laid before that it would run into.
-            lift = max(
-                (0.9 * (size + r) - np.hypot(spot[0] - x, spot[1] - z) for x, z, r in taken[:-1]), default=0.0
-            )
+            lift = max((0.9 * (size + r) - np.hypot(spot[0] - x, spot[1] - z) for x, z, r in taken[:-1]), default=0.0)
             lift = float(np.clip(lift, 0, 1.4 * size))
         if i < count:
             # A heap comes from one field: its pumpkins may share a shape, each turned its own way.
@@ -333,9 +323,7 @@ def _prop_body(
         return Body(placement, outline, size, False, lambda where: render_ball(skin, where, light))
     faces, colours = make_block(rng)
     placement, outline = place(camera, spot, size, turn, np.concatenate(faces), lift)
-    return Body(
-        placement, outline, size * 0.6, False, lambda where: render_block(faces, colours, where, light)
-    )
+    return Body(placement, outline, size * 0.6, False, lambda where: render_block(faces, colours, where, light))
 
 
 def _unit_support() -> Array:

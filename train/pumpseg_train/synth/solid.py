@@ -334,9 +334,7 @@ def shade(
     glint = np.clip(normal @ half, 0, 1)
     highlight = (0.30 * glint**24 + 0.10 * glint**90) * visible * gloss
     rim = (1 - np.clip(normal @ toward_eye, 0.1, 1)) ** 4 * gloss * open_sky
-    mirrored_sky = (0.03 * gloss * open_sky * np.clip(normal[:, 1] + 0.2, 0, 1) + 0.10 * rim)[
-        :, None
-    ] * light.sky
+    mirrored_sky = (0.03 * gloss * open_sky * np.clip(normal[:, 1] + 0.2, 0, 1) + 0.10 * rim)[:, None] * light.sky
     return (diffuse + highlight[:, None] * light.key + mirrored_sky).astype(np.float32)
 
 

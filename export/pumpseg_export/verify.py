@@ -1,0 +1,106 @@
+"""Runs the written file in ONNX Runtime beside Keras on real photos."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pumpseg.errors import PumpsegError
+from pumpseg.letterbox import letterbox
+from pumpseg_train.evaluate import read_frame
+from pumpseg_train.model.detect import Detector
+from pumpseg_train.model.network import MaskRCNN
+
+_LEAST_SHARE = 0.98  # of detections that must agree; overlaps that touch a threshold may fall either way
+
+
+class VerificationError(PumpsegError, RuntimeError):
+    """The exported file does not do what the Keras model does."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest differences of one detection: box corners in input pixels, score, mean over the mask cells."""
+
+    box: float
+    score: float
+    mask: float
+
+
+FLOAT32 = Tolerance(box=0.05, score=1e-3, mask=1e-3)
+FLOAT16_WEIGHTS = Tolerance(box=2.0, score=0.05, mask=0.02)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many detections of the two agree, and the largest differences among those."""
+
+    photos: int
+    detections: int
+    agreeing: int
+    box: float
+    score: float
+    mask: float
+
+
+def verify(
+    file: Path, model: MaskRCNN, size: tuple[int, int], photos: Iterable[Path], tolerance: Tolerance
+) -> Agreement:
+    """Compares all detections of both sides, as sets, at every score that the file gives.
+
+    Raises:
+        VerificationError: fewer than 98% agree, or nothing was detected and so nothing compared.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    detector = Detector(model)
+    detector.compile(jit_compile=False)
+    fill = (round(model.profile.pixel_mean),) * 3
+    rows: list[tuple[float, float, float]] = []
+    count = 0
+    for path in photos:
+        count += 1
+        image = letterbox(read_frame(path), size, fill, swap_red_blue=True)[0][None]
+        names = ("boxes", "scores", "class_ids", "masks")
+        exported = dict(zip(names, session.run(list(names), {"image": image}), strict=True))
+        found = detector.predict_on_batch(image)
+        reference = {name: found[name][0][found["valid"][0]] for name in names}
+        rows += compare(reference, exported) + compare(exported, reference)
+    differences = np.array(rows).reshape(-1, 3)
+    agrees = (differences <= (tolerance.box, tolerance.score, tolerance.mask)).all(axis=1)
+    if not len(rows):
+        raise VerificationError(
+            f"nothing was detected in {count} photos, so the file could not be compared with Keras: "
+            "name photos that show the classes"
+        )
+    if agrees.mean() < _LEAST_SHARE:
+        raise VerificationError(
+            f"{np.count_nonzero(~agrees)} of {len(rows)} detections in {count} photos differ from Keras by more "
+            f"than {tolerance}"
+        )
+    return Agreement(count, len(rows), int(agrees.sum()), *(float(x) for x in differences[agrees].max(axis=0)))
+
+
+def compare(wanted: dict[str, Any], given: dict[str, Any]) -> list[tuple[float, float, float]]:
+    """For each wanted detection its distance in box, score and mask to the nearest given one of its class."""
+    rows = []
+    for box, score, class_id, mask in zip(
+        wanted["boxes"], wanted["scores"], wanted["class_ids"], wanted["masks"], strict=True
+    ):
+        candidates = np.flatnonzero(given["class_ids"] == class_id)
+        distances = np.abs(given["boxes"][candidates] - box).max(axis=1)
+        if not len(candidates):
+            rows.append((np.inf, np.inf, np.inf))
+            continue
+        nearest = candidates[distances.argmin()]
+        rows.append(
+            (
+                float(distances.min()),
+                float(abs(given["scores"][nearest] - score)),
+                float(np.abs(given["masks"][nearest] - mask).mean()),
+            )
+        )
+    return rows

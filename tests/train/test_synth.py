@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
 from pumpseg.errors import DatasetError, SinkError
 from pumpseg_train.cli.data import main
 from pumpseg_train.synth import render_cutout
@@ -20,8 +23,6 @@ from pumpseg_train.synth.pumpkin import make_pumpkin, random_light, render_pumpk
 from pumpseg_train.synth.scene import SMALLEST_AREA, compose, render_scene
 from pumpseg_train.synth.solid import MAP_COLUMNS, MAP_ROWS, UPRIGHT, Light, Sprite, normals, rotation
 from pumpseg_train.synth.truth import mask_record
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 
 SMALL = (128, 96)
 

@@ -83,7 +83,7 @@ def photo_instances(photo: Photo) -> tuple[np.ndarray, tuple[Instance, ...]]:
     for annotation in sorted(photo.annotations, key=lambda annotation: annotation.crowd):
         mask = annotation.mask(photo.width, photo.height) * np.uint8(255)
         if mask.shape != (height, width):
-            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+            mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         x, y, w, h = cv2.boundingRect(mask)
         if w and h:
             class_id = CROWD if annotation.crowd else annotation.class_id

@@ -16,7 +16,7 @@ from pumpseg.errors import ModelFileError
 
 METADATA_KEY = "pumpseg"
 FORMAT = 1
-SHIPPED_MODELS = ("fast", "accurate")
+SHIPPED_MODELS = ("fast",)
 DEFAULT_MODEL = "fast"
 
 _MODELS_FOLDER = Path(__file__).parent / "models"

@@ -99,9 +99,20 @@ def draw_photo():
 
 
 @pytest.fixture(scope="session")
-def run_options():
-    """Options of pumpseg-train, beside the data set and --out, of a run that takes seconds."""
-    return ["--epochs", "2", "--steps", "2", "--batch-size", "2", "--size", "96", "--seed", "5"]
+def tiny_settings(fruit):
+    """Settings of a run that takes seconds: 2 epochs of 2 steps at 96 pixels."""
+    from pumpseg_train.run import Settings
+
+    return Settings(
+        data=str(fruit),
+        input_size=96,
+        epochs=2,
+        steps=2,
+        batch_size=2,
+        warmup_steps=1,
+        averaged_share=5.0,  # so that the moving average differs from the weights after these few steps
+        seed=5,
+    )
 
 
 class Training:
@@ -136,14 +147,14 @@ class Training:
 
 
 @pytest.fixture(scope="session")
-def tiny_training(fruit, run_options, tmp_path_factory):
-    """A finished run: 2 epochs of 2 steps at 96 pixels."""
-    from pumpseg_train.cli.train import main
+def tiny_training(tiny_settings, tmp_path_factory):
+    """A finished run of `tiny_settings`."""
+    from pumpseg_train.fit import fit
 
     training = Training(tmp_path_factory.mktemp("runs") / "tiny")
     with pytest.MonkeyPatch.context() as monkeypatch:
         training.spy(monkeypatch, training.trainers, training.drawn)
-        assert main([str(fruit), "--out", str(training.folder), *run_options]) == 0
+        fit(tiny_settings, training.folder, verbose=0)
     return training
 
 
@@ -159,6 +170,7 @@ def tiny_model():
     import dataclasses
 
     import keras
+
     from pumpseg_train.model.network import build_mask_rcnn
     from pumpseg_train.model.profile import EDGE
 

@@ -65,7 +65,7 @@ def export_run(
         _write(graph, description, partial.path)
         agreement = verify(partial.path, model, size, photos, FLOAT16_WEIGHTS if float16 else FLOAT32)
         metrics = evaluate(dataset, Segmenter(partial.path, provider="cpu", score=0.0))
-        description["metrics"] = {"split": split, "photos": len(photos), **dataclasses.asdict(metrics)}
+        description["metrics"] = {"split": split, "photos": len(photos), **metrics.to_json()}
         _write(graph, description, partial.path)
     except BaseException:
         partial.discard()

@@ -1,7 +1,9 @@
 """COCO box and mask AP of anything that finds instances in frames, and false alarms on photos without any."""
 
 import contextlib
+import dataclasses
 import io
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,13 @@ class AveragePrecision:
 class Metrics:
     box: AveragePrecision
     mask: AveragePrecision
+
+    def to_json(self) -> dict[str, dict[str, float | None]]:
+        """The figures as JSON has them: null instead of nan."""
+        return {
+            kind: {name: None if math.isnan(value) else value for name, value in figures.items()}
+            for kind, figures in dataclasses.asdict(self).items()
+        }
 
 
 def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], None] | None = None) -> Metrics:

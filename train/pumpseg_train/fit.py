@@ -1,6 +1,5 @@
 """Fine-tunes a Mask R-CNN: optimizer, schedule, validation, checkpoints, resuming."""
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.run import (
     BEST_METRICS,
     BEST_WEIGHTS,
+    RunError,
     Settings,
     save_weights,
     write_settings,
@@ -37,7 +37,7 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
 
     Raises:
         DatasetError: the data cannot be used as it is.
-        RunError: `run` was started with other settings.
+        RunError: `run` was started with other settings, or the loss left the numbers.
     """
     profile = settings.to_profile()
     training = read_dataset(Path(settings.data), "train")
@@ -66,15 +66,14 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
         seed=settings.seed,
     )
     trainer.optimizer.build(trainer.trainable_variables)
-    # The backup comes first: it must see the training weights, the validation their moving average.
+    # The backup comes after the validation: an epoch that was not validated to its end is done again.
     # Its folder is kept on errors and interrupts, and removed by Keras when the last epoch is done.
     callbacks = [
-        keras.callbacks.BackupAndRestore(run / "state"),
-        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        _RandomOrder(batches, settings.seed),
         _Validate(model, validation, run),
         keras.callbacks.CSVLogger(run / "history.csv", append=True),
-        keras.callbacks.TerminateOnNaN(),
-        _DataOrder(batches),
+        keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True),
+        _StopAtNaN(settings),
     ]
     trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose)
     shutil.rmtree(run / "state", ignore_errors=True)
@@ -104,39 +103,60 @@ def predictor(model: MaskRCNN) -> Predict:
 
 
 class _Validate(keras.callbacks.Callback):
-    """After each epoch: COCO AP on the validation split into the logs, and the best weights to disk."""
+    """After each epoch: COCO AP of the averaged weights on `val` into the logs, and the best ones to disk."""
 
     def __init__(self, model: MaskRCNN, dataset: Dataset, run: Path) -> None:
         super().__init__()
         self._mask_rcnn, self._dataset, self._run = model, dataset, run
         self._predict = predictor(model)
+        self._average = keras.callbacks.SwapEMAWeights()
         path = run / BEST_METRICS
         self._best = json.loads(path.read_text())["mask"]["ap"] if path.is_file() else -1.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        metrics = evaluate(self._dataset, self._predict)
+        self._average.set_model(self.model)
+        self._average.on_test_begin()
+        try:
+            metrics = evaluate(self._dataset, self._predict)
+            if metrics.mask.ap > self._best:
+                self._best = metrics.mask.ap
+                save_weights(self._mask_rcnn, self._run / BEST_WEIGHTS)
+                _write_metrics(self._run / BEST_METRICS, epoch, metrics)
+        finally:
+            self._average.on_test_end()
         if logs is not None:
             logs.update(
-                mask_ap=metrics.mask.ap,
-                mask_ap50=metrics.mask.ap50,
-                box_ap=metrics.box.ap,
-                box_ap50=metrics.box.ap50,
+                val_mask_ap=metrics.mask.ap,
+                val_mask_ap50=metrics.mask.ap50,
+                val_box_ap=metrics.box.ap,
+                val_box_ap50=metrics.box.ap50,
             )
-        if metrics.mask.ap > self._best:
-            self._best = metrics.mask.ap
-            save_weights(self._mask_rcnn, self._run / BEST_WEIGHTS)
-            _write_metrics(self._run / BEST_METRICS, epoch, metrics)
 
 
-class _DataOrder(keras.callbacks.Callback):
-    """Draws each epoch's own samples, also when a run is resumed in the middle."""
+class _RandomOrder(keras.callbacks.Callback):
+    """Gives each epoch its own samples and its own draws of anchors and RoIs, also when a run is resumed there."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches, seed: int) -> None:
         super().__init__()
         self._batches = batches
+        self._seed = seed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._batches.epoch = epoch
+        # Keras saves no seed generators. Each draw counts the second number up by one.
+        self.model.seed_generator.state.assign([self._seed, epoch << 20])
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Ends a run that has left the numbers at once, before such weights are validated or saved."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._learning_rate = settings.learning_rate
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs and not np.isfinite(logs["loss"]):
+            raise RunError(f"the loss became {logs['loss']}: start again with less than {self._learning_rate:g}")
 
 
 class LayerwiseAdamW(keras.optimizers.AdamW):
@@ -178,7 +198,7 @@ def _optimizer(settings: Settings, model: MaskRCNN) -> keras.optimizers.Optimize
         weight_decay=settings.weight_decay,
         global_clipnorm=settings.clip_norm,
         use_ema=True,
-        ema_momentum=settings.ema_momentum,
+        ema_momentum=1 - 1 / max(1.0, settings.averaged_share * total),
         ema_overwrite_frequency=None,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
@@ -187,5 +207,5 @@ def _optimizer(settings: Settings, model: MaskRCNN) -> keras.optimizers.Optimize
 
 def _write_metrics(path: Path, epoch: int, metrics: Metrics) -> None:
     partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps({"epoch": epoch + 1, **dataclasses.asdict(metrics)}, indent=2) + "\n")
+    partial.write_text(json.dumps({"epoch": epoch + 1, **metrics.to_json()}, indent=2) + "\n")
     partial.replace(path)

@@ -39,7 +39,7 @@ class Settings:
     weight_decay: float = 5e-3
     warmup_steps: int = 60
     clip_norm: float = 10.0
-    ema_momentum: float = 0.998
+    averaged_share: float = 0.1  # of the run: how far back the moving average of the weights reaches
     seed: int = 0
     recipe: Recipe = field(default_factory=Recipe)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import EDGE
 

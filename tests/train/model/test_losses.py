@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+
 from pumpseg_train.model.losses import Trainer, anchor_box_loss, box_loss, class_loss, mask_loss, objectness_loss
 
 YES, NO = True, False

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from onnx import TensorProto, helper
+
 from pumpseg_train.model.roi_align import roi_align, roi_levels
 
 CHANNELS = 5

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from pumpseg_train.cli.command import counter, run_command
 
@@ -42,14 +43,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     negatives = [path for folder in arguments.negatives for path in list_images(folder)]
     segmenter = Segmenter(arguments.model, provider=arguments.provider, threads=arguments.threads, score=0.0)
     metrics = evaluate(dataset, segmenter, counter("photos"))
-    figures = dataclasses.asdict(metrics)
+    figures: dict[str, Any] = metrics.to_json()
 
     height, width = segmenter.info.input_size
     print(f"{arguments.model} at {width}x{height} on {len(dataset.photos)} photos of {dataset.json_path.parent}")
     names = [field.name for field in dataclasses.fields(metrics.mask)]
     print(f"{'':6}" + "".join(f"{name:>8}" for name in names))
-    for kind, row in figures.items():
-        print(f"{kind:6}" + "".join(f"{row[name]:8.3f}" for name in names))
+    for kind in ("box", "mask"):
+        print(f"{kind:6}" + "".join(f"{getattr(getattr(metrics, kind), name):8.3f}" for name in names))
     if negatives:
         alarms = false_alarms(negatives, segmenter)
         rate = 100 * len(alarms) / len(negatives)

@@ -86,7 +86,7 @@ def non_maximum_suppression(boxes: Any, valid: Any, threshold: float, iterations
     and needs only matrix products, which every backend has. Rows where `valid` is false are dropped.
     """
     count = boxes.shape[1]
-    better = np.triu(np.ones((count, count), np.float32), 1)  # [i, j]: i has the higher score
+    better = ops.triu(ops.ones((count, count)), 1)  # [i, j]: i has the higher score
     overlaps = ops.cast(iou(boxes, boxes) > threshold, "float32") * better
     valid = ops.cast(valid, "float32")
     keep = valid

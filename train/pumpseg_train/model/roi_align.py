@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
@@ -44,11 +43,11 @@ def _sample_weights(start: Any, end: Any, size: int, pool: int, ratio: int) -> A
     Samples are clamped to the cell centres of the border, and count nothing beyond one cell outside
     the map, as in ONNX Runtime's `roialign.cc`, `PreCalcForBilinearInterpolate`.
     """
-    offsets = (np.arange(pool * ratio, dtype=np.float32) + 0.5) / (pool * ratio)
+    offsets = (ops.arange(pool * ratio, dtype="float32") + 0.5) / (pool * ratio)
     start, end = ops.expand_dims(start, -1), ops.expand_dims(end, -1)
     at = start + (end - start) * offsets - 0.5  # (B, R, pool * ratio)
     inside = ops.cast(ops.logical_and(at >= -1, at <= size), at.dtype)
     at = ops.clip(at, 0, size - 1)
-    weights = ops.maximum(1 - ops.abs(ops.expand_dims(at, -1) - np.arange(size, dtype=np.float32)), 0)
+    weights = ops.maximum(1 - ops.abs(ops.expand_dims(at, -1) - ops.arange(size, dtype="float32")), 0)
     weights = weights * ops.expand_dims(inside, -1)
     return ops.mean(ops.reshape(weights, (*ops.shape(at)[:-1], pool, ratio, size)), axis=-2)

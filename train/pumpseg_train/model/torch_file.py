@@ -26,11 +26,13 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
         storages: dict[str, np.ndarray] = {}
         state = _Unpickler(file, storages).load()
         for key in _Unpickler(file, {}).load():
-            count = int(np.frombuffer(file.read(8), "<i8")[0])
-            storage = storages[key]
+            count, storage = int.from_bytes(file.read(8), "little"), storages[key]
             if count != storage.size:
                 raise ValueError(f"{path}: storage {key} has {count} elements, {storage.size} expected")
-            storage[:] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+            content = file.read(storage.nbytes)
+            if len(content) != storage.nbytes:
+                raise ValueError(f"{path} ends in the middle of storage {key}")
+            storage[:] = np.frombuffer(content, storage.dtype)
     return dict(state)
 
 
@@ -58,5 +60,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tensor(storage: np.ndarray, offset: int, shape: tuple, stride: tuple, *_: Any) -> np.ndarray:
+    last = offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True))
+    if min(offset, *shape, *stride, last) < 0 or last >= max(storage.size, 1):
+        raise pickle.UnpicklingError(f"a tensor {shape} reaches out of its storage of {storage.size} elements")
     strides = [step * storage.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides)

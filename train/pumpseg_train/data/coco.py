@@ -70,6 +70,12 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
         category_ids = tuple(category["id"] for category in categories)
         by_photo: dict[int, list[Annotation]] = {image["id"]: [] for image in content["images"]}
         for item in content["annotations"]:
+            what = f"{json_path}: annotation {item['id']}"
+            for key, known in (("category_id", category_ids), ("image_id", by_photo)):
+                if item[key] not in known:
+                    raise DatasetError(f"{what} has the {key} {item[key]}, which is not in the file")
+            if not _is_mask(item.get("segmentation")):
+                raise DatasetError(f"{what} has no mask: its segmentation is {item.get('segmentation')!r:.60}")
             class_id = category_ids.index(item["category_id"]) + 1
             by_photo[item["image_id"]].append(
                 Annotation(item["id"], class_id, bool(item.get("iscrowd", 0)), item["segmentation"])
@@ -84,6 +90,8 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
             )
             for image in content["images"]
         )
+    except DatasetError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{json_path} is not COCO json: {type(error).__name__} {error}") from error
     if not photos:
@@ -91,6 +99,13 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     if missing := [photo.path for photo in photos if not photo.path.is_file()]:
         raise DatasetError(f"{len(missing)} of {len(photos)} images are missing, the first is {missing[0]}")
     return Dataset(json_path, classes, category_ids, photos)
+
+
+def _is_mask(segmentation: Any) -> bool:
+    """Whether this is a list of polygons or a run-length encoding: sets for detection often have neither."""
+    if isinstance(segmentation, dict):
+        return "counts" in segmentation and "size" in segmentation
+    return isinstance(segmentation, list) and bool(segmentation) and all(len(points) >= 6 for points in segmentation)
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:

@@ -1,5 +1,7 @@
 """The whole inference graph: dense networks joined by standard operators, step by step as `model.detect` does."""
 
+import math
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -55,7 +57,9 @@ def _propose(graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: 
     scores, index = graph.ops("TopK", 2, objectness, graph.ints(count), axis=0)
     deltas = graph.op("Gather", graph.op("Reshape", trunk["anchor_deltas"], graph.ints(-1, 4)), index, axis=0)
     boxes = _decode(graph, deltas, graph.op("Gather", graph.constant(references), index, axis=0), size)
-    keep = _suppress(graph, boxes, scores, profile.proposals, profile.proposal_nms_threshold)
+    # Scores are still logits here: suppression only compares them.
+    least = math.log(profile.proposal_score_threshold / (1 - profile.proposal_score_threshold))
+    keep = _suppress(graph, boxes, scores, profile.proposals, profile.proposal_nms_threshold, least)
     return graph.op("Gather", boxes, keep, axis=0)
 
 
@@ -91,9 +95,7 @@ def _decode(graph: GraphWriter, deltas: str, references: str, size: tuple[int, i
     return graph.op("Min", graph.op("Max", corners, graph.constant(0.0)), limits)
 
 
-def _suppress(
-    graph: GraphWriter, boxes: str, scores: str, most: int, overlap: float, score: float | None = None
-) -> str:
+def _suppress(graph: GraphWriter, boxes: str, scores: str, most: int, overlap: float, score: float) -> str:
     """Indices (K,) int64 of the boxes that non-maximum suppression keeps, best first."""
     rows = graph.op(
         "NonMaxSuppression",
@@ -101,7 +103,7 @@ def _suppress(
         graph.op("Unsqueeze", scores, graph.ints(0, 1)),
         graph.ints(most),
         graph.constant([overlap]),
-        *([] if score is None else [graph.constant([score])]),
+        graph.constant([score]),
     )
     return graph.op("Gather", rows, graph.constant(2, np.int64), axis=1)
 

@@ -48,7 +48,7 @@ class Agreement:
 def verify(
     file: Path, model: MaskRCNN, size: tuple[int, int], photos: Iterable[Path], tolerance: Tolerance
 ) -> Agreement:
-    """Compares all detections of both sides, as sets, at every score that the file gives.
+    """Compares the detections of both sides as sets, down to the score threshold that the file has.
 
     Raises:
         VerificationError: fewer than 98% agree, or nothing was detected and so nothing compared.
@@ -68,7 +68,9 @@ def verify(
         exported = dict(zip(names, session.run(list(names), {"image": image}), strict=True))
         found = detector.predict_on_batch(image)
         reference = {name: found[name][0][found["valid"][0]] for name in names}
-        rows += compare(reference, exported) + compare(exported, reference)
+        # What lies within the tolerance of the score threshold may rightly fall on either side of it.
+        least = model.profile.score_threshold + tolerance.score
+        rows += compare(reference, exported, least) + compare(exported, reference, least)
     differences = np.array(rows).reshape(-1, 3)
     agrees = (differences <= (tolerance.box, tolerance.score, tolerance.mask)).all(axis=1)
     if not len(rows):
@@ -84,12 +86,14 @@ def verify(
     return Agreement(count, len(rows), int(agrees.sum()), *(float(x) for x in differences[agrees].max(axis=0)))
 
 
-def compare(wanted: dict[str, Any], given: dict[str, Any]) -> list[tuple[float, float, float]]:
-    """For each wanted detection its distance in box, score and mask to the nearest given one of its class."""
+def compare(wanted: dict[str, Any], given: dict[str, Any], least_score: float) -> list[tuple[float, float, float]]:
+    """For each wanted detection from `least_score` its distance in box, score and mask to the nearest given one."""
     rows = []
     for box, score, class_id, mask in zip(
         wanted["boxes"], wanted["scores"], wanted["class_ids"], wanted["masks"], strict=True
     ):
+        if score < least_score:
+            continue
         candidates = np.flatnonzero(given["class_ids"] == class_id)
         distances = np.abs(given["boxes"][candidates] - box).max(axis=1)
         if not len(candidates):

@@ -32,7 +32,14 @@ class Detector(keras.Model):
         outputs = self.trunk(images, training=False)
         pyramid = [outputs[name] for name in ("p3", "p4", "p5")]
 
-        proposals, real = propose(outputs, profile, size, profile.proposals)
+        proposals, real = propose(
+            outputs,
+            profile,
+            size,
+            candidates=profile.candidates,
+            count=profile.proposals,
+            score_threshold=profile.proposal_score_threshold,
+        )
         heads = self.box_head(self._pool(pyramid, proposals, profile.box_pool), training=False)
         rows = (-1, proposals.shape[1])
         probabilities = ops.reshape(ops.softmax(heads["class_logits"]), (*rows, len(self.mask_rcnn.classes) + 1))

@@ -12,8 +12,9 @@ from pumpseg_train.model.roi_align import roi_align, roi_levels
 from pumpseg_train.model.targets import anchor_targets, mask_targets, roi_targets
 
 _WEIGHTS = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 2.0, "mask": 1.0}
-_TRAIN_PROPOSALS = 200
-_ROIS, _POSITIVE_ROIS, _MASK_ROIS = 128, 40, 16  # of one image
+# Of one image:
+_CANDIDATES, _PROPOSALS = 600, 200
+_ROIS, _POSITIVE_ROIS, _MASK_ROIS = 128, 40, 16
 
 
 class Trainer(keras.Model):
@@ -45,7 +46,7 @@ class Trainer(keras.Model):
             "rpn_box": anchor_box_loss(outputs["anchor_deltas"], anchors, matched, positive),
         }
 
-        proposals, real = propose(outputs, profile, size, _TRAIN_PROPOSALS)
+        proposals, real = propose(outputs, profile, size, candidates=_CANDIDATES, count=_PROPOSALS)
         rois = roi_targets(
             ops.stop_gradient(proposals),
             real,

@@ -31,8 +31,9 @@ class Profile:
     mask_channels: int = 64
     mask_convs: int = 4
 
-    candidates: int = 600  # anchors kept before proposal NMS
-    proposals: int = 100
+    candidates: int = 1000  # anchors kept before proposal NMS
+    proposals: int = 300  # at most: heaps of objects need many, and most pictures few
+    proposal_score_threshold: float = 0.01  # what is less likely an object costs no time in the box head
     proposal_nms_threshold: float = 0.7
     nms_threshold: float = 0.5
     score_threshold: float = 0.05

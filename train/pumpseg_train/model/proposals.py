@@ -8,17 +8,26 @@ from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import Profile
 
 
-def propose(outputs: dict[str, Any], profile: Profile, size: tuple[int, int], count: int) -> tuple[Any, Any]:
-    """The best `count` boxes (B, count, 4) of the RPN and which of them are real (B, count).
+def propose(
+    outputs: dict[str, Any],
+    profile: Profile,
+    size: tuple[int, int],
+    *,
+    candidates: int,
+    count: int,
+    score_threshold: float = 0.0,
+) -> tuple[Any, Any]:
+    """The best boxes (B, count, 4) of the RPN and which of them are real (B, count).
 
     Faster R-CNN, section 3.3: the `candidates` highest anchors of all levels, decoded and clipped to
-    the input `size` (h, w), then NMS. Boxes come by falling score, unreal ones last.
+    the input `size` (h, w), then NMS. Boxes come by falling score, unreal ones last; those of an
+    objectness below `score_threshold` are unreal.
     """
     anchors = ops.convert_to_tensor(bx.anchors(profile, size))
-    scores, index = ops.top_k(outputs["objectness"], min(profile.candidates, anchors.shape[0]))
+    scores, index = ops.top_k(outputs["objectness"], min(candidates, anchors.shape[0]))
     deltas = ops.take_along_axis(outputs["anchor_deltas"], ops.expand_dims(index, -1), axis=1)
     boxes = bx.clip(bx.decode(deltas, ops.take(anchors, index, axis=0)), size)
-    keep = bx.non_maximum_suppression(boxes, ops.ones_like(scores, "bool"), profile.proposal_nms_threshold)
+    keep = bx.non_maximum_suppression(boxes, ops.sigmoid(scores) >= score_threshold, profile.proposal_nms_threshold)
     return take_kept(boxes, keep, count)
 
 

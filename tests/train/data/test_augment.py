@@ -1,0 +1,212 @@
+"""Training samples: their kinds, their colours, and that one seed gives one sample."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.data import augment
+from pumpseg_train.data.augment import Material, Recipe, draw_sample, gather, jitter_colour, jitter_light
+from pumpseg_train.data.coco import read_dataset
+
+LARGE = (60, 60, 40, 35)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="module")
+def backgrounds(tmp_path_factory):
+    """A folder with two green pictures."""
+    folder = tmp_path_factory.mktemp("green")
+    for number in range(2):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((80, 120, 3), (30, 160, 30), np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def material(fruit, backgrounds):
+    return gather(read_dataset(fruit, "train"), [read_dataset(fruit, "val")], [], [backgrounds])
+
+
+def is_green(scene):
+    red, green, blue = scene.image.reshape(-1, 3).mean(axis=0)
+    return green > max(red, blue)
+
+
+def test_gather_cuts_out_what_is_large_enough(material):
+    (cutouts,) = material.cutouts
+    assert len(cutouts) == 3, "all of the train split but the smallest"
+    assert all(max(cutout.alpha.shape) >= 48 for cutout in cutouts)
+    assert len(material.photos) == 3
+    assert len(material.extras) == 2
+    assert [len(folder) for folder in material.backgrounds] == [2]
+
+
+def test_gather_leaves_out_fragments(tmp_path, make_split):
+    make_split(tmp_path, [[(0, LARGE)]])
+    dataset = read_dataset(tmp_path)
+    photo = dataset.photos[0]
+    mask = photo.annotations[0].mask(160, 120)
+    for bite, kept in (((100, 60, 12), 1), ((60, 80, 30), 0)):  # a nibble, and a mouthful
+        bitten = mask.copy()
+        cv2.circle(bitten, bite[:2], bite[2], 0, -1)
+        counts = np.diff(np.flatnonzero(np.diff(bitten.T.ravel(), prepend=2, append=2)))
+        segmentation = {"size": [120, 160], "counts": [int(count) for count in counts]}
+        annotation = dataclasses.replace(photo.annotations[0], segmentation=segmentation)
+        changed = dataclasses.replace(dataset, photos=(dataclasses.replace(photo, annotations=(annotation,)),))
+        assert sum(len(cutouts) for cutouts in gather(changed, [], [], []).cutouts) == kept
+
+
+def test_gather_leaves_out_crowds_and_classes_that_are_not_learnt(tmp_path, make_split, fruit):
+    make_split(tmp_path, [[(0, LARGE)], [(1, LARGE)]], classes=("apple", "pumpkin"))
+    material = gather(read_dataset(fruit, "train"), [], [read_dataset(tmp_path)], [])
+    own, others = material.cutouts
+    assert len(others) == 1
+    assert {cutout.class_id for cutout in own + others} == {1}, "pumpkin is class 2 of one set and 1 of the other"
+
+    photo = read_dataset(tmp_path).photos[1]
+    crowd = dataclasses.replace(photo, annotations=(dataclasses.replace(photo.annotations[0], crowd=True),))
+    assert gather(dataclasses.replace(read_dataset(tmp_path), photos=(crowd,)), [], [], []).cutouts == ()
+
+
+def test_gather_refuses_extras_of_other_classes_and_empty_backgrounds(tmp_path, make_split, fruit):
+    make_split(tmp_path, [[]], classes=("apple",))
+    with pytest.raises(DatasetError, match=r"\('apple',\)"):
+        gather(read_dataset(fruit, "train"), [read_dataset(tmp_path)], [], [])
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DatasetError, match="holds no images"):
+        gather(read_dataset(fruit, "train"), [], [], [tmp_path / "nothing"])
+
+
+def without(material, *names):
+    return dataclasses.replace(material, **dict.fromkeys(names, ()))
+
+
+@pytest.mark.parametrize(
+    ("missing", "wanted"),  # negatives, pasted, extras, photos
+    [
+        ((), [0.15, 0.3, 0.15, 0.4]),
+        (("extras",), [0.15, 0.3, 0, 0.55]),
+        (("cutouts",), [0.15, 0, 0.15, 0.7]),
+        (("backgrounds",), [0, 0, 0.15, 0.85]),
+        (("extras", "cutouts", "backgrounds"), [0, 0, 0, 1]),
+    ],
+)
+def test_photos_take_the_share_of_what_is_missing(material, missing, wanted):
+    recipe = Recipe(negative_share=0.15, paste_share=0.3, extra_share=0.15)
+    assert augment._shares(without(material, *missing), recipe) == pytest.approx(wanted)
+
+
+def test_samples_come_in_the_shares_of_the_recipe(material, monkeypatch):
+    monkeypatch.setattr(augment, "jitter_colour", lambda image, rng: image)
+    drawn = []
+    for name in ("_photo", "_background", "_paste_some"):
+        original = getattr(augment, name)
+        monkeypatch.setattr(augment, name, lambda *a, _name=name, _do=original: (drawn.append(_name), _do(*a))[1])
+    recipe = Recipe(negative_share=0.2, paste_share=0.3, extra_share=0.1, paste_onto_photos=0.0)
+    generator = rng()
+    scenes = [draw_sample(material, recipe, 64, 127, generator) for _ in range(400)]
+    assert drawn.count("_background") / 400 == pytest.approx(0.5, abs=0.08)
+    assert drawn.count("_paste_some") / 400 == pytest.approx(0.3, abs=0.08)
+    green = [is_green(scene) for scene in scenes]
+    assert np.mean(green) > 0.35, "backgrounds are seen"
+    empty_and_green = [g and not scene.masks for g, scene in zip(green, scenes, strict=True)]
+    assert np.mean(empty_and_green) == pytest.approx(0.2, abs=0.1), "negatives show no instance"
+
+
+def test_pasting_onto_photos_adds_instances(material):
+    recipe = Recipe(negative_share=0, paste_share=0, extra_share=0)
+    plain, more = (
+        np.mean(
+            [
+                len(
+                    draw_sample(
+                        material, dataclasses.replace(recipe, paste_onto_photos=share), 64, 127, rng(seed)
+                    ).masks
+                )
+                for seed in range(40)
+            ]
+        )
+        for share in (0.0, 1.0)
+    )
+    assert more > plain + 0.5
+
+
+def test_a_sample_has_the_asked_size_and_matching_masks(material):
+    for seed in range(20):
+        scene = draw_sample(material, Recipe(), 96, 127, rng(seed))
+        assert scene.image.shape == (96, 96, 3)
+        assert scene.image.dtype == np.uint8
+        assert len(scene.masks) == len(scene.class_ids) == len(scene.areas)
+        assert all(mask.shape == (96, 96) for mask in scene.masks)
+
+
+def test_the_same_seed_draws_the_same_sample(material):
+    for seed in range(6):
+        first, again = (draw_sample(material, Recipe(), 96, 127, rng(seed)) for _ in range(2))
+        assert first.image.tobytes() == again.image.tobytes()
+        assert [mask.tobytes() for mask in first.masks] == [mask.tobytes() for mask in again.masks]
+    assert len({draw_sample(material, Recipe(), 96, 127, rng(seed)).image.tobytes() for seed in range(6)}) == 6
+
+
+@pytest.mark.parametrize("kind", ["photos", "extras", "pasted"])
+def test_orange_stays_orange_and_blue_blue_from_file_to_sample(material, kind):
+    recipe = Recipe(
+        negative_share=0,
+        paste_share=1.0 if kind == "pasted" else 0,
+        extra_share=1.0 if kind == "extras" else 0,
+        paste_onto_photos=0.5,
+    )
+    inside, outside = [], []
+    for seed in range(25):
+        scene = draw_sample(material, recipe, 96, 127, rng(seed))
+        covered = np.zeros((96, 96), bool)
+        for mask in scene.masks:
+            inside.append(scene.image[mask > 250].reshape(-1, 3))
+            covered |= mask > 0
+        outside.append(scene.image[~covered])
+    red, green, blue = np.concatenate(inside).mean(axis=0)
+    assert red > green + 40 > blue + 80
+    red, green, blue = np.concatenate(outside).mean(axis=0)
+    assert (green > red + 40 and green > blue + 40) if kind == "pasted" else blue > red + 40
+
+
+@pytest.mark.parametrize("colour", [(220, 60, 30), (30, 60, 220)])
+def test_colour_jitter_keeps_the_order_of_the_channels(colour):
+    picture = np.full((32, 32, 3), colour, np.uint8)
+    greys = 0
+    for seed in range(200):
+        means = jitter_colour(picture, rng(seed)).reshape(-1, 3).mean(axis=0)
+        if np.ptp(means) < 12:
+            greys += 1
+        else:
+            assert np.argsort(means).tolist() == np.argsort(colour).tolist(), seed
+    assert greys < 20
+    assert (picture == colour).all(), "the picture itself is left alone"
+
+
+def test_light_jitter_keeps_the_order_of_the_channels():
+    picture = np.full((8, 8, 3), (200, 120, 40), np.uint8)
+    results = [jitter_light(picture, rng(seed))[0, 0] for seed in range(30)]
+    assert all(red > green > blue for red, green, blue in results)
+    assert len({tuple(result) for result in results}) > 20
+
+
+def test_a_photo_that_fits_is_not_cut(material, monkeypatch):
+    monkeypatch.setattr(augment, "jitter_colour", lambda image, rng: image)
+    recipe = Recipe(negative_share=0, paste_share=0, extra_share=0, photo_scale=(0.5, 0.5001), paste_onto_photos=0)
+    for seed in range(10):
+        scene = draw_sample(material, recipe, 160, 127, rng(seed))
+        covered = (scene.image != 127).any(axis=-1).mean()
+        assert covered == pytest.approx(0.25 * 120 / 160, rel=0.15)
+
+
+def test_material_without_backgrounds_still_gives_samples(fruit):
+    material = gather(read_dataset(fruit, "train"), [], [], [])
+    assert isinstance(material, Material)
+    for seed in range(5):
+        assert draw_sample(material, Recipe(), 64, 127, rng(seed)).image.shape == (64, 64, 3)

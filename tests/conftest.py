@@ -176,3 +176,34 @@ def tiny_model():
 
     keras.utils.set_random_seed(3)
     return build_mask_rcnn(dataclasses.replace(EDGE, input_size=(96, 96)), ("apple", "pumpkin"))
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_run, tmp_path_factory):
+    """That run as a model file (`path`), what pumpseg-export printed (`out`), and the `graph` that it assembled."""
+    import contextlib
+    import io
+    from types import SimpleNamespace
+
+    from pumpseg_export import export
+    from pumpseg_export.cli import main
+
+    result = SimpleNamespace(path=tmp_path_factory.mktemp("export") / "tiny.onnx")
+    assemble = export.assemble
+
+    def noted(*arguments):
+        result.graph = assemble(*arguments)
+        return result.graph
+
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
+        monkeypatch.setattr(export, "assemble", noted)
+        assert main([str(tiny_run), "-o", str(result.path), "--licence", "CC0-1.0"]) == 0
+    result.out = printed.getvalue()
+    return result
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_export):
+    """The path of that model file."""
+    return tiny_export.path

@@ -57,7 +57,7 @@ def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> N
     """Creates the run folder; one that exists must have been made with the same settings.
 
     Raises:
-        RunError: it was made with others.
+        RunError: it was made with others, or cannot be written.
     """
     content = {"settings": dataclasses.asdict(settings), "classes": list(classes)}
     content = json.loads(json.dumps(content))
@@ -71,8 +71,11 @@ def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> N
                 "give the same options to resume it, or another --out"
             )
         return
-    run.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {run}: {error.strerror}") from None
 
 
 def load_run(run: Path) -> MaskRCNN:

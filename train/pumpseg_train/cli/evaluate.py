@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import counter, run_command
 
 
@@ -35,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.threads is not None and arguments.threads < 1:
+        raise PumpsegError(f"--threads {arguments.threads}: at least 1 is needed")
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     from pumpseg import Segmenter
     from pumpseg_train.data.coco import list_images, read_dataset
     from pumpseg_train.evaluate import evaluate, false_alarms

@@ -51,6 +51,8 @@ def _train(arguments: argparse.Namespace) -> None:
     for name in ("epochs", "steps", "batch_size", "learning_rate", "size"):
         if getattr(arguments, name) <= 0:
             raise RunError(f"--{name.replace('_', '-')} must be above 0, not {getattr(arguments, name)}")
+    if arguments.seed < 0:
+        raise RunError(f"--seed must be 0 or more, not {arguments.seed}")
     settings = Settings(
         data=str(arguments.data),
         extras=tuple(arguments.extras),

@@ -1,0 +1,171 @@
+"""pumpseg-train and pumpseg-eval: what they hand on, and one line for what is wrong."""
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from pumpseg_train import fit as fit_module
+from pumpseg_train.cli import evaluate as eval_command
+from pumpseg_train.cli import train as train_command
+from pumpseg_train.run import RunError, Settings
+
+
+def one_line(capsys, command):
+    """The one line on stderr, which must not be a traceback."""
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line]
+    assert len(lines) == 1, error
+    assert lines[0].startswith(f"{command}: ")
+    return lines[0]
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """Notes what `fit` is called with instead of training."""
+    calls = []
+    monkeypatch.setattr(fit_module, "fit", lambda settings, run, verbose: calls.append((settings, run)))
+    return calls
+
+
+def test_train_hands_all_options_on(fitted, tmp_path, capsys):
+    command = f"data --out {tmp_path}/run --epochs 3 --steps 4 --batch-size 5 --learning-rate 0.01 --size 320 --seed 7"
+    more = "--extras a b --cutouts c --backgrounds d e --profile edge"
+    assert train_command.main([*command.split(), *more.split()]) == 0
+    assert fitted == [
+        (
+            Settings(
+                data="data",
+                extras=("a", "b"),
+                cutouts=("c",),
+                backgrounds=("d", "e"),
+                input_size=320,
+                epochs=3,
+                steps=4,
+                batch_size=5,
+                learning_rate=0.01,
+                seed=7,
+            ),
+            tmp_path / "run",
+        )
+    ]
+    assert f"pumpseg-export {tmp_path}/run -o" in capsys.readouterr().out
+
+
+def test_train_defaults_are_those_of_the_settings(fitted, tmp_path):
+    assert train_command.main(["data", "--out", str(tmp_path / "run")]) == 0
+    assert fitted[0][0] == Settings(data="data")
+
+
+def test_train_trains(tiny_settings, tiny_run, capsys):
+    """The folder of a finished run with other settings is refused before anything is read for long."""
+    command = [tiny_settings.data, "--out", str(tiny_run), "--size", "128"]
+    assert train_command.main(command) == 2
+    assert "another --out" in one_line(capsys, "pumpseg-train")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--epochs", "0"], "--epochs must be above 0, not 0"),
+        (["--steps", "-1"], "--steps must be above 0, not -1"),
+        (["--batch-size", "0"], "--batch-size must be above 0"),
+        (["--learning-rate", "0"], "--learning-rate must be above 0"),
+        (["--seed", "-1"], "--seed must be 0 or more, not -1"),
+        (["--size", "100"], "not a multiple of 32"),
+        (["--profile", "huge"], "unknown profile 'huge': choose from edge"),
+        (["--extras", "nowhere"], "nowhere/train/annotations.json does not exist"),
+        (["--cutouts", "nowhere"], "nowhere/annotations.json does not exist"),
+        (["--backgrounds", "nowhere"], "nowhere holds no images"),
+    ],
+)
+def test_train_tells_what_is_wrong_in_one_line(options, message, fruit, tmp_path, capsys):
+    assert train_command.main([str(fruit), "--out", str(tmp_path / "run"), *options]) == 2
+    assert message in one_line(capsys, "pumpseg-train")
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_names_a_missing_data_set(tmp_path, capsys):
+    assert train_command.main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")]) == 2
+    assert "nowhere/train/annotations.json does not exist" in one_line(capsys, "pumpseg-train")
+
+
+def test_train_cannot_write_into_a_file(fruit, tmp_path, capsys):
+    (tmp_path / "run").write_text("a file")
+    assert train_command.main([str(fruit), "--out", str(tmp_path / "run")]) == 2
+    assert "cannot write" in one_line(capsys, "pumpseg-train")
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "fit", interrupt)
+    assert train_command.main(["data", "--out", str(tmp_path / "run")]) == 130
+    assert "the same line again goes on" in one_line(capsys, "pumpseg-train")
+
+
+def test_numbers_that_are_none_are_refused_by_the_parser(capsys):
+    for options in (["--epochs", "many"], ["--learning-rate", "x"], []):
+        with pytest.raises(SystemExit) as exit_info:
+            train_command.main(["data", *options])
+        assert exit_info.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_failing_run_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+    def fail(*_, **__):
+        raise RunError("the loss became nan")
+
+    monkeypatch.setattr(fit_module, "fit", fail)
+    assert train_command.main(["data", "--out", str(tmp_path / "run")]) == 2
+    assert one_line(capsys, "pumpseg-train") == "pumpseg-train: error: the loss became nan"
+
+
+def test_eval_prints_the_table_and_writes_json(tiny_onnx, fruit, tmp_path, capsys):
+    negatives = tmp_path / "negatives"
+    negatives.mkdir()
+    for number in range(2):
+        cv2.imwrite(str(negatives / f"{number}.png"), np.full((80, 100, 3), 200, np.uint8))
+    target = tmp_path / "figures.json"
+    command = [str(tiny_onnx), str(fruit), "--negatives", str(negatives), "--json", str(target), "--threads", "1"]
+    assert eval_command.main(command) == 0
+
+    head, names, box, mask, alarms = capsys.readouterr().out.splitlines()
+    assert "at 96x96 on 2 photos" in head
+    assert names.split() == ["ap", "ap50", "ap75", "small", "medium", "large"]
+    assert box.split()[0] == "box"
+    assert mask.split()[0] == "mask"
+    assert re.fullmatch(r"false alarms at score 0\.5: \d of 2 negative photos, [\d.]+ in 100", alarms)
+
+    figures = json.loads(target.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert float(box.split()[2]) == pytest.approx(figures["box"]["ap50"], abs=5e-4)
+    assert box.split()[-1] == "nan"
+    assert figures["mask"]["large"] is None
+    assert figures["false_alarms"]["photos"] == 2
+    assert all(photo.endswith(".png") and score >= 0.5 for photo, score in figures["false_alarms"]["alarms"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split", "test"], "test/annotations.json does not exist"),
+        (["--negatives", "nowhere"], "nowhere holds no images"),
+        (["--provider", "abacus"], "abacus"),
+        (["--threads", "0"], "0"),
+        (["--json", "nowhere/figures.json"], "nowhere/figures.json"),
+    ],
+)
+def test_eval_tells_what_is_wrong_in_one_line(options, message, tiny_onnx, fruit, capsys):
+    assert eval_command.main([str(tiny_onnx), str(fruit), *options]) == 2
+    assert message in one_line(capsys, "pumpseg-eval")
+
+
+def test_eval_names_a_missing_model_and_a_file_that_is_none(fruit, tmp_path, capsys):
+    assert eval_command.main([str(tmp_path / "nowhere.onnx"), str(fruit)]) == 2
+    assert "nowhere.onnx" in one_line(capsys, "pumpseg-eval")
+    (tmp_path / "text.onnx").write_text("no model")
+    assert eval_command.main([str(tmp_path / "text.onnx"), str(fruit)]) == 2
+    assert "text.onnx" in one_line(capsys, "pumpseg-eval")

@@ -1,0 +1,166 @@
+"""The assembled graph: what it consists of, and that it finds what Keras finds."""
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from pumpseg import Segmenter
+from pumpseg.letterbox import letterbox
+from pumpseg_export.float16 import store_float16
+from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, compare, verify
+from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.evaluate import read_frame
+
+
+@pytest.fixture(scope="module")
+def photos(fruit):
+    return [photo.path for split in ("train", "val") for photo in read_dataset(fruit, split).photos]
+
+
+@pytest.fixture(scope="module")
+def wide_image(photos):
+    return letterbox(read_frame(photos[0]), (64, 128), swap_red_blue=True)[0][None]
+
+
+def test_the_file_has_only_plain_operators(tiny_onnx):
+    model = onnx.load(tiny_onnx)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"Loop", "If", "Scan", "Unique"}
+    assert not [kind for kind in kinds if kind.startswith("Sequence") or kind == "SetOperation"]
+    assert {"RoiAlign", "NonMaxSuppression", "TopK"} <= kinds
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert model.ir_version == 8
+    assert not model.functions
+
+
+def test_inputs_and_outputs_are_those_of_the_contract(tiny_onnx):
+    graph = onnx.load(tiny_onnx).graph
+
+    def described(values):
+        return {
+            value.name: (
+                onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type),
+                [side.dim_value or side.dim_param for side in value.type.tensor_type.shape.dim],
+            )
+            for value in values
+        }
+
+    assert described(graph.input) == {"image": ("UINT8", [1, 96, 96, 3])}
+    assert described(graph.output) == {
+        "boxes": ("FLOAT", ["N", 4]),
+        "scores": ("FLOAT", ["N"]),
+        "class_ids": ("INT64", ["N"]),
+        "masks": ("FLOAT", ["N", 28, 28]),
+    }
+
+
+def test_a_file_for_several_classes_and_a_wide_picture_agrees_with_keras(
+    wide_graph, three_classes, photos, wide_image, run_graph, tmp_path
+):
+    onnx.save(wide_graph, tmp_path / "wide.onnx")
+    agreement = verify(tmp_path / "wide.onnx", three_classes, (64, 128), photos, FLOAT32)
+    assert agreement.photos == len(photos)
+    assert agreement.detections > 20
+    found = run_graph(wide_graph, wide_image)
+    assert set(found["class_ids"]) == {0, 1, 2}
+    assert found["boxes"].min() >= 0
+    assert (found["boxes"].max(axis=0) <= (128, 64, 128, 64)).all()
+    assert found["boxes"][:, 2].max() > 64, "the width is not taken for the height"
+    assert (np.diff(found["scores"]) <= 0).all(), "best first"
+    assert len(found["boxes"]) <= three_classes.profile.max_detections
+
+
+def test_float16_weights_halve_the_file_and_still_agree(wide_graph, wide_image, run_graph):
+    half = store_float16(wide_graph)
+    assert len(half.SerializeToString()) < 0.56 * len(wide_graph.SerializeToString())
+    exact, rounded = run_graph(wide_graph, wide_image), run_graph(half, wide_image)
+    assert {name: array.dtype for name, array in rounded.items()} == {
+        name: array.dtype for name, array in exact.items()
+    }
+    differences = np.array(compare(exact, rounded, 0.1))
+    agree = (differences <= (FLOAT16_WEIGHTS.box, FLOAT16_WEIGHTS.score, FLOAT16_WEIGHTS.mask)).all(axis=1)
+    assert agree.mean() > 0.9, "so loud heads, and so many overlapping boxes, turn roundings into other choices"
+    names = {tensor.name for tensor in half.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    assert len(names) > 50
+    anchors = [t for t in half.graph.initializer if list(t.dims)[1:] == [4] and t.data_type == onnx.TensorProto.FLOAT]
+    assert anchors, "anchors stay exact"
+
+
+def with_threshold(graph, number, value):
+    """A copy whose non-maximum suppression `number` (0: proposals, 1: detections) needs the score `value`."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    suppressions = [node for node in copy.graph.node if node.op_type == "NonMaxSuppression"]
+    assert len(suppressions) == 2
+    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
+    threshold = constants[suppressions[number].input[4]]
+    threshold.CopyFrom(numpy_helper.from_array(np.array([value], np.float32), threshold.name))
+    return copy
+
+
+@pytest.mark.parametrize(("number", "value"), [(0, 1e9), (1, 2.0)], ids=["no proposals", "no detections"])
+def test_nothing_found_gives_empty_outputs(wide_graph, wide_image, run_graph, number, value):
+    found = run_graph(with_threshold(wide_graph, number, value), wide_image)
+    assert {name: array.shape for name, array in found.items()} == {
+        "boxes": (0, 4),
+        "scores": (0,),
+        "class_ids": (0,),
+        "masks": (0, 28, 28),
+    }
+
+
+def test_a_single_detection_keeps_its_axis(wide_graph, wide_image, run_graph):
+    scores = run_graph(wide_graph, wide_image)["scores"]
+    found = run_graph(with_threshold(wide_graph, 1, float(scores[:2].mean())), wide_image)
+    assert found["boxes"].shape == (1, 4)
+    assert found["masks"].shape == (1, 28, 28)
+
+
+def test_each_mask_belongs_to_its_box(wide_graph, wide_image, run_graph):
+    """Boxes are pooled level by level, so masks have to be put back into the order of the boxes."""
+    everything = run_graph(wide_graph, wide_image)
+    sides = np.sqrt(np.prod(everything["boxes"][:, 2:] - everything["boxes"][:, :2], axis=1))
+    assert sides.min() < 12
+    assert sides.max() > 24, "boxes of all three levels"
+    few = run_graph(with_threshold(wide_graph, 1, float(everything["scores"][4:6].mean())), wide_image)
+    assert len(few["masks"]) == 5
+    assert np.allclose(few["masks"], everything["masks"][:5], atol=1e-5)
+    assert not np.allclose(few["masks"][0], few["masks"][1], atol=1e-4)
+
+
+def test_metadata_describe_the_model(tiny_onnx, tiny_run):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    values = {item.key: item.value for item in onnx.load(tiny_onnx).metadata_props}
+    assert set(values) == {"pumpseg"}
+    metadata = json.loads(values["pumpseg"], parse_constant=refuse)
+    assert metadata["format"] == 1
+    assert metadata["profile"] == "edge"
+    assert metadata["classes"] == ["pumpkin"]
+    assert metadata["input_size"] == [96, 96]
+    assert metadata["letterbox"] == {"placement": "top-left", "fill": [127, 127, 127]}
+    assert (metadata["score_threshold"], metadata["nms_threshold"], metadata["max_detections"]) == (0.05, 0.5, 100)
+    assert metadata["licence"] == "CC0-1.0"
+    assert metadata["source_hash"].startswith("sha256:")
+    assert metadata["metrics"]["photos"] == 2
+    assert set(metadata["metrics"]["mask"]) == {"ap", "ap50", "ap75", "small", "medium", "large"}
+    assert metadata["training"]["epochs"] == 2
+    assert str(tiny_run.parent) not in values["pumpseg"], "folders of this machine are nobody's business"
+    assert "fruit" not in values["pumpseg"]
+
+
+def test_the_segmenter_opens_the_file(tiny_onnx, photos):
+    segmenter = Segmenter(tiny_onnx, provider="cpu", threads=1, score=0.0)
+    assert segmenter.info.class_names == ("pumpkin",)
+    assert segmenter.info.input_size == (96, 96)
+    found = segmenter(cv2.imread(str(photos[0])))
+    assert len(found) > 0
+    assert found.masks.shape == (len(found), 120, 160)
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()

@@ -1,0 +1,126 @@
+"""pumpseg-export: what it prints, and that nothing is left behind when something is wrong."""
+
+import re
+import shutil
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from pumpseg_export import export
+from pumpseg_export.cli import main
+
+
+def one_line(capsys):
+    """The one line on stderr, which must not be a traceback."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("pumpseg-export: error: ")
+    return lines[0]
+
+
+@pytest.fixture
+def assembled(tiny_export, monkeypatch):
+    """Spares the tests the conversion: it has been done once."""
+    monkeypatch.setattr(export, "assemble", lambda model, size: tiny_export.graph)
+
+
+def test_export_tells_how_the_file_compares_and_scores(tiny_export):
+    verified, scored, wrote = tiny_export.out.splitlines()
+    assert re.match(r"verified on 2 photos: (\d+) of \1 detections agree with Keras", verified)
+    assert re.fullmatch(r"mask AP [\d.]+, AP50 [\d.]+, AP75 [\d.]+", scored)
+    assert str(tiny_export.path) in wrote
+    assert [path.name for path in tiny_export.path.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_half_precision_on_request(tiny_run, tiny_onnx, tmp_path, assembled):
+    assert main([str(tiny_run), "-o", str(tmp_path / "half.onnx"), "--float16"]) == 0
+    assert (tmp_path / "half.onnx").stat().st_size < 0.56 * tiny_onnx.stat().st_size
+
+
+def test_an_older_file_is_replaced(tiny_run, tmp_path, assembled):
+    (tmp_path / "model.onnx").write_text("an older one")
+    assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx")]) == 0
+    assert onnx.load(tmp_path / "model.onnx").graph.output
+
+
+def test_a_file_that_disagrees_is_not_kept(tiny_export, tiny_run, tmp_path, monkeypatch, capsys):
+    def tampered(model, size):
+        graph = onnx.ModelProto()
+        graph.CopyFrom(tiny_export.graph)
+        tensor = max(graph.graph.initializer, key=lambda t: np.prod(t.dims))
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.01), tensor.name))
+        return graph
+
+    monkeypatch.setattr(export, "assemble", tampered)
+    target = tmp_path / "model.onnx"
+    target.write_text("an older one")
+    assert main([str(tiny_run), "-o", str(target)]) == 2
+    assert "differ from Keras" in one_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert target.read_text() == "an older one"
+
+
+def test_an_interrupt_leaves_nothing_behind(tiny_run, tmp_path, assembled, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "verify", interrupt)
+    assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx")]) == 130
+    assert "interrupted, nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "100"], "100x100: sides must be multiples of 32"),
+        (["--size", "0"], "multiples of 32"),
+        (["--size", "big"], "--size big: expected a number of pixels"),
+        (["--size", "64x"], "--size 64x"),
+        (["--size", "64x64x64"], "--size 64x64x64"),
+        (["--data", "nowhere"], "nowhere/val/annotations.json does not exist"),
+        (["--split", "test"], "test/annotations.json does not exist"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(options, message, tiny_run, tmp_path, assembled, capsys):
+    assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx"), *options]) == 2
+    assert message in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wide_size_is_given_as_width_by_height(tiny_run, tmp_path, monkeypatch):
+    sizes = []
+
+    def noted(model, size):
+        sizes.append(size)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "assemble", noted)
+    for text in ("128x64", "64"):
+        assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx"), "--size", text]) == 130
+    assert sizes == [(64, 128), (64, 64)]
+
+
+def test_a_missing_or_unfinished_run_is_named(tmp_path, tiny_run, capsys):
+    target = str(tmp_path / "model.onnx")
+    assert main([str(tmp_path / "nowhere"), "-o", target]) == 2
+    assert "nowhere is not a training run" in one_line(capsys)
+    (tmp_path / "begun").mkdir()
+    shutil.copy(tiny_run / "settings.json", tmp_path / "begun")
+    assert main([str(tmp_path / "begun"), "-o", target]) == 2
+    assert "has no checkpoint yet" in one_line(capsys)
+
+
+def test_a_folder_that_does_not_exist_is_named(tiny_run, tmp_path, assembled, capsys):
+    assert main([str(tiny_run), "-o", str(tmp_path / "nowhere" / "model.onnx")]) == 2
+    assert "nowhere/model.onnx: No such file or directory" in one_line(capsys)
+
+
+def test_another_keras_backend_is_refused(tiny_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx")]) == 2
+    assert "export needs Keras on TensorFlow, not torch: set KERAS_BACKEND=tensorflow" in one_line(capsys)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,77 @@
+"""The graph writer, and the conversion of one dense network."""
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from pumpseg.errors import PumpsegError
+from pumpseg_export import dense
+from pumpseg_export.dense import convert_dense
+from pumpseg_export.graph import IR_VERSION, OPSET, GraphWriter
+
+
+def finish(graph, output, shape):
+    vector = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3])
+    return graph.model("test", [vector], {"y": (output, helper.make_tensor_value_info("y", TensorProto.FLOAT, shape))})
+
+
+def test_nodes_and_constants_make_a_model(run_graph):
+    graph = GraphWriter()
+    low, high = graph.ops("Split", 2, graph.op("Mul", "x", graph.constant([1, 10, 100])), graph.ints(1, 2), axis=0)
+    model = finish(graph, graph.op("Concat", high, low, axis=0), [3])
+    assert (model.ir_version, model.opset_import[0].version) == (IR_VERSION, OPSET) == (8, 17)
+    assert run_graph(model, np.array([1, 2, 3], np.float32))["y"].tolist() == [20, 300, 1]
+
+
+def doubler():
+    graph = GraphWriter()
+    return finish(graph, graph.op("Add", "x", "x"), [3])
+
+
+def test_a_model_can_be_put_inside_twice(run_graph):
+    graph = GraphWriter()
+    once = graph.inline(doubler(), "first", "x")
+    twice = graph.inline(doubler(), "second", once["y"])
+    model = finish(graph, twice["y"], [3])
+    assert run_graph(model, np.array([1, 2, 3], np.float32))["y"].tolist() == [4, 8, 12]
+    names = [node.name for node in model.graph.node]
+    assert len(names) == len(set(names))
+    assert not any(name in once["y"] for name in ("x",)), "names inside get a prefix"
+
+
+def test_inlining_needs_all_inputs():
+    with pytest.raises(ValueError, match="zip"):
+        GraphWriter().inline(doubler(), "first")
+
+
+def test_an_invalid_graph_is_refused():
+    graph = GraphWriter()
+    with pytest.raises(onnx.checker.ValidationError):
+        finish(graph, graph.op("Add", "x", "nowhere"), [3])
+
+
+def test_a_dense_network_gives_named_channels_first_outputs(run_graph):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((None, None, 3))
+    features = keras.layers.Conv2D(5, 3, padding="same", name="conv")(image)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    # Not in alphabetical order, which is the one that Keras sorts by.
+    model = keras.Model(image, {"zebra": features, "ant": pooled}, name="dense")
+    picture = np.random.default_rng(0).normal(size=(1, 8, 12, 3)).astype(np.float32)
+    wanted = model(picture)
+
+    converted = convert_dense(model, (1, 8, 12, 3))
+    assert [place.name for place in converted.graph.input] == ["input"]
+    found = run_graph(converted, picture.transpose(0, 3, 1, 2).copy())
+    assert list(found) == ["ant", "zebra"]
+    assert np.allclose(found["ant"], wanted["ant"], atol=1e-5)
+    assert np.allclose(found["zebra"].transpose(0, 2, 3, 1), wanted["zebra"], atol=1e-5)
+    assert not [node for node in converted.graph.node if node.op_type == "Transpose"]
+
+
+def test_another_backend_is_refused(monkeypatch, tiny_model):
+    monkeypatch.setattr(dense.keras.backend, "backend", lambda: "jax")
+    with pytest.raises(PumpsegError, match=r"not jax: set KERAS_BACKEND=tensorflow"):
+        convert_dense(tiny_model.box_head, (None, 7, 7, 96))

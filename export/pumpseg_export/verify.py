@@ -9,6 +9,7 @@ import numpy as np
 
 from pumpseg.errors import PumpsegError
 from pumpseg.letterbox import letterbox
+from pumpseg.providers import open_session
 from pumpseg_train.evaluate import read_frame
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
@@ -53,9 +54,7 @@ def verify(
     Raises:
         VerificationError: fewer than 98% agree, or nothing was detected and so nothing compared.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    session, _ = open_session(file, "cpu")
     detector = Detector(model)
     detector.compile(jit_compile=False)
     fill = (round(model.profile.pixel_mean),) * 3

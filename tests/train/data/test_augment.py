@@ -107,7 +107,7 @@ def test_samples_come_in_the_shares_of_the_recipe(material, monkeypatch):
     for name in ("_photo", "_background", "_paste_some"):
         original = getattr(augment, name)
         monkeypatch.setattr(augment, name, lambda *a, _name=name, _do=original: (drawn.append(_name), _do(*a))[1])
-    recipe = Recipe(negative_share=0.2, paste_share=0.3, extra_share=0.1, paste_onto_photos=0.0)
+    recipe = Recipe(mosaic_share=0, negative_share=0.2, paste_share=0.3, extra_share=0.1, paste_onto_photos=0.0)
     generator = rng()
     scenes = [draw_sample(material, recipe, 64, 127, generator) for _ in range(400)]
     assert drawn.count("_background") / 400 == pytest.approx(0.5, abs=0.08)
@@ -119,7 +119,7 @@ def test_samples_come_in_the_shares_of_the_recipe(material, monkeypatch):
 
 
 def test_pasting_onto_photos_adds_instances(material):
-    recipe = Recipe(negative_share=0, paste_share=0, extra_share=0)
+    recipe = Recipe(mosaic_share=0, negative_share=0, paste_share=0, extra_share=0)
     plain, more = (
         np.mean(
             [
@@ -198,7 +198,7 @@ def test_light_jitter_keeps_the_order_of_the_channels():
 
 def test_a_photo_that_fits_is_not_cut(material, monkeypatch):
     monkeypatch.setattr(augment, "jitter_colour", lambda image, rng: image)
-    recipe = Recipe(negative_share=0, paste_share=0, extra_share=0, photo_scale=(0.5, 0.5001), paste_onto_photos=0)
+    recipe = Recipe(0, 0, 0, 0, photo_scale=(0.5, 0.5001), paste_onto_photos=0)
     for seed in range(10):
         scene = draw_sample(material, recipe, 160, 127, rng(seed))
         covered = (scene.image != 127).any(axis=-1).mean()
@@ -210,3 +210,27 @@ def test_material_without_backgrounds_still_gives_samples(fruit):
     assert isinstance(material, Material)
     for seed in range(5):
         assert draw_sample(material, Recipe(), 64, 127, rng(seed)).image.shape == (64, 64, 3)
+
+
+def test_a_mosaic_shows_four_samples(material, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(augment, "_draw", lambda *a, _do=augment._draw: (drawn.append(_do(*a)), drawn[-1])[1])
+    scene = draw_sample(material, Recipe(mosaic_share=1), 96, 127, rng())
+    assert [quarter.image.shape for quarter in drawn] == [(48, 48, 3)] * 4
+    assert (scene.image[:48, 48:] == drawn[1].image).all()
+    assert (scene.image[48:, :48] == drawn[2].image).all()
+    assert len(scene.masks) == sum(len(quarter.masks) for quarter in drawn)
+
+
+def test_photos_of_many_objects_are_drawn_more_often(material, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        augment, "_photo", lambda photo, *a, _do=augment._photo: (drawn.append(photo), _do(photo, *a))[1]
+    )
+    few, *_, many = sorted(material.photos, key=lambda photo: len(photo.annotations))
+    assert len(many.annotations) > len(few.annotations)
+    generator = rng()
+    for _ in range(200):
+        draw_sample(dataclasses.replace(material, photos=(few, many)), Recipe(0, 0, 0, 0), 32, 127, generator)
+    odds = ((1 + len(many.annotations)) / (1 + len(few.annotations))) ** 0.5
+    assert drawn.count(many) / 200 == pytest.approx(odds / (1 + odds), abs=0.1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pumpseg_train.data.coco import Annotation, Photo, read_dataset
-from pumpseg_train.data.scene import CROWD, Cutout, Instance, Scene, cut_out, photo_instances, similarity, warp
+from pumpseg_train.data.scene import CROWD, Cutout, Instance, Scene, cut_out, mosaic, photo_instances, similarity, warp
 
 ORANGE, BLUE = (230, 120, 20), (20, 60, 200)
 FRUIT = (70, 55, 34, 26)
@@ -188,3 +188,17 @@ def test_photo_instances_match_the_drawn_masks(fruit, draw_photo):
     full[instance.y : instance.y + height, instance.x : instance.x + width] = instance.mask > 127
     assert np.array_equal(full, wanted)
     assert np.array_equal(looks_orange(image), wanted)
+
+
+def test_a_mosaic_keeps_images_masks_and_classes_together():
+    quarters = []
+    for class_id in (1, 2, 3, 4):
+        quarter = empty_scene(40)
+        quarter.paste(square_cutout(class_id=class_id, side=10), at(class_id * 2, 5))
+        quarters.append(quarter)
+    whole = mosaic(quarters)
+    assert whole.image.shape == (80, 80, 3)
+    places = [(instance.class_id, instance.x, instance.y) for instance in whole.instances()]
+    assert places == [(1, 2, 5), (2, 44, 5), (3, 6, 45), (4, 48, 45)]
+    for mask in whole.masks:
+        assert (whole.image[mask > 250] == ORANGE).all()

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Dataset, Photo, list_images, load_image
-from pumpseg_train.data.scene import Cutout, Scene, cut_out, photo_instances, similarity, warp
+from pumpseg_train.data.scene import Cutout, Scene, cut_out, mosaic, photo_instances, similarity, warp
 
 _LONGEST_BACKGROUND = 1024
 _LEAST_CUTOUT = 48  # pixels: smaller objects are too blurred to be enlarged
@@ -20,10 +20,11 @@ _LEAST_SOLIDITY = 0.85  # area of the mask over that of its convex hull
 class Recipe:
     """How often each kind of sample is drawn, and how far it is bent. Ranges are drawn log-uniformly."""
 
-    paste_share: float = 0.30
-    negative_share: float = 0.15
-    extra_share: float = 0.15
-    photo_scale: tuple[float, float] = (0.7, 2.4)  # of the photo that would just fit the input
+    mosaic_share: float = 0.3  # four samples of half the size side by side; the shares below hold for each
+    paste_share: float = 0.2
+    negative_share: float = 0.12
+    extra_share: float = 0.08
+    photo_scale: tuple[float, float] = (0.6, 1.8)  # of the photo that would just fit the input
     pasted_size: tuple[float, float] = (0.06, 0.7)  # longer side, of the input side
     most_pasted: int = 10
     paste_onto_photos: float = 0.3  # of the real samples also get objects pasted
@@ -64,10 +65,18 @@ def gather(
 
 def draw_sample(material: Material, recipe: Recipe, size: int, fill: int, rng: np.random.Generator) -> Scene:
     """One square training picture of `size` pixels; parts that no picture covers have the value `fill`."""
+    if rng.random() < recipe.mosaic_share:
+        return mosaic([_draw(material, recipe, size // 2, fill, rng) for _ in range(4)])
+    return _draw(material, recipe, size, fill, rng)
+
+
+def _draw(material: Material, recipe: Recipe, size: int, fill: int, rng: np.random.Generator) -> Scene:
     kind = rng.choice(["negative", "paste", "extra", "photo"], p=_shares(material, recipe))
     if kind == "photo" or kind == "extra":
         photos = material.photos if kind == "photo" else material.extras
-        scene = _photo(photos[rng.integers(len(photos))], recipe, size, fill, rng)
+        # Pictures of many objects have more to teach, but should not crowd out the others.
+        weights = np.sqrt([1 + len(photo.annotations) for photo in photos])
+        scene = _photo(photos[rng.choice(len(photos), p=weights / weights.sum())], recipe, size, fill, rng)
     else:
         scene = _background(material, size, fill, rng)
     if kind == "paste" or (kind == "photo" and material.cutouts and rng.random() < recipe.paste_onto_photos):

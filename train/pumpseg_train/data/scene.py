@@ -1,7 +1,7 @@
 """A picture with its instances, and the geometry that turns photos and cut-outs into new ones."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,22 @@ def warp(image: np.ndarray, instances: Iterable[Instance], matrix: np.ndarray, s
         scene.masks.append(_warp_affine(instance.mask, moved, (size, size)))
         scene.areas.append(float(cv2.countNonZero(instance.mask)) * scale**2)
     return scene
+
+
+def mosaic(quarters: Sequence[Scene]) -> Scene:
+    """Four scenes of one size as one: top left, top right, bottom left, bottom right (YOLOv4, section 3.3)."""
+    height, width = quarters[0].image.shape[:2]
+    whole = Scene(np.empty((2 * height, 2 * width, 3), np.uint8), [], [], [])
+    for number, quarter in enumerate(quarters):
+        rows = slice(number // 2 * height, number // 2 * height + height)
+        columns = slice(number % 2 * width, number % 2 * width + width)
+        whole.image[rows, columns] = quarter.image
+        for mask in quarter.masks:
+            whole.masks.append(np.zeros((2 * height, 2 * width), np.uint8))
+            whole.masks[-1][rows, columns] = mask
+        whole.class_ids += quarter.class_ids
+        whole.areas += quarter.areas
+    return whole
 
 
 def similarity(

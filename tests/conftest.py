@@ -3,6 +3,7 @@
 Keras is imported inside the fixtures only, so that the tests of the runtime stay quick.
 """
 
+import contextlib
 import json
 import os
 
@@ -146,6 +147,24 @@ class Training:
         monkeypatch.setattr(fit, "Batches", NotedBatches)
 
 
+@contextlib.contextmanager
+def untraced():
+    """Runs Keras step by step: for a few steps that is quicker than to trace the graph of one."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def step_by_step():
+    with untraced():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_training(tiny_settings, tmp_path_factory):
     """A finished run of `tiny_settings`."""
@@ -154,7 +173,8 @@ def tiny_training(tiny_settings, tmp_path_factory):
     training = Training(tmp_path_factory.mktemp("runs") / "tiny")
     with pytest.MonkeyPatch.context() as monkeypatch:
         training.spy(monkeypatch, training.trainers, training.drawn)
-        fit(tiny_settings, training.folder, verbose=0)
+        with untraced():
+            fit(tiny_settings, training.folder, verbose=0)
     return training
 
 
@@ -181,7 +201,6 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def tiny_export(tiny_run, tmp_path_factory):
     """That run as a model file (`path`), what pumpseg-export printed (`out`), and the `graph` that it assembled."""
-    import contextlib
     import io
     from types import SimpleNamespace
 

@@ -22,14 +22,15 @@ def one_line(capsys):
 
 
 @pytest.fixture
-def assembled(tiny_export, monkeypatch):
+def assembled(tiny_export, monkeypatch, step_by_step):
     """Spares the tests the conversion: it has been done once."""
     monkeypatch.setattr(export, "assemble", lambda model, size: tiny_export.graph)
 
 
 def test_export_tells_how_the_file_compares_and_scores(tiny_export):
     verified, scored, wrote = tiny_export.out.splitlines()
-    assert re.match(r"verified on 2 photos: (\d+) of \1 detections agree with Keras", verified)
+    found = re.match(r"verified on 2 photos: (\d+) of (\d+) detections agree with Keras", verified)
+    assert 0 < 0.98 * int(found[2]) <= int(found[1]) <= int(found[2])
     assert re.fullmatch(r"mask AP [\d.]+, AP50 [\d.]+, AP75 [\d.]+", scored)
     assert str(tiny_export.path) in wrote
     assert [path.name for path in tiny_export.path.parent.iterdir()] == ["tiny.onnx"]

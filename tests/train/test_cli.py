@@ -59,8 +59,7 @@ def test_train_defaults_are_those_of_the_settings(fitted, tmp_path):
     assert fitted[0][0] == Settings(data="data")
 
 
-def test_train_trains(tiny_settings, tiny_run, capsys):
-    """The folder of a finished run with other settings is refused before anything is read for long."""
+def test_train_refuses_the_folder_of_another_run(tiny_settings, tiny_run, capsys):
     command = [tiny_settings.data, "--out", str(tiny_run), "--size", "128"]
     assert train_command.main(command) == 2
     assert "another --out" in one_line(capsys, "pumpseg-train")

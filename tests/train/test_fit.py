@@ -85,7 +85,9 @@ def h5py_arrays(path):
     return arrays
 
 
-def test_an_interrupted_run_ends_as_if_nothing_had_happened(tiny_training, tiny_settings, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(
+    tiny_training, tiny_settings, tmp_path, monkeypatch, step_by_step
+):
     run = tmp_path / "run"
     trainers, drawn = [], []
     tiny_training.spy(monkeypatch, trainers, drawn)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 
@@ -52,6 +53,7 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
     )
     write_settings(run, settings, training.classes)
 
+    cv2.setNumThreads(1)  # samples are drawn in threads of their own, and more would fight with the training step
     keras.utils.set_random_seed(settings.seed)
     model = build_mask_rcnn(profile, training.classes, imagenet=True)
     trainer = Trainer(model, settings.seed)

@@ -13,6 +13,7 @@ from pumpseg_train.data.scene import Cutout, Scene, cut_out, mosaic, photo_insta
 
 _LONGEST_BACKGROUND = 1024
 _LEAST_CUTOUT = 48  # pixels: smaller objects are too blurred to be enlarged
+_MOST_CUTOUT = 400  # pixels: larger ones are pasted no larger, and cost time
 _LEAST_SOLIDITY = 0.85  # area of the mask over that of its convex hull
 
 
@@ -124,7 +125,7 @@ def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
                 continue
             name = source.classes[instance.class_id - 1]
             if name in dataset.classes:
-                cutout = cut_out(image, instance)
+                cutout = cut_out(image, instance, _MOST_CUTOUT)
                 found.append(Cutout(dataset.classes.index(name) + 1, cutout.image, cutout.alpha))
     return tuple(found)
 
@@ -202,7 +203,8 @@ def _paste_some(scene: Scene, material: Material, recipe: Recipe, rng: np.random
         matrix = similarity(
             scale, degrees, rng.random() < 0.5, (width / 2, height / 2), (float(target[0]), float(target[1]))
         )
-        alpha = cv2.GaussianBlur(cutout.alpha, (0, 0), max(0.3, 0.5 / scale)) if rng.random() < 0.7 else cutout.alpha
+        soften = scale > 0.6 and rng.random() < 0.7  # shrinking softens the edge by itself
+        alpha = cv2.GaussianBlur(cutout.alpha, (0, 0), 0.5 / scale) if soften else cutout.alpha
         image = jitter_light(cutout.image, rng)
         scene.paste(Cutout(cutout.class_id, image, alpha), matrix)
 

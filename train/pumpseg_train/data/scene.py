@@ -130,14 +130,21 @@ def similarity(
     return np.column_stack([linear, np.array(target) - linear @ np.array(source)])
 
 
-def cut_out(image: np.ndarray, instance: Instance) -> Cutout:
-    """The pixels of an instance, with the edge of its mask drawn in a little so that no background shows."""
+def cut_out(image: np.ndarray, instance: Instance, longest: int | None = None) -> Cutout:
+    """The pixels of an instance, shrunk to sides of at most `longest`.
+
+    The edge of its mask is drawn in a little, so that no background shows.
+    """
     height, width = instance.mask.shape
     colour = image[instance.y : instance.y + height, instance.x : instance.x + width]
     alpha = cv2.copyMakeBorder(instance.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     if min(height, width) > 40:
         alpha = cv2.erode(alpha, np.ones((3, 3), np.uint8))
-    return Cutout(instance.class_id, cv2.copyMakeBorder(colour, 1, 1, 1, 1, cv2.BORDER_REPLICATE), alpha)
+    colour = cv2.copyMakeBorder(colour, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    if longest and max(alpha.shape) > longest:
+        scale = longest / max(alpha.shape)
+        colour, alpha = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (colour, alpha))
+    return Cutout(instance.class_id, colour, alpha)
 
 
 def _warp_affine(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], **border: Any) -> np.ndarray:

@@ -1,7 +1,5 @@
 """The whole inference graph: dense networks joined by standard operators, step by step as `model.detect` does."""
 
-import math
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -24,12 +22,12 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     trunk = graph.inline(convert_dense(model.trunk, (1, *size, 3)), "trunk", image)
     pyramid = [trunk[name] for name in ("p3", "p4", "p5")]
 
-    proposals = _propose(graph, trunk, profile, size)
+    proposals, objectness = _propose(graph, trunk, profile, size)
     features, order = _pool(graph, pyramid, proposals, profile, profile.box_pool)
-    proposals = graph.op("Gather", proposals, order, axis=0)
+    proposals, objectness = (graph.op("Gather", tensor, order, axis=0) for tensor in (proposals, objectness))
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
     heads = graph.inline(box_head, "box_head", features)
-    boxes, scores, class_ids = _detections(graph, heads, proposals, profile, size)
+    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, profile, size)
 
     features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool)
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
@@ -49,27 +47,34 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     )
 
 
-def _propose(graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: tuple[int, int]) -> str:
-    """Proposals (P, 4), best first: `model.proposals.propose`."""
+def _propose(graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: tuple[int, int]) -> tuple[str, str]:
+    """Proposals (P, 4) and their objectness (P,), best first: `model.proposals.propose`."""
     references = anchors(profile, size)
-    objectness = graph.op("Reshape", trunk["objectness"], graph.ints(-1))
+    logits = graph.op("Reshape", trunk["objectness"], graph.ints(-1))
     count = min(profile.candidates, len(references))
-    scores, index = graph.ops("TopK", 2, objectness, graph.ints(count), axis=0)
+    logits, index = graph.ops("TopK", 2, logits, graph.ints(count), axis=0)
+    scores = graph.op("Sigmoid", logits)
     deltas = graph.op("Gather", graph.op("Reshape", trunk["anchor_deltas"], graph.ints(-1, 4)), index, axis=0)
     boxes = _decode(graph, deltas, graph.op("Gather", graph.constant(references), index, axis=0), size)
-    # Scores are still logits here: suppression only compares them.
-    least = math.log(profile.proposal_score_threshold / (1 - profile.proposal_score_threshold))
-    keep = _suppress(graph, boxes, scores, profile.proposals, profile.proposal_nms_threshold, least)
-    return graph.op("Gather", boxes, keep, axis=0)
+    keep = _suppress(
+        graph,
+        boxes,
+        scores,
+        profile.proposals,
+        profile.proposal_nms_threshold,
+        profile.proposal_score_threshold,
+    )
+    return graph.op("Gather", boxes, keep, axis=0), graph.op("Gather", scores, keep, axis=0)
 
 
 def _detections(
-    graph: GraphWriter, heads: dict[str, str], proposals: str, profile: Profile, size: tuple[int, int]
+    graph: GraphWriter, heads: dict[str, str], proposals: str, objectness: str, profile: Profile, size: tuple[int, int]
 ) -> tuple[str, str, str]:
     """Boxes (N, 4), scores (N,) and class_ids (N,), best first."""
     probabilities = graph.op("Softmax", heads["class_logits"], axis=-1)
     probabilities = graph.op("Slice", probabilities, graph.ints(1), graph.ints(np.iinfo(np.int64).max), graph.ints(1))
     scores = graph.op("ReduceMax", probabilities, axes=[1], keepdims=0)
+    scores = graph.op("Mul", scores, objectness)
     class_ids = graph.op("ArgMax", probabilities, axis=1, keepdims=0)
     deltas = graph.op("Mul", heads["box_deltas"], graph.constant(profile.box_deltas_std))
     boxes = _decode(graph, deltas, proposals, size)

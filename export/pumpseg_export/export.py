@@ -80,7 +80,7 @@ def describe(
     """The metadata of a model file, as docs/model-file.md defines it."""
     profile = model.profile
     # Folder names of the machine that trained are nobody's business.
-    private = ("data", "extras", "cutouts", "backgrounds")
+    private = ("data", "start", "extras", "cutouts", "backgrounds")
     return {
         "format": FORMAT,
         "profile": profile.name,

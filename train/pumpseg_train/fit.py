@@ -25,6 +25,7 @@ from pumpseg_train.run import (
     BEST_WEIGHTS,
     RunError,
     Settings,
+    load_run,
     save_weights,
     write_settings,
 )
@@ -38,7 +39,8 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
 
     Raises:
         DatasetError: the data cannot be used as it is.
-        RunError: `run` was started with other settings, or the loss left the numbers.
+        RunError: `run` was started with other settings, the run to start from does not fit, or the loss
+            left the numbers.
     """
     profile = settings.to_profile()
     training = read_dataset(Path(settings.data), "train")
@@ -55,7 +57,13 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
 
     cv2.setNumThreads(1)  # samples are drawn in threads of their own, and more would fight with the training step
     keras.utils.set_random_seed(settings.seed)
-    model = build_mask_rcnn(profile, training.classes, imagenet=True)
+    model = build_mask_rcnn(profile, training.classes, imagenet=not settings.start)
+    if settings.start:
+        earlier = load_run(Path(settings.start))
+        if earlier.classes != training.classes:
+            raise RunError(f"{settings.start} knows the classes {earlier.classes}, the data has {training.classes}")
+        for name, part in model.parts.items():
+            part.set_weights(earlier.parts[name].get_weights())
     trainer = Trainer(model, settings.seed)
     trainer.compile(_optimizer(settings, model), jit_compile=False)  # XLA on CPUs is several times slower
     batches = Batches(

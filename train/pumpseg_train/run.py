@@ -29,6 +29,7 @@ class Settings:
     extras: tuple[str, ...] = ()
     cutouts: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
+    start: str = ""  # an earlier run to go on from; else the backbone's ImageNet weights
     profile: str = "edge"
     input_size: int = 384  # side of the square training pictures, and the default of export
     epochs: int = 24

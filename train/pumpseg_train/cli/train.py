@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="data set with the splits train and val")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--start", type=Path, metavar="RUN", help="an earlier run of the same classes to go on from")
     parser.add_argument("--epochs", type=int, default=24, metavar="N", help="default 24")
     parser.add_argument("--steps", type=int, default=125, metavar="N", help="batches an epoch (default 125)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default 8")
@@ -58,6 +59,7 @@ def _train(arguments: argparse.Namespace) -> None:
         extras=tuple(arguments.extras),
         cutouts=tuple(arguments.cutouts),
         backgrounds=tuple(arguments.backgrounds),
+        start=str(arguments.start or ""),
         profile=arguments.profile,
         input_size=arguments.size,
         epochs=arguments.epochs,

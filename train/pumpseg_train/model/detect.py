@@ -32,7 +32,7 @@ class Detector(keras.Model):
         outputs = self.trunk(images, training=False)
         pyramid = [outputs[name] for name in ("p3", "p4", "p5")]
 
-        proposals, real = propose(
+        proposals = propose(
             outputs,
             profile,
             size,
@@ -40,15 +40,17 @@ class Detector(keras.Model):
             count=profile.proposals,
             score_threshold=profile.proposal_score_threshold,
         )
-        heads = self.box_head(self._pool(pyramid, proposals, profile.box_pool), training=False)
-        rows = (-1, proposals.shape[1])
+        heads = self.box_head(self._pool(pyramid, proposals.boxes, profile.box_pool), training=False)
+        rows = (-1, proposals.boxes.shape[1])
         probabilities = ops.reshape(ops.softmax(heads["class_logits"]), (*rows, len(self.mask_rcnn.classes) + 1))
         deltas = ops.reshape(heads["box_deltas"], (*rows, 4)) * ops.convert_to_tensor(profile.box_deltas_std)
-        boxes = bx.clip(bx.decode(deltas, proposals), size)
+        boxes = bx.clip(bx.decode(deltas, proposals.boxes), size)
 
         # Each proposal speaks for its best class; classes are kept apart in NMS by moving them apart.
         class_ids = ops.argmax(probabilities[..., 1:], axis=-1)
-        scores = ops.max(probabilities[..., 1:], axis=-1) * ops.cast(real, "float32")
+        # P(object) P(class | object): Zhou et al. 2021 (arXiv 2103.07461), equation 1.
+        scores = ops.max(probabilities[..., 1:], axis=-1) * proposals.scores
+        scores = scores * ops.cast(proposals.real, "float32")
         order = ops.argsort(-scores, axis=-1)
         boxes = ops.take_along_axis(boxes, ops.expand_dims(order, -1), axis=1)
         scores = ops.take_along_axis(scores, order, axis=1)

@@ -46,10 +46,10 @@ class Trainer(keras.Model):
             "rpn_box": anchor_box_loss(outputs["anchor_deltas"], anchors, matched, positive),
         }
 
-        proposals, real = propose(outputs, profile, size, candidates=_CANDIDATES, count=_PROPOSALS)
+        proposals = propose(outputs, profile, size, candidates=_CANDIDATES, count=_PROPOSALS)
         rois = roi_targets(
-            ops.stop_gradient(proposals),
-            real,
+            ops.stop_gradient(proposals.boxes),
+            proposals.real,
             truth_boxes,
             class_ids,
             seed,

@@ -33,10 +33,10 @@ class Profile:
 
     candidates: int = 1000  # anchors kept before proposal NMS
     proposals: int = 300  # at most: heaps of objects need many, and most pictures few
-    proposal_score_threshold: float = 0.01  # what is less likely an object costs no time in the box head
+    proposal_score_threshold: float = 0.02  # what is less likely an object costs no time in the box head
     proposal_nms_threshold: float = 0.7
     nms_threshold: float = 0.5
-    score_threshold: float = 0.05
+    score_threshold: float = 0.02
     max_detections: int = 100
 
     @property

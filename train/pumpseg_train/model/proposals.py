@@ -1,11 +1,21 @@
 """From the RPN's answers to region proposals."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import Profile
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Boxes (B, N, 4) by falling objectness `scores` (B, N) in 0..1, and which of them are `real` (B, N)."""
+
+    boxes: Any
+    scores: Any
+    real: Any
 
 
 def propose(
@@ -16,19 +26,21 @@ def propose(
     candidates: int,
     count: int,
     score_threshold: float = 0.0,
-) -> tuple[Any, Any]:
-    """The best boxes (B, count, 4) of the RPN and which of them are real (B, count).
+) -> Proposals:
+    """The best `count` boxes of the RPN.
 
     Faster R-CNN, section 3.3: the `candidates` highest anchors of all levels, decoded and clipped to
-    the input `size` (h, w), then NMS. Boxes come by falling score, unreal ones last; those of an
-    objectness below `score_threshold` are unreal.
+    the input `size` (h, w), then NMS. Unreal ones come last: there are no more, or they score below
+    `score_threshold`.
     """
     anchors = ops.convert_to_tensor(bx.anchors(profile, size))
-    scores, index = ops.top_k(outputs["objectness"], min(candidates, anchors.shape[0]))
+    logits, index = ops.top_k(outputs["objectness"], min(candidates, anchors.shape[0]))
+    scores = ops.sigmoid(logits)
     deltas = ops.take_along_axis(outputs["anchor_deltas"], ops.expand_dims(index, -1), axis=1)
     boxes = bx.clip(bx.decode(deltas, ops.take(anchors, index, axis=0)), size)
-    keep = bx.non_maximum_suppression(boxes, ops.sigmoid(scores) >= score_threshold, profile.proposal_nms_threshold)
-    return take_kept(boxes, keep, count)
+    keep = bx.non_maximum_suppression(boxes, scores >= score_threshold, profile.proposal_nms_threshold)
+    boxes, real = take_kept(boxes, keep, count)
+    return Proposals(boxes, take_kept(scores, keep, count)[0], real)
 
 
 def take_kept(boxes: Any, keep: Any, count: int) -> tuple[Any, Any]:

@@ -56,12 +56,12 @@ def export_run(
     dataset = read_dataset(data or Path(settings.data), split)
     photos = [photo.path for photo in dataset.photos]
 
-    graph = assemble(model, size)
-    if float16:
-        graph = store_float16(graph)
     description = describe(model, size, dataclasses.asdict(settings), licence, _sha256(run / BEST_WEIGHTS))
     partial = PartialFile(output)
     try:
+        graph = assemble(model, size)
+        if float16:
+            graph = store_float16(graph)
         _write(graph, description, partial.path)
         agreement = verify(partial.path, model, size, photos, FLOAT16_WEIGHTS if float16 else FLOAT32)
         metrics = evaluate(dataset, Segmenter(partial.path, provider="cpu", score=0.0))

@@ -13,7 +13,7 @@ import pytest
 from pumpseg.errors import DatasetError
 from pumpseg_train import fit as fit_module
 from pumpseg_train.fit import LayerwiseAdamW, fit
-from pumpseg_train.run import RunError, Settings, load_run, read_settings, read_summary
+from pumpseg_train.run import RunError, Settings, load_run, read_settings
 
 
 def history(run):
@@ -38,6 +38,7 @@ def test_run_leaves_its_settings_best_weights_and_history(tiny_run, tiny_setting
     assert sorted(path.name for path in tiny_run.iterdir()) == [
         "best.json",
         "best.weights.h5",
+        "finished",
         "history.csv",
         "settings.json",
     ]
@@ -60,7 +61,6 @@ def test_best_json_is_plain_json_with_the_figures_of_one_epoch(tiny_run):
     row = history(tiny_run)[best["epoch"] - 1]
     assert best["mask"]["ap"] == pytest.approx(float(row["val_mask_ap"]))
     assert best["mask"]["large"] in (None, 0)  # no fruit of that size in the data
-    assert read_summary(tiny_run)["best"] == best
 
 
 def test_each_epoch_draws_its_own_batches(tiny_training):
@@ -151,6 +151,48 @@ def fresh_weights(trainer):
 def test_other_settings_for_the_same_folder_are_refused(tiny_run, tiny_settings):
     with pytest.raises(RunError, match=r"another batch_size, seed: give the same options .* or another --out"):
         fit(dataclasses.replace(tiny_settings, seed=6, batch_size=3), tiny_run)
+
+
+def test_a_finished_run_is_not_trained_again(tiny_run, tiny_settings):
+    before = (tiny_run / "history.csv").read_text()
+    with pytest.raises(RunError, match="is finished: give another --out, with --start"):
+        fit(tiny_settings, tiny_run)
+    assert (tiny_run / "history.csv").read_text() == before
+
+
+def test_a_run_goes_on_from_the_best_weights_of_an_earlier_one(tiny_run, tiny_settings, tmp_path):
+    settings = dataclasses.replace(tiny_settings, start=str(tiny_run), epochs=1, steps=1, learning_rate=1e-12)
+    fit(settings, tmp_path / "on", verbose=0)
+    started, ended = (h5py_arrays(run / "best.weights.h5") for run in (tiny_run, tmp_path / "on"))
+    for before, after in zip(started, ended, strict=True):
+        np.testing.assert_allclose(before, after, atol=1e-6)
+
+
+def test_a_run_of_other_classes_is_no_start(tiny_run, tiny_settings, fruit, tmp_path):
+    shutil.copytree(fruit, tmp_path / "data")
+    for path in (tmp_path / "data").glob("*/annotations.json"):
+        path.write_text(path.read_text().replace("pumpkin", "melon"))
+    settings = dataclasses.replace(tiny_settings, data=str(tmp_path / "data"), start=str(tiny_run))
+    with pytest.raises(RunError, match="knows the classes"):
+        fit(settings, tmp_path / "run", verbose=0)
+
+
+def test_a_validation_split_without_instances_is_refused(tiny_settings, fruit, tmp_path):
+    shutil.copytree(fruit, tmp_path / "data")
+    path = tmp_path / "data" / "val" / "annotations.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+    with pytest.raises(DatasetError, match="holds no instances"):
+        fit(dataclasses.replace(tiny_settings, data=str(tmp_path / "data")), tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_settings_are_told(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(RunError, match=r"settings[.]json is damaged"):
+        read_settings(tmp_path)
+    (tmp_path / "settings.json").write_text('{"settings": {"recipe": {}, "colour": 1}, "classes": []}')
+    with pytest.raises(RunError, match="another version"):
+        read_settings(tmp_path)
 
 
 def test_another_data_set_for_the_same_folder_is_refused(tiny_run, tiny_settings, fruit, tmp_path):

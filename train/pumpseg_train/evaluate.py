@@ -23,7 +23,10 @@ Predict = Callable[[np.ndarray], Instances]
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """COCO figures in 0..1 (nan where the set has no such instance); small < 32^2 <= medium < 96^2 <= large pixels."""
+    """COCO figures in 0..1; small < 32^2 <= medium < 96^2 <= large pixels.
+
+    nan, or 0 when nothing was detected at all, where the set has no such instance.
+    """
 
     ap: float
     ap50: float

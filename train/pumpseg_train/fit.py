@@ -16,17 +16,19 @@ from pumpseg.letterbox import letterbox
 from pumpseg_train.data.augment import gather
 from pumpseg_train.data.coco import Dataset, read_dataset
 from pumpseg_train.data.loader import Batches
-from pumpseg_train.evaluate import Metrics, Predict, evaluate
+from pumpseg_train.evaluate import Predict, evaluate
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.losses import Trainer
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.run import (
     BEST_METRICS,
     BEST_WEIGHTS,
+    FINISHED,
     RunError,
     Settings,
     load_run,
     save_weights,
+    write_json,
     write_settings,
 )
 
@@ -35,7 +37,7 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
     """Trains as `settings` say into the folder `run`; the same call again resumes after a crash.
 
     Writes `settings.json`, `best.weights.h5` + `best.json` (the epoch with the highest mask AP),
-    `history.csv`, and `state/` while unfinished.
+    `history.csv`, `state/` while unfinished, and an empty file `finished`.
 
     Raises:
         DatasetError: the data cannot be used as it is.
@@ -53,7 +55,11 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
         [read_dataset(Path(folder)) for folder in settings.cutouts],
         [Path(folder) for folder in settings.backgrounds],
     )
+    if not any(not annotation.crowd for photo in validation.photos for annotation in photo.annotations):
+        raise DatasetError(f"{validation.json_path} holds no instances, so no epoch could be judged")
     write_settings(run, settings, training.classes)
+    if (run / FINISHED).exists():
+        raise RunError(f"{run} is finished: give another --out, with --start {run} to go on from it")
 
     cv2.setNumThreads(1)  # samples are drawn in threads of their own, and more would fight with the training step
     keras.utils.set_random_seed(settings.seed)
@@ -86,6 +92,7 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
         _StopAtNaN(settings),
     ]
     trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose)
+    (run / FINISHED).touch()
     shutil.rmtree(run / "state", ignore_errors=True)
 
 
@@ -131,7 +138,7 @@ class _Validate(keras.callbacks.Callback):
             if metrics.mask.ap > self._best:
                 self._best = metrics.mask.ap
                 save_weights(self._mask_rcnn, self._run / BEST_WEIGHTS)
-                _write_metrics(self._run / BEST_METRICS, epoch, metrics)
+                write_json(self._run / BEST_METRICS, {"epoch": epoch + 1, **metrics.to_json()})
         finally:
             self._average.on_test_end()
         if logs is not None:
@@ -213,9 +220,3 @@ def _optimizer(settings: Settings, model: MaskRCNN) -> keras.optimizers.Optimize
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def _write_metrics(path: Path, epoch: int, metrics: Metrics) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps({"epoch": epoch + 1, **metrics.to_json()}, indent=2) + "\n")
-    partial.replace(path)

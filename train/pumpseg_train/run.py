@@ -15,6 +15,7 @@ from pumpseg_train.model.profile import PROFILES, Profile
 SETTINGS = "settings.json"
 BEST_WEIGHTS = "best.weights.h5"
 BEST_METRICS = "best.json"
+FINISHED = "finished"
 
 
 class RunError(PumpsegError, ValueError):
@@ -64,7 +65,7 @@ def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> N
     content = json.loads(json.dumps(content))
     path = run / SETTINGS
     if path.is_file():
-        old = json.loads(path.read_text())
+        old = _read(run)
         changed = [name for name in content["settings"] if content["settings"][name] != old["settings"].get(name)]
         if changed or old["classes"] != content["classes"]:
             raise RunError(
@@ -74,7 +75,7 @@ def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> N
         return
     try:
         run.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(path, content)
     except OSError as error:
         raise RunError(f"cannot write {run}: {error.strerror}") from None
 
@@ -85,30 +86,26 @@ def load_run(run: Path) -> MaskRCNN:
     Raises:
         RunError: the folder is no run, or has no checkpoint yet.
     """
-    path = run / SETTINGS
-    if not path.is_file():
-        raise RunError(f"{run} is not a training run: it has no {SETTINGS}")
+    classes = tuple(_read(run)["classes"])
     if not (run / BEST_WEIGHTS).is_file():
         raise RunError(f"{run} has no checkpoint yet: {BEST_WEIGHTS} is written after the first epoch")
-    content = json.loads(path.read_text())
-    model = build_mask_rcnn(read_settings(run).to_profile(), tuple(content["classes"]))
+    model = build_mask_rcnn(read_settings(run).to_profile(), classes)
     load_weights(model, run / BEST_WEIGHTS)
     return model
 
 
 def read_settings(run: Path) -> Settings:
-    """The settings that a run was started with."""
-    fields = json.loads((run / SETTINGS).read_text())["settings"]
-    recipe = Recipe(**{name: _tuples(value) for name, value in fields.pop("recipe").items()})
-    return Settings(**{name: _tuples(value) for name, value in fields.items()}, recipe=recipe)
+    """The settings that a run was started with.
 
-
-def read_summary(run: Path) -> dict[str, Any]:
-    """What the model file tells about the run: its settings and the figures of its best checkpoint."""
-    return {
-        "settings": json.loads((run / SETTINGS).read_text())["settings"],
-        "best": json.loads((run / BEST_METRICS).read_text()),
-    }
+    Raises:
+        RunError: the folder is no run, or of another version of pumpseg.
+    """
+    fields = _read(run)["settings"]
+    try:
+        recipe = Recipe(**{name: _tuples(value) for name, value in fields.pop("recipe").items()})
+        return Settings(**{name: _tuples(value) for name, value in fields.items()}, recipe=recipe)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run / SETTINGS} is of another version of pumpseg: {error}") from None
 
 
 def save_weights(model: MaskRCNN, path: Path) -> None:
@@ -120,6 +117,24 @@ def save_weights(model: MaskRCNN, path: Path) -> None:
 
 def load_weights(model: MaskRCNN, path: Path) -> None:
     Detector(model).load_weights(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file under another name until complete."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def _read(run: Path) -> dict[str, Any]:
+    path = run / SETTINGS
+    if not path.is_file():
+        raise RunError(f"{run} is not a training run: it has no {SETTINGS}")
+    try:
+        content = json.loads(path.read_text())
+        return {"settings": dict(content["settings"]), "classes": list(content["classes"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {error}") from None
 
 
 def _tuples(value: Any) -> Any:

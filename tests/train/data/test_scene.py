@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Annotation, Photo, read_dataset
 from pumpseg_train.data.scene import CROWD, Cutout, Instance, Scene, cut_out, mosaic, photo_instances, similarity, warp
 
@@ -202,3 +203,9 @@ def test_a_mosaic_keeps_images_masks_and_classes_together():
     assert places == [(1, 2, 5), (2, 44, 5), (3, 6, 45), (4, 48, 45)]
     for mask in whole.masks:
         assert (whole.image[mask > 250] == ORANGE).all()
+
+
+def test_a_photo_of_another_shape_than_its_annotations_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "turned.png"), np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(DatasetError, match="is 60x40, its annotations are for 40x60"):
+        photo_instances(Photo(1, tmp_path / "turned.png", 40, 60, ()))

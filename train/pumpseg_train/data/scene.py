@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Photo, load_image
 
 CROWD = -1
@@ -74,11 +75,20 @@ class Scene:
         return found
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def photo_instances(photo: Photo) -> tuple[np.ndarray, tuple[Instance, ...]]:
-    """The photo, uint8 RGB, shrunk to a useful size, and its instances with crowd regions last."""
+    """The photo, uint8 RGB, shrunk to a useful size, and its instances with crowd regions last.
+
+    Raises:
+        DatasetError: the photo cannot be read, or has another shape than the annotations say.
+    """
     image = load_image(photo.path, _LONGEST_PHOTO)
     height, width = image.shape[:2]
+    if abs(width * photo.height - height * photo.width) > 2 * max(photo.width, photo.height):
+        raise DatasetError(
+            f"{photo.path} is {width}x{height}, its annotations are for {photo.width}x{photo.height}: "
+            "a picture turned by its EXIF tag must be annotated upright"
+        )
     instances = []
     for annotation in sorted(photo.annotations, key=lambda annotation: annotation.crowd):
         mask = annotation.mask(photo.width, photo.height) * np.uint8(255)

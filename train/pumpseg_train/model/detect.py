@@ -8,7 +8,7 @@ from keras import ops
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.proposals import propose, take_kept
-from pumpseg_train.model.roi_align import roi_align, roi_levels
+from pumpseg_train.model.roi_align import pool_pyramid
 
 
 class Detector(keras.Model):
@@ -40,7 +40,7 @@ class Detector(keras.Model):
             count=profile.proposals,
             score_threshold=profile.proposal_score_threshold,
         )
-        heads = self.box_head(self._pool(pyramid, proposals.boxes, profile.box_pool), training=False)
+        heads = self.box_head(pool_pyramid(pyramid, proposals.boxes, profile, profile.box_pool), training=False)
         rows = (-1, proposals.boxes.shape[1])
         probabilities = ops.reshape(ops.softmax(heads["class_logits"]), (*rows, len(self.mask_rcnn.classes) + 1))
         deltas = ops.reshape(heads["box_deltas"], (*rows, 4)) * ops.convert_to_tensor(profile.box_deltas_std)
@@ -59,7 +59,7 @@ class Detector(keras.Model):
         keep = bx.non_maximum_suppression(boxes + apart, scores >= profile.score_threshold, profile.nms_threshold)
         count = profile.max_detections
         boxes, valid = take_kept(boxes, keep, count)
-        masks = self.mask_head(self._pool(pyramid, boxes, profile.mask_pool), training=False)["mask_logits"]
+        masks = self.mask_head(pool_pyramid(pyramid, boxes, profile, profile.mask_pool), training=False)["mask_logits"]
         return {
             "boxes": boxes,
             "scores": take_kept(scores, keep, count)[0],
@@ -67,9 +67,3 @@ class Detector(keras.Model):
             "masks": ops.reshape(ops.sigmoid(masks), (-1, boxes.shape[1], *masks.shape[1:])),
             "valid": valid,
         }
-
-    def _pool(self, pyramid: list[Any], boxes: Any, pool: int) -> Any:
-        profile = self.mask_rcnn.profile
-        levels = roi_levels(boxes, profile.roi_level_size, len(profile.strides))
-        pooled = roi_align(pyramid, profile.strides, boxes, levels, pool, profile.roi_sampling_ratio)
-        return ops.reshape(pooled, (-1, pool, pool, profile.fpn_channels))

@@ -8,7 +8,7 @@ from keras import ops
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.proposals import propose
-from pumpseg_train.model.roi_align import roi_align, roi_levels
+from pumpseg_train.model.roi_align import pool_pyramid
 from pumpseg_train.model.targets import anchor_targets, mask_targets, roi_targets
 
 _WEIGHTS = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 2.0, "mask": 1.0}
@@ -56,7 +56,7 @@ class Trainer(keras.Model):
             samples=_ROIS,
             positives=_POSITIVE_ROIS,
         )
-        heads = self.box_head(self._pool(pyramid, rois.boxes, profile.box_pool), training=training)
+        heads = self.box_head(pool_pyramid(pyramid, rois.boxes, profile, profile.box_pool), training=training)
         labels = ops.reshape(rois.class_ids, (-1,))
         deltas = heads["box_deltas"] * ops.convert_to_tensor(profile.box_deltas_std)
         boxes = bx.decode(deltas, ops.reshape(rois.boxes, (-1, 4)))
@@ -72,7 +72,9 @@ class Trainer(keras.Model):
             ops.cast(batch["mini_masks"], "float32") / 255,
             profile.mask_size,
         )
-        logits = self.mask_head(self._pool(pyramid, mask_boxes, profile.mask_pool), training=training)["mask_logits"]
+        logits = self.mask_head(pool_pyramid(pyramid, mask_boxes, profile, profile.mask_pool), training=training)[
+            "mask_logits"
+        ]
         losses["mask"] = mask_loss(logits, ops.reshape(wanted, ops.shape(logits)), ops.reshape(mask_labels, (-1,)))
         return losses
 
@@ -87,12 +89,6 @@ class Trainer(keras.Model):
         for name, value in y_pred.items():
             self.loss_means[name].update_state(value)
         return sum(_WEIGHTS[name] * value for name, value in y_pred.items())
-
-    def _pool(self, pyramid: list[Any], boxes: Any, pool: int) -> Any:
-        profile = self.mask_rcnn.profile
-        levels = roi_levels(boxes, profile.roi_level_size, len(profile.strides))
-        pooled = roi_align(pyramid, profile.strides, boxes, levels, pool, profile.roi_sampling_ratio)
-        return ops.reshape(pooled, (-1, pool, pool, profile.fpn_channels))
 
 
 def objectness_loss(logits: Any, positive: Any, negative: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
+from pumpseg_train.model.profile import Profile
 
 
 def roi_levels(boxes: Any, level_size: float, levels: int) -> Any:
@@ -15,6 +16,13 @@ def roi_levels(boxes: Any, level_size: float, levels: int) -> Any:
     """
     areas = bx.area(boxes)
     return sum(ops.cast(areas >= (level_size / 2**step) ** 2, "int32") for step in range(levels - 1))
+
+
+def pool_pyramid(pyramid: list[Any], boxes: Any, profile: Profile, pool: int) -> Any:
+    """Features (B * R, pool, pool, C) of boxes (B, R, 4), each from the level that fits its size."""
+    levels = roi_levels(boxes, profile.roi_level_size, len(profile.strides))
+    pooled = roi_align(pyramid, profile.strides, boxes, levels, pool, profile.roi_sampling_ratio)
+    return ops.reshape(pooled, (-1, pool, pool, profile.fpn_channels))
 
 
 def roi_align(features: list[Any], strides: tuple[int, ...], boxes: Any, levels: Any, pool: int, ratio: int) -> Any:

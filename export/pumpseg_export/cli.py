@@ -42,7 +42,7 @@ def _export(arguments: argparse.Namespace) -> None:
     agreement, mask = report.agreement, report.metrics.mask
     print(
         f"verified on {agreement.photos} photos: {agreement.agreeing} of {agreement.detections} detections agree with "
-        f"Keras (largest difference {agreement.box:.3g} px, score {agreement.score:.3g}, mask {agreement.mask:.3g})"
+        f"Keras (differing by at most {agreement.box:.3g} px, score {agreement.score:.3g}, mask {agreement.mask:.3g})"
     )
     print(f"mask AP {mask.ap:.3f}, AP50 {mask.ap50:.3f}, AP75 {mask.ap75:.3f}")
     print(f"wrote {arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB)")

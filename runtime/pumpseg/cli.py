@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    stop = threading.Event()
     source = open_source(arguments.source)
     try:
         sinks = open_sinks(source, save=arguments.save, json_lines=arguments.json)
@@ -58,13 +59,12 @@ def _run(arguments: argparse.Namespace) -> int:
                 score=arguments.score,
                 spinning=False,
             )
-            window = _open_window(arguments)
+            window = _open_window(arguments, stop)
         except BaseException:
             for sink in sinks:
                 sink.discard()
             raise
         progress = Progress(source.length)
-        stop = threading.Event()
         with _signals(_stop_then_interrupt(stop)):
             try:
                 summary = process(source, segmenter, sinks, window=window, stop=stop, on_frame=progress.update)
@@ -77,14 +77,14 @@ def _run(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if summary.interrupted else 0
 
 
-def _open_window(arguments: argparse.Namespace) -> OpenCvWindow | None:
+def _open_window(arguments: argparse.Namespace, stop: threading.Event) -> OpenCvWindow | None:
     if arguments.no_show:
         return None
     problem = screen_problem()
     if problem:
         print(f"{PROGRAM}: going on without a window: {problem}", file=sys.stderr)
         return None
-    return OpenCvWindow(PROGRAM)
+    return OpenCvWindow(PROGRAM, stop)
 
 
 def _stop_then_interrupt(stop: threading.Event) -> _Handler:

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from time import perf_counter
 
 import cv2
@@ -36,10 +37,11 @@ def screen_problem(timeout: float = 15) -> str | None:
 
 
 class OpenCvWindow:
-    """A resizable window; q, Esc or closing it ends the show. Belongs to the main thread."""
+    """A resizable window; q, Esc or closing it ends the show, and so does `stop`. Belongs to the main thread."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, stop: threading.Event) -> None:
         self._title = title
+        self._stop = stop
         cv2.namedWindow(title, cv2.WINDOW_NORMAL)
         self._sized = False
 
@@ -58,7 +60,7 @@ class OpenCvWindow:
             key = cv2.waitKey(max(1, round(1000 * min(left, _WAIT_SECONDS))))
             if key & 0xFF in _QUIT_KEYS or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
                 return False
-            if left <= _WAIT_SECONDS or (due == math.inf and key >= 0):
+            if self._stop.is_set() or left <= _WAIT_SECONDS or (due == math.inf and key >= 0):
                 return True
 
     def close(self) -> None:

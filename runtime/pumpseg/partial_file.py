@@ -15,11 +15,13 @@ class PartialFile:
     """
 
     def __init__(self, target: Path) -> None:
+        if target.is_dir():
+            raise SinkError(f"cannot write {target}: it is a folder")
+        if target.exists() and not target.is_file():
+            raise SinkError(f"cannot write {target}: it is no regular file")
         self.target = target
         # The suffix stays last: encoders choose the format by it.
         self.path = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
-        if target.is_dir():
-            raise SinkError(f"cannot write {target}: it is a folder")
         try:
             self.path.touch()
             if target.exists() and not os.access(target, os.W_OK):

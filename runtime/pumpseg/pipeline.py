@@ -223,11 +223,11 @@ def process(
             _complete(sinks, interrupted=True)
         raise
     finally:
+        if window is not None:
+            window.close()
         for sink in sinks:
             # Does nothing to those that are complete.
             sink.discard()
-        if window is not None:
-            window.close()
     stages = {name: 1000 * spent / max(1, frames) for name, spent in seconds.items()}
     return Summary(frames, perf_counter() - start, source.dropped, interrupted, stages)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -175,7 +176,9 @@ class JsonLinesSink:
         self._file.complete()
 
     def discard(self) -> None:
-        self._lines.close()
+        # Closing writes what is left, which a full disk refuses.
+        with contextlib.suppress(OSError):
+            self._lines.close()
         self._file.discard()
 
 

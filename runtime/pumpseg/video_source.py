@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
@@ -115,6 +116,7 @@ def _upright(decoded: Any) -> NDArray[np.uint8]:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    if (promised_bytes(path) or 0) > path.stat().st_size:
-        return "the file is cut short"
+    with contextlib.suppress(OSError):
+        if (promised_bytes(path) or 0) > path.stat().st_size:
+            return "the file is cut short"
     return getattr(error, "strerror", None) or str(error)

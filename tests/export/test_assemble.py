@@ -146,7 +146,7 @@ def test_metadata_describe_the_model(tiny_onnx, tiny_run):
     assert metadata["classes"] == ["pumpkin"]
     assert metadata["input_size"] == [96, 96]
     assert metadata["letterbox"] == {"placement": "top-left", "fill": [127, 127, 127]}
-    assert (metadata["score_threshold"], metadata["nms_threshold"], metadata["max_detections"]) == (0.05, 0.5, 100)
+    assert (metadata["score_threshold"], metadata["nms_threshold"], metadata["max_detections"]) == (0.02, 0.5, 100)
     assert metadata["licence"] == "CC0-1.0"
     assert metadata["source_hash"].startswith("sha256:")
     assert metadata["metrics"]["photos"] == 2

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 from pumpseg import Instances
 from pumpseg.errors import SinkError
 from pumpseg.frames import Frame, VideoTiming
-from pumpseg.sinks import ImageSink, frame_record, open_sinks
+from pumpseg.sinks import ImageSink, JsonLinesSink, frame_record, open_sinks
 from pumpseg.sources import ImageSource, open_source
 from pumpseg.video_sink import VideoSink
 
@@ -199,3 +199,15 @@ def test_records_hold_what_the_instances_hold(found, time, tracked):
         assert one["segmentation"]["size"] == [80, 100]
         np.testing.assert_array_equal(coco.decode(one["segmentation"]).astype(bool), instances.masks[i])
         assert one.get("id") == (i if tracked else None)
+
+
+def test_a_full_disk_leaves_no_partial_file(tmp_path):
+    sink = JsonLinesSink(tmp_path / "out.jsonl")
+
+    def refuse():
+        raise OSError(28, "No space left on device")
+
+    sink._lines.close()
+    sink._lines = type("FullDisk", (), {"close": staticmethod(refuse)})()
+    sink.discard()
+    assert list(tmp_path.iterdir()) == []

@@ -168,3 +168,20 @@ def test_eval_names_a_missing_model_and_a_file_that_is_none(fruit, tmp_path, cap
     (tmp_path / "text.onnx").write_text("no model")
     assert eval_command.main([str(tmp_path / "text.onnx"), str(fruit)]) == 2
     assert "text.onnx" in one_line(capsys, "pumpseg-eval")
+
+
+def test_a_missing_extra_is_named_in_one_line(capsys):
+    from pumpseg_train.cli.command import run_command
+
+    def lacks(module):
+        def action():
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+        return action
+
+    assert run_command("pumpseg-train", lacks("keras")) == 2
+    assert capsys.readouterr().err == (
+        "pumpseg-train: error: No module named 'keras': pip install \"pumpseg[train]\"\n"
+    )
+    assert run_command("pumpseg-export", lacks("onnx")) == 2
+    assert 'pip install "pumpseg[export]"' in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """COCO figures of predictions whose worth is known."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -180,3 +181,25 @@ def test_figures_are_plain_values():
         "medium": 0.1,
         "large": 0.2,
     }
+
+
+def test_annotations_need_no_area_box_or_crowd_flag(fruit, tmp_path):
+    shutil.copytree(fruit, tmp_path / "data")
+    path = tmp_path / "data" / "val" / "annotations.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        for name in ("area", "bbox", "iscrowd"):
+            annotation.pop(name, None)
+    path.write_text(json.dumps(content))
+    dataset = read_dataset(tmp_path / "data", "val")
+    metrics = evaluate(dataset, lambda frame: Instances.empty(frame.shape[:2], dataset.classes))
+    assert metrics.mask.ap == 0
+
+
+def test_a_photo_of_another_size_than_its_annotations_is_refused(fruit, tmp_path):
+    shutil.copytree(fruit, tmp_path / "data")
+    dataset = read_dataset(tmp_path / "data", "val")
+    photo = dataset.photos[0]
+    cv2.imwrite(str(photo.path), cv2.resize(cv2.imread(str(photo.path)), None, fx=0.5, fy=0.5))
+    with pytest.raises(DatasetError, match="its annotations are for"):
+        evaluate(dataset, lambda frame: Instances.empty(frame.shape[:2], dataset.classes))

@@ -175,6 +175,7 @@ def test_a_run_of_other_classes_is_no_start(tiny_run, tiny_settings, fruit, tmp_
     settings = dataclasses.replace(tiny_settings, data=str(tmp_path / "data"), start=str(tiny_run))
     with pytest.raises(RunError, match="knows the classes"):
         fit(settings, tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_validation_split_without_instances_is_refused(tiny_settings, fruit, tmp_path):

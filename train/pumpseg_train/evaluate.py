@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -17,7 +18,7 @@ from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
 from pumpseg_train.data.coco import Dataset
 
-# uint8 BGR (H, W, 3) -> instances, with every score above a low threshold (0.05 is usual).
+# uint8 BGR (H, W, 3) -> instances, with every score above a low threshold.
 Predict = Callable[[np.ndarray], Instances]
 
 
@@ -53,11 +54,18 @@ def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], 
     """Runs `predict` over every photo of the split and scores it with pycocotools (100 detections a photo).
 
     Raises:
-        DatasetError: a photo cannot be read, or the model does not know any class of the data set.
+        DatasetError: a photo cannot be read or has another size than its annotations say, or the model does
+            not know any class of the data set.
     """
     results = []
     for number, photo in enumerate(dataset.photos, start=1):
-        instances = predict(read_frame(photo.path))
+        frame = read_frame(photo.path)
+        if frame.shape[:2] != (photo.height, photo.width):
+            raise DatasetError(
+                f"{photo.path} is {frame.shape[1]}x{frame.shape[0]}, its annotations are for "
+                f"{photo.width}x{photo.height}"
+            )
+        instances = predict(frame)
         category_ids = _category_ids(dataset, instances.class_names)
         for box, score, class_id, rle in zip(
             instances.boxes, instances.scores, instances.class_ids, instances.rle(), strict=True
@@ -76,7 +84,7 @@ def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], 
         if progress:
             progress(number, len(dataset.photos))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its own tables
-        truth = COCO(str(dataset.json_path))
+        truth = _truth(dataset)
         return Metrics(_score(truth, results, "bbox"), _score(truth, results, "segm"))
 
 
@@ -100,6 +108,35 @@ def read_frame(path: Path) -> np.ndarray:
     if frame is None:
         raise DatasetError(f"{path} is not a readable image")
     return frame
+
+
+def _truth(dataset: Dataset) -> COCO:
+    """The annotations as pycocotools wants them; area, bbox and iscrowd are optional in the json."""
+    annotations = []
+    for photo in dataset.photos:
+        for annotation in photo.annotations:
+            encoded = coco_mask.encode(np.asfortranarray(annotation.mask(photo.width, photo.height)))
+            annotations.append(
+                {
+                    "id": annotation.id,
+                    "image_id": photo.id,
+                    "category_id": dataset.category_ids[annotation.class_id - 1],
+                    "iscrowd": int(annotation.crowd),
+                    "segmentation": encoded,
+                    "area": float(coco_mask.area(encoded)),
+                    "bbox": coco_mask.toBbox(encoded).tolist(),
+                }
+            )
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": photo.id, "width": photo.width, "height": photo.height} for photo in dataset.photos],
+        "categories": [
+            {"id": id, "name": name} for id, name in zip(dataset.category_ids, dataset.classes, strict=True)
+        ],
+        "annotations": annotations,
+    }
+    truth.createIndex()
+    return truth
 
 
 def _category_ids(dataset: Dataset, class_names: tuple[str, ...]) -> list[int | None]:

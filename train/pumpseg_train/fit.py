@@ -55,19 +55,20 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
         [read_dataset(Path(folder)) for folder in settings.cutouts],
         [Path(folder) for folder in settings.backgrounds],
     )
-    if not any(not annotation.crowd for photo in validation.photos for annotation in photo.annotations):
-        raise DatasetError(f"{validation.json_path} holds no instances, so no epoch could be judged")
+    for dataset in (training, validation):
+        if all(annotation.crowd for photo in dataset.photos for annotation in photo.annotations):
+            raise DatasetError(f"{dataset.json_path} holds no instances")
+    earlier = load_run(Path(settings.start)) if settings.start else None
+    if earlier and earlier.classes != training.classes:
+        raise RunError(f"{settings.start} knows the classes {earlier.classes}, the data has {training.classes}")
     write_settings(run, settings, training.classes)
     if (run / FINISHED).exists():
         raise RunError(f"{run} is finished: give another --out, with --start {run} to go on from it")
 
     cv2.setNumThreads(1)  # samples are drawn in threads of their own, and more would fight with the training step
     keras.utils.set_random_seed(settings.seed)
-    model = build_mask_rcnn(profile, training.classes, imagenet=not settings.start)
-    if settings.start:
-        earlier = load_run(Path(settings.start))
-        if earlier.classes != training.classes:
-            raise RunError(f"{settings.start} knows the classes {earlier.classes}, the data has {training.classes}")
+    model = build_mask_rcnn(profile, training.classes, imagenet=earlier is None)
+    if earlier:
         for name, part in model.parts.items():
             part.set_weights(earlier.parts[name].get_weights())
     trainer = Trainer(model, settings.seed)
@@ -83,12 +84,12 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
     )
     trainer.optimizer.build(trainer.trainable_variables)
     # The backup comes after the validation: an epoch that was not validated to its end is done again.
-    # Its folder is kept on errors and interrupts, and removed by Keras when the last epoch is done.
+    # Its folder is kept until the run is marked as finished.
     callbacks = [
         _RandomOrder(batches, settings.seed),
         _Validate(model, validation, run),
         keras.callbacks.CSVLogger(run / "history.csv", append=True),
-        keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True),
+        keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
         _StopAtNaN(settings),
     ]
     trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose)

@@ -116,7 +116,11 @@ def save_weights(model: MaskRCNN, path: Path) -> None:
 
 
 def load_weights(model: MaskRCNN, path: Path) -> None:
-    Detector(model).load_weights(path)
+    """Raises: RunError for a file that is damaged or of another architecture."""
+    try:
+        Detector(model).load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -15,6 +15,10 @@ def run_command(name: str, action: Callable[[], None], if_interrupted: str = "in
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets at length otherwise
     try:
         action()
+    except ModuleNotFoundError as error:
+        extra = "export" if error.name in ("onnx", "tf2onnx") else "train"
+        print(f'{name}: error: {error}: pip install "pumpseg[{extra}]"', file=sys.stderr)
+        return USAGE_ERROR
     except PumpsegError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return USAGE_ERROR

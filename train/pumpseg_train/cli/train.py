@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(
         "pumpseg-train",
         lambda: _train(arguments),
-        f"interrupted: what was learnt is in {arguments.out}, the same line again goes on",
+        f"interrupted: the epochs that were finished are in {arguments.out}, the same line again goes on",
     )
 
 

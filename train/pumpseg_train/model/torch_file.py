@@ -14,7 +14,7 @@ _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     """Returns name -> array of a state dict saved in PyTorch's legacy (pre-1.6) format.
 
-    Only the five globals that such a file needs can be named in the pickle; anything else raises
+    Only the few globals that such a file needs can be named in the pickle; anything else raises
     `pickle.UnpicklingError`, so a hostile file cannot run code. Layout: `torch/serialization.py`,
     `_legacy_load`: magic, protocol, system info, the state dict, storage keys, then the storages.
     """

@@ -29,7 +29,7 @@ def backgrounds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def material(fruit, backgrounds):
-    return gather(read_dataset(fruit, "train"), [read_dataset(fruit, "val")], [], [backgrounds])
+    return gather(read_dataset(fruit, "train"), extras=[read_dataset(fruit, "val")], backgrounds=[backgrounds])
 
 
 def is_green(scene):
@@ -42,7 +42,7 @@ def test_gather_cuts_out_what_is_large_enough(material):
     assert len(cutouts) == 3, "all of the train split but the smallest"
     assert all(max(cutout.alpha.shape) >= 48 for cutout in cutouts)
     assert len(material.photos) == 3
-    assert len(material.extras) == 2
+    assert [len(photos) for photos in material.extras] == [2]
     assert [len(folder) for folder in material.backgrounds] == [2]
 
 
@@ -58,28 +58,64 @@ def test_gather_leaves_out_fragments(tmp_path, make_split):
         segmentation = {"size": [120, 160], "counts": [int(count) for count in counts]}
         annotation = dataclasses.replace(photo.annotations[0], segmentation=segmentation)
         changed = dataclasses.replace(dataset, photos=(dataclasses.replace(photo, annotations=(annotation,)),))
-        assert sum(len(cutouts) for cutouts in gather(changed, [], [], []).cutouts) == kept
+        assert sum(len(cutouts) for cutouts in gather(changed).cutouts) == kept
 
 
 def test_gather_leaves_out_crowds_and_classes_that_are_not_learnt(tmp_path, make_split, fruit):
     make_split(tmp_path, [[(0, LARGE)], [(1, LARGE)]], classes=("apple", "pumpkin"))
-    material = gather(read_dataset(fruit, "train"), [], [read_dataset(tmp_path)], [])
+    material = gather(read_dataset(fruit, "train"), cutouts=[read_dataset(tmp_path)])
     own, others = material.cutouts
     assert len(others) == 1
     assert {cutout.class_id for cutout in own + others} == {1}, "pumpkin is class 2 of one set and 1 of the other"
 
     photo = read_dataset(tmp_path).photos[1]
     crowd = dataclasses.replace(photo, annotations=(dataclasses.replace(photo.annotations[0], crowd=True),))
-    assert gather(dataclasses.replace(read_dataset(tmp_path), photos=(crowd,)), [], [], []).cutouts == ()
+    assert gather(dataclasses.replace(read_dataset(tmp_path), photos=(crowd,))).cutouts == ()
 
 
 def test_gather_refuses_extras_of_other_classes_and_empty_backgrounds(tmp_path, make_split, fruit):
     make_split(tmp_path, [[]], classes=("apple",))
     with pytest.raises(DatasetError, match=r"\('apple',\)"):
-        gather(read_dataset(fruit, "train"), [read_dataset(tmp_path)], [], [])
+        gather(read_dataset(fruit, "train"), extras=[read_dataset(tmp_path)])
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DatasetError, match="holds no images"):
-        gather(read_dataset(fruit, "train"), [], [], [tmp_path / "nothing"])
+        gather(read_dataset(fruit, "train"), backgrounds=[tmp_path / "nothing"])
+
+
+def test_sets_of_extras_are_drawn_equally_often(material, fruit, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        augment, "_photo", lambda photo, *a, _do=augment._photo: (drawn.append(photo), _do(photo, *a))[1]
+    )
+    small, large = material.photos[:1], material.photos[1:] * 5
+    recipe = Recipe(mosaic_share=0, negative_share=0, paste_share=0, extra_share=1)
+    generator = rng()
+    for _ in range(200):
+        draw_sample(dataclasses.replace(material, extras=(small, large)), recipe, 32, 127, generator)
+    assert drawn.count(small[0]) / 200 == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.fixture
+def things(tmp_path, make_split):
+    """A data set of another class."""
+    make_split(tmp_path, [[(0, LARGE)], [(0, LARGE)]], classes=("chair",))
+    return read_dataset(tmp_path)
+
+
+def test_occluders_are_pasted_and_are_nothing_to_be_found(fruit, backgrounds, things, monkeypatch):
+    monkeypatch.setattr(augment, "jitter_colour", lambda image, rng: image)
+    material = gather(read_dataset(fruit, "train"), occluders=[things], backgrounds=[backgrounds])
+    assert [len(cutouts) for cutouts in material.occluders] == [2]
+    recipe = Recipe(mosaic_share=0, negative_share=1, paste_share=0, extra_share=0, occluder_share=1)
+    scenes = [draw_sample(material, recipe, 96, 127, rng(seed)) for seed in range(20)]
+    assert all(scene.instances() == [] for scene in scenes)
+    changed = [bool((scene.image != scene.image[0, 0]).any()) for scene in scenes]
+    assert np.mean(changed) > 0.8
+
+
+def test_objects_of_the_classes_are_no_occluders(fruit):
+    own = read_dataset(fruit, "train")
+    assert gather(own, occluders=[own]).occluders == ()
 
 
 def without(material, *names):
@@ -206,7 +242,7 @@ def test_a_photo_that_fits_is_not_cut(material, monkeypatch):
 
 
 def test_material_without_backgrounds_still_gives_samples(fruit):
-    material = gather(read_dataset(fruit, "train"), [], [], [])
+    material = gather(read_dataset(fruit, "train"))
     assert isinstance(material, Material)
     for seed in range(5):
         assert draw_sample(material, Recipe(), 64, 127, rng(seed)).image.shape == (64, 64, 3)

@@ -1,8 +1,12 @@
 """Batches: padding, mini masks, and that each depends on the seed and its number only."""
 
+import time
+
 import numpy as np
 import pytest
 
+from pumpseg.errors import DatasetError
+from pumpseg_train.data import loader
 from pumpseg_train.data.augment import Recipe, gather
 from pumpseg_train.data.coco import read_dataset
 from pumpseg_train.data.loader import MINI_MASK_SIZE, MOST_INSTANCES, Batches, collate
@@ -11,7 +15,7 @@ from pumpseg_train.data.scene import CROWD, Scene
 
 @pytest.fixture(scope="module")
 def make_batches(fruit):
-    material = gather(read_dataset(fruit, "train"), [], [], [])
+    material = gather(read_dataset(fruit, "train"))
 
     def make(seed=1, steps=3, recipe=None):
         recipe = recipe or Recipe()
@@ -108,3 +112,29 @@ def test_the_smallest_are_left_out_where_too_many_are():
     batch = collate([scene_of(*rectangles)])
     assert (batch["class_ids"][0] == 1).all()
     assert [0, 0, 7, 7] not in batch["boxes"][0].tolist()
+
+
+def test_waiting_counts_what_was_not_ready(make_batches, monkeypatch):
+    batches = make_batches(steps=3)
+    draw = loader.draw_sample
+
+    def slowly(*arguments):
+        time.sleep(0.1)
+        return draw(*arguments)
+
+    monkeypatch.setattr(loader, "draw_sample", slowly)
+    batches[0]
+    assert batches.waited > 0.15, "two samples at 0.1 s each"
+    time.sleep(1)
+    before = batches.waited
+    batches[1]
+    assert batches.waited < before + 0.05, "drawn ahead"
+
+
+def test_an_error_while_drawing_ahead_reaches_who_asks(make_batches, monkeypatch):
+    def fail(*_):
+        raise DatasetError("a photo is damaged")
+
+    monkeypatch.setattr(loader, "draw_sample", fail)
+    with pytest.raises(DatasetError, match="a photo is damaged"):
+        make_batches()[0]

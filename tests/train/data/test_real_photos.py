@@ -42,7 +42,7 @@ def test_pumpkins_are_redder_than_what_surrounds_them(pumpkins):
 
 def test_samples_of_all_kinds_can_be_drawn(pumpkins):
     cutouts = [read_dataset(pumpkins / name) for name in ("cutouts_varieties", "cutouts_small")]
-    material = gather(read_dataset(pumpkins, "train"), [], cutouts, [pumpkins / "unlabelled"])
+    material = gather(read_dataset(pumpkins, "train"), cutouts=cutouts, backgrounds=[pumpkins / "unlabelled"])
     counts = [
         len(draw_sample(material, Recipe(mosaic_share=0), 128, 127, np.random.default_rng(seed)).instances())
         for seed in range(80)

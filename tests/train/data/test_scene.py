@@ -6,7 +6,18 @@ import pytest
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Annotation, Photo, read_dataset
-from pumpseg_train.data.scene import CROWD, Cutout, Instance, Scene, cut_out, mosaic, photo_instances, similarity, warp
+from pumpseg_train.data.scene import (
+    CROWD,
+    UNLABELLED,
+    Cutout,
+    Instance,
+    Scene,
+    cut_out,
+    mosaic,
+    photo_instances,
+    similarity,
+    warp,
+)
 
 ORANGE, BLUE = (230, 120, 20), (20, 60, 200)
 FRUIT = (70, 55, 34, 26)
@@ -148,6 +159,14 @@ def test_instances_cut_off_by_the_picture_become_crowd_regions():
         assert [instance.class_id for instance in scene.instances()] == [class_id]
 
 
+def test_what_is_unlabelled_covers_and_is_not_found():
+    scene = empty_scene()
+    scene.paste(square_cutout(), at(20, 20))
+    scene.paste(square_cutout(class_id=UNLABELLED), at(20, 20))
+    assert scene.instances() == []
+    assert len(scene.masks) == 1
+
+
 def test_pasting_outside_changes_nothing():
     scene = empty_scene()
     scene.paste(square_cutout(), at(200, 200))
@@ -157,7 +176,8 @@ def test_pasting_outside_changes_nothing():
 
 def test_cut_out_takes_the_pixels_of_the_instance(photo):
     image, instance = photo
-    cutout = cut_out(image, instance)
+    cutout = cut_out(image, instance, 3)
+    assert cutout.class_id == 3
     height, width = instance.mask.shape
     assert cutout.image.shape == (height + 2, width + 2, 3)
     assert (cutout.image[cutout.alpha > 0] == ORANGE).all()

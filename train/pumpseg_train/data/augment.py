@@ -1,7 +1,9 @@
 """Training samples: real photos seen anew, cut-out objects pasted onto backgrounds, and pictures without any."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +11,18 @@ from PIL import Image, ImageEnhance
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Dataset, Photo, list_images, load_image
-from pumpseg_train.data.scene import Cutout, Scene, cut_out, mosaic, photo_instances, similarity, warp
+from pumpseg_train.data.scene import (
+    CROWD,
+    UNLABELLED,
+    Cutout,
+    Instance,
+    Scene,
+    cut_out,
+    mosaic,
+    photo_instances,
+    similarity,
+    warp,
+)
 
 _LONGEST_BACKGROUND = 1024
 _LEAST_CUTOUT = 48  # pixels: smaller objects are too blurred to be enlarged
@@ -21,46 +34,55 @@ _LEAST_SOLIDITY = 0.85  # area of the mask over that of its convex hull
 class Recipe:
     """How often each kind of sample is drawn, and how far it is bent. Ranges are drawn log-uniformly."""
 
-    mosaic_share: float = 0.3  # four samples of half the size side by side; the shares below hold for each
-    paste_share: float = 0.2
-    negative_share: float = 0.12
-    extra_share: float = 0.08
+    mosaic_share: float = 0.4  # four samples of half the size side by side; the shares below hold for each
+    paste_share: float = 0.22
+    negative_share: float = 0.14
+    extra_share: float = 0.24
     photo_scale: tuple[float, float] = (0.6, 1.8)  # of the photo that would just fit the input
     pasted_size: tuple[float, float] = (0.06, 0.7)  # longer side, of the input side
     most_pasted: int = 10
     paste_onto_photos: float = 0.3  # of the real samples also get objects pasted
+    occluder_share: float = 0.3  # of what is pasted, and the share of negatives that get some
 
 
 @dataclass(frozen=True)
 class Material:
-    """What samples are made of. Each folder of backgrounds, and each set of cut-outs, is drawn equally often.
+    """What samples are made of. Each set of extras, of cut-outs, of backgrounds is drawn equally often.
 
-    `extras` are labelled pictures that are worth less than `photos`, such as rendered ones.
+    `extras` are labelled pictures that are worth less than `photos`, such as rendered ones. `occluders`
+    are other things: pasted too, so that a pasted edge alone does not give an object away.
     """
 
     photos: tuple[Photo, ...]
-    extras: tuple[Photo, ...]
+    extras: tuple[tuple[Photo, ...], ...]
     cutouts: tuple[tuple[Cutout, ...], ...]
+    occluders: tuple[tuple[Cutout, ...], ...]
     backgrounds: tuple[tuple[Path, ...], ...]
 
 
 def gather(
-    dataset: Dataset, extras: list[Dataset], cutout_sets: list[Dataset], background_folders: list[Path]
+    dataset: Dataset,
+    *,
+    extras: Iterable[Dataset] = (),
+    cutouts: Iterable[Dataset] = (),
+    occluders: Iterable[Dataset] = (),
+    backgrounds: Iterable[Path] = (),
 ) -> Material:
-    """Cuts out the objects of the data set itself and of `cutout_sets`, and lists the backgrounds.
+    """Cuts out the objects of the data set itself, of `cutouts` and `occluders`; lists the backgrounds.
 
     Raises:
         DatasetError: an extra set has other classes, or a folder of backgrounds is empty.
     """
+    extras = tuple(extras)
     for extra in extras:
         if extra.classes != dataset.classes:
             raise DatasetError(f"{extra.json_path} has the classes {extra.classes}, {dataset.classes} are needed")
-    sets = [_cutouts(dataset, cutouts) for cutouts in (dataset, *cutout_sets)]
     return Material(
         dataset.photos,
-        tuple(photo for extra in extras for photo in extra.photos),
-        tuple(filter(None, sets)),
-        tuple(list_images(folder) for folder in background_folders),
+        tuple(extra.photos for extra in extras),
+        tuple(filter(None, (_cutouts(dataset, source) for source in (dataset, *cutouts)))),
+        tuple(filter(None, (_occluders(dataset, source) for source in occluders))),
+        tuple(list_images(folder) for folder in backgrounds),
     )
 
 
@@ -74,14 +96,16 @@ def draw_sample(material: Material, recipe: Recipe, size: int, fill: int, rng: n
 def _draw(material: Material, recipe: Recipe, size: int, fill: int, rng: np.random.Generator) -> Scene:
     kind = rng.choice(["negative", "paste", "extra", "photo"], p=_shares(material, recipe))
     if kind == "photo" or kind == "extra":
-        photos = material.photos if kind == "photo" else material.extras
+        photos = material.photos if kind == "photo" else _any(material.extras, rng)
         # Pictures of many objects have more to teach, but should not crowd out the others.
         weights = np.sqrt([1 + len(photo.annotations) for photo in photos])
         scene = _photo(photos[rng.choice(len(photos), p=weights / weights.sum())], recipe, size, fill, rng)
     else:
         scene = _background(material, size, fill, rng)
     if kind == "paste" or (kind == "photo" and material.cutouts and rng.random() < recipe.paste_onto_photos):
-        _paste_some(scene, material, recipe, rng)
+        _paste_some(scene, material, recipe, recipe.occluder_share, rng)
+    elif kind == "negative" and material.occluders and rng.random() < recipe.occluder_share:
+        _paste_some(scene, material, recipe, 1.0, rng)
     scene.image = jitter_colour(scene.image, rng)
     return scene
 
@@ -103,31 +127,48 @@ def jitter_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = cv2.LUT(image, table[None])
     if rng.random() < 0.03:
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    if rng.random() < 0.15:  # as from a poor camera or a thumbnail
+        height, width = image.shape[:2]
+        share = rng.uniform(0.35, 0.8)
+        small = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     chance = rng.random()
     if chance < 0.12:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4))
     elif chance < 0.22:
         noise = rng.normal(0, rng.uniform(2, 10), image.shape)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    elif chance < 0.32:
+    elif chance < 0.37:
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))])[1]
         image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     return image
 
 
 def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
-    """Every large enough instance of `source` whose class `dataset` has, under the class ids of `dataset`."""
+    """Every large enough, whole instance of `source` whose class `dataset` has, under the class ids of `dataset`."""
     found = []
+    for name, image, instance in _large_instances(source):
+        if name in dataset.classes and not _is_fragment(instance.mask):
+            found.append(cut_out(image, instance, dataset.classes.index(name) + 1, _MOST_CUTOUT))
+    return tuple(found)
+
+
+def _occluders(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
+    """Every large enough instance of `source` whose class `dataset` does not have."""
+    return tuple(
+        cut_out(image, instance, UNLABELLED, _MOST_CUTOUT)
+        for name, image, instance in _large_instances(source)
+        if name not in dataset.classes
+    )
+
+
+def _large_instances(source: Dataset) -> Iterator[tuple[str, np.ndarray, Instance]]:
+    """Class name, photo and instance of whatever is worth cutting out."""
     for photo in source.photos:
         image, instances = photo_instances(photo)
         for instance in instances:
-            if instance.class_id < 1 or max(instance.mask.shape) < _LEAST_CUTOUT or _is_fragment(instance.mask):
-                continue
-            name = source.classes[instance.class_id - 1]
-            if name in dataset.classes:
-                cutout = cut_out(image, instance, _MOST_CUTOUT)
-                found.append(Cutout(dataset.classes.index(name) + 1, cutout.image, cutout.alpha))
-    return tuple(found)
+            if instance.class_id != CROWD and max(instance.mask.shape) >= _LEAST_CUTOUT:
+                yield source.classes[instance.class_id - 1], image, instance
 
 
 def _is_fragment(mask: np.ndarray) -> bool:
@@ -171,8 +212,7 @@ def _pull_inside(matrix: np.ndarray, width: int, height: int, size: int) -> np.n
 
 
 def _background(material: Material, size: int, fill: int, rng: np.random.Generator) -> Scene:
-    folder = material.backgrounds[rng.integers(len(material.backgrounds))]
-    image = load_image(folder[rng.integers(len(folder))], _LONGEST_BACKGROUND)
+    image = load_image(_any(_any(material.backgrounds, rng), rng), _LONGEST_BACKGROUND)
     height, width = image.shape[:2]
     side = min(height, width) if rng.random() < 0.7 else max(height, width)
     scale = size / side * _log_uniform(rng, (0.9, 1.8))
@@ -182,7 +222,9 @@ def _background(material: Material, size: int, fill: int, rng: np.random.Generat
     return warp(image, (), matrix, size, fill)
 
 
-def _paste_some(scene: Scene, material: Material, recipe: Recipe, rng: np.random.Generator) -> None:
+def _paste_some(
+    scene: Scene, material: Material, recipe: Recipe, occluder_share: float, rng: np.random.Generator
+) -> None:
     """Pastes one to many objects of like size: apart, or heaped around a point as at a market."""
     size = scene.image.shape[0]
     count = int(np.ceil(_log_uniform(rng, (0.5, recipe.most_pasted))))
@@ -190,8 +232,8 @@ def _paste_some(scene: Scene, material: Material, recipe: Recipe, rng: np.random
     typical = _log_uniform(rng, (low, high / np.sqrt(count) + low))
     heap = rng.uniform(0.25, 0.75, 2) * size if rng.random() < 0.4 else None
     for _ in range(count):
-        cutouts = material.cutouts[rng.integers(len(material.cutouts))]
-        cutout = cutouts[rng.integers(len(cutouts))]
+        occluder = bool(material.occluders) and rng.random() < occluder_share
+        cutout = _any(_any(material.occluders if occluder else material.cutouts, rng), rng)
         longest = typical * size * _log_uniform(rng, (0.7, 1.4))
         height, width = cutout.alpha.shape
         scale = min(longest / max(height, width), 2.5)
@@ -214,6 +256,10 @@ def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     gains = rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)
     table = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
     return cv2.LUT(image, table[None])
+
+
+def _any(choices: Sequence[Any], rng: np.random.Generator) -> Any:
+    return choices[int(rng.integers(len(choices)))]
 
 
 def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:

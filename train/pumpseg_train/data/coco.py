@@ -8,9 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.data import masks
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,7 @@ class Annotation:
 
     def mask(self, width: int, height: int) -> np.ndarray:
         """The mask, uint8 (height, width) of 0 and 1."""
-        encoded = self.segmentation
-        if isinstance(encoded, list):
-            encoded = coco_mask.merge(coco_mask.frPyObjects(encoded, height, width))
-        elif isinstance(encoded["counts"], list):
-            encoded = coco_mask.frPyObjects(encoded, height, width)
-        return coco_mask.decode(encoded)
+        return masks.decode(self.segmentation, width, height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +59,7 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     if not json_path.is_file():
         raise DatasetError(f"{json_path} does not exist: a data set is DIR/{{train,val}}/annotations.json + images/")
     try:
-        content = json.loads(json_path.read_text())
+        content = json.loads(json_path.read_text(encoding="utf-8"))
         categories = sorted(content["categories"], key=lambda category: category["id"])
         classes = tuple(category["name"] for category in categories)
         category_ids = tuple(category["id"] for category in categories)

@@ -1,5 +1,7 @@
 """Batches for training, each a pure function of the seed and its number, so that a run can be resumed."""
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -11,12 +13,16 @@ from pumpseg_train.data.scene import CROWD, Scene
 
 MINI_MASK_SIZE = 56  # Matterport's Config.MINI_MASK_SHAPE
 MOST_INSTANCES = 100
+_THREADS = 2
+_BATCHES_AHEAD = 6
 
 
 class Batches(keras.utils.PyDataset):
     """The `steps` batches of the epoch number `epoch`, augmented samples as `losses.Trainer` takes them.
 
-    Samples are drawn in threads: OpenCV and the training step both let go of the interpreter lock.
+    Samples are drawn ahead in threads, so nothing is copied between processes: OpenCV, NumPy and the
+    training step all let go of the interpreter lock. `waited` counts the seconds for which a batch was
+    asked for before it was ready.
     """
 
     def __init__(
@@ -30,21 +36,46 @@ class Batches(keras.utils.PyDataset):
         steps: int,
         seed: int,
     ) -> None:
-        super().__init__(workers=2, max_queue_size=6)
+        super().__init__()
         self._draw = (material, recipe, size, fill)
         self._batch_size, self._steps, self._seed = batch_size, steps, seed
-        self.epoch = 0
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="samples")
+        self._ahead: dict[int, Future[dict[str, np.ndarray]]] = {}
+        self._epoch = 0
+        self.waited = 0.0
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            for future in self._ahead.values():
+                future.cancel()
+            self._ahead.clear()
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray]]:
-        first = (self.epoch * self._steps + step) * self._batch_size
-        scenes = [
-            draw_sample(*self._draw, np.random.default_rng((self._seed, first + index)))
-            for index in range(self._batch_size)
-        ]
-        return (collate(scenes),)
+        for number in range(step, min(step + _BATCHES_AHEAD, self._steps)):
+            if number not in self._ahead:
+                self._ahead[number] = self._threads.submit(self._batch, self._epoch * self._steps + number)
+        asked = time.perf_counter()
+        batch = self._ahead.pop(step).result()
+        self.waited += time.perf_counter() - asked
+        return (batch,)
+
+    def _batch(self, number: int) -> dict[str, np.ndarray]:
+        first = number * self._batch_size
+        return collate(
+            [
+                draw_sample(*self._draw, np.random.default_rng((self._seed, first + index)))
+                for index in range(self._batch_size)
+            ]
+        )
 
 
 def collate(scenes: list[Scene]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Photo, load_image
 
 CROWD = -1
+UNLABELLED = 0  # covers what lies behind it, and is nothing to be found
 # An instance of which less than this share stays visible, or fewer pixels, is not asked for any more.
 _LEAST_VISIBLE = 0.15
 _LEAST_PIXELS = 40
@@ -30,7 +31,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Cutout:
-    """An object without its surroundings: uint8 RGB (h, w, 3), alpha uint8 (h, w), class_id from 1."""
+    """An object without its surroundings: uint8 RGB (h, w, 3), alpha uint8 (h, w), class_id from 1, or UNLABELLED."""
 
     class_id: int
     image: np.ndarray
@@ -56,6 +57,8 @@ class Scene:
         weight = (alpha.astype(np.float32) / 255)[..., None]
         self.image = (colour * weight + self.image * (1 - weight)).astype(np.uint8)
         self.masks = [np.minimum(mask, 255 - alpha) for mask in self.masks]
+        if cutout.class_id == UNLABELLED:
+            return
         self.class_ids.append(cutout.class_id)
         self.masks.append(alpha)
         self.areas.append(float(cv2.countNonZero(cutout.alpha)) * _scale(matrix) ** 2)
@@ -140,8 +143,8 @@ def similarity(
     return np.column_stack([linear, np.array(target) - linear @ np.array(source)])
 
 
-def cut_out(image: np.ndarray, instance: Instance, longest: int | None = None) -> Cutout:
-    """The pixels of an instance, shrunk to sides of at most `longest`.
+def cut_out(image: np.ndarray, instance: Instance, class_id: int, longest: int | None = None) -> Cutout:
+    """The pixels of an instance as one of `class_id`, shrunk to sides of at most `longest`.
 
     The edge of its mask is drawn in a little, so that no background shows.
     """
@@ -154,7 +157,7 @@ def cut_out(image: np.ndarray, instance: Instance, longest: int | None = None) -
     if longest and max(alpha.shape) > longest:
         scale = longest / max(alpha.shape)
         colour, alpha = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (colour, alpha))
-    return Cutout(instance.class_id, colour, alpha)
+    return Cutout(class_id, colour, alpha)
 
 
 def _warp_affine(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], **border: Any) -> np.ndarray:

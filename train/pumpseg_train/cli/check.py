@@ -1,0 +1,62 @@
+"""pumpseg-data check."""
+
+import argparse
+from collections import Counter, defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+from pumpseg.errors import PumpsegError
+from pumpseg_train.cli.command import Commands, write_json
+
+_SHOWN = 10
+
+
+def add_check(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="find what is wrong with a data set",
+        description="Look for faults in DATA/{train,val,test} or DATA: missing and damaged images, masks that are "
+        "empty, tiny, doubled, outside their image or unlike their box, near-duplicates, classes that differ between "
+        "splits. "
+        "Exit code: 0 no faults, 1 faults, 2 no data set.",
+    )
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--strict", action="store_true", help="warnings count as faults too")
+    parser.add_argument("--all", action="store_true", help=f"print every finding, not {_SHOWN} of each kind")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all findings here")
+    parser.add_argument("--near", type=int, metavar="BITS", help="of 256 that duplicates may differ in (default 32)")
+    parser.add_argument("--tiny", type=int, metavar="PX", help="warn of masks of fewer pixels (default 16)")
+    parser.set_defaults(run=_run, if_interrupted="interrupted")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pumpseg_train.inspect.check import NEAR, TINY, check
+    from pumpseg_train.inspect.files import read_files
+    from pumpseg_train.report import StderrReport
+
+    near = NEAR if arguments.near is None else arguments.near
+    if not 0 <= near < 128:
+        raise PumpsegError(f"--near {near}: between 0 and 127 bits are possible, different photos differ in 128 or so")
+    splits = read_files(arguments.data)
+    tiny = TINY if arguments.tiny is None else arguments.tiny
+    findings = check(splits, StderrReport(), near=near, tiny=tiny)
+    if arguments.json:
+        write_json(arguments.json, [asdict(finding) for finding in findings])
+
+    table: dict[tuple[bool, str], Counter[str]] = defaultdict(Counter)
+    for finding in findings:
+        table[not finding.fault, finding.kind][finding.split] += 1
+    for (harmless, kind), counts in sorted(table.items()):
+        level = "warning" if harmless else "fault"
+        print(f"{level:8}{kind:26}" + "  ".join(f"{split} {count}" for split, count in sorted(counts.items())))
+        same = [finding for finding in findings if finding.kind == kind]
+        shown = same if arguments.all else same[:_SHOWN]
+        for finding in shown:
+            print(f"          {finding.split}: {finding.what}: {finding.detail}")
+        if len(shown) < len(same):
+            print(f"          ... and {len(same) - len(shown)} more: --all prints them")
+    faults = sum(finding.fault for finding in findings)
+    warnings = len(findings) - faults
+    images = sum(len(split.images) for split in splits)
+    print(f"{arguments.data}: {images} images in {len(splits)} splits, {faults} faults, {warnings} warnings")
+    return 1 if faults or (arguments.strict and warnings) else 0

@@ -1,0 +1,63 @@
+"""pumpseg-data convert."""
+
+import argparse
+from pathlib import Path
+
+from pumpseg.errors import PumpsegError
+from pumpseg_train.cli.command import Commands
+
+# The names of convert.formats.FORMATS, which is imported only when it is needed.
+_FORMATS = ("coco", "via", "labelme", "yolo", "masks", "index")
+
+
+def add_convert(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="labels of other tools to COCO json, and back",
+        description="Convert a labelled set between formats. Every format is read and written; without --to the result "
+        "is the layout that all commands take, DIR/{train,val,test}/images + annotations.json (COCO json).",
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder, or a json or yaml file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be new or empty")
+    parser.add_argument("--from", dest="source_format", choices=_FORMATS, default="coco", help="default coco")
+    parser.add_argument("--to", dest="target_format", choices=_FORMATS, default="coco", help="default coco")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="classes to keep, in the order of their ids; names those of labels that name none",
+    )
+    parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="several may become one")
+    parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a source without splits")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="photos of a single COCO json")
+    parser.add_argument("--link", action="store_true", help="hard-link the photos instead of copying them")
+    parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    renamed = {}
+    for text in arguments.rename:
+        old, equals, new = text.partition("=")
+        if not (old and equals and new):
+            raise PumpsegError(f"--rename {text}: OLD=NEW is needed")
+        renamed[old] = new
+    from pumpseg_train.convert.formats import convert
+
+    labelled = convert(
+        arguments.source,
+        arguments.out,
+        arguments.source_format,
+        arguments.target_format,
+        split=arguments.split,
+        classes=arguments.classes,
+        renamed=renamed,
+        images=arguments.images,
+        link=arguments.link,
+        note=lambda text: print(f"note: {text}"),
+    )
+    for split, photos in labelled.splits.items():
+        crowds = sum(label.crowd for photo in photos for label in photo.labels)
+        instances = sum(len(photo.labels) for photo in photos) - crowds
+        print(f"{split}: {len(photos)} images, {instances} instances, {crowds} crowd regions")
+    print(f"wrote {arguments.out}")

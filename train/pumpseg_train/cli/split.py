@@ -1,0 +1,49 @@
+"""pumpseg-data split."""
+
+import argparse
+from pathlib import Path
+
+from pumpseg.errors import PumpsegError
+from pumpseg_train.cli.command import Commands
+
+
+def add_split(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "split",
+        help="divide a data set into train, val and test",
+        description="Pool the splits of DATA (or DATA itself) and divide them anew. Near-duplicates stay in one split, "
+        "classes are spread evenly, the same seed gives the same result.",
+    )
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be new or empty")
+    parser.add_argument("--val", type=float, default=0.2, metavar="SHARE", help="default 0.2")
+    parser.add_argument("--test", type=float, default=0.0, metavar="SHARE", help="default 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
+    parser.add_argument(
+        "--group", metavar="REGEX", help="images whose names match it in the same way stay together: '^(.*)_frame'"
+    )
+    parser.add_argument("--link", action="store_true", help="hard-link the photos instead of copying them")
+    parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    shares = {"train": 1 - arguments.val - arguments.test, "val": arguments.val, "test": arguments.test}
+    if min(arguments.val, arguments.test) < 0 or shares["train"] <= 0:
+        raise PumpsegError(f"--val {arguments.val:g} --test {arguments.test:g}: shares from 0, together below 1")
+    shares = {split: share for split, share in shares.items() if share > 0}
+    from pumpseg_train.inspect.files import read_files
+    from pumpseg_train.inspect.split import divide
+    from pumpseg_train.report import StderrReport
+
+    result = divide(
+        read_files(arguments.data),
+        arguments.out,
+        shares,
+        StderrReport(),
+        seed=arguments.seed,
+        group=arguments.group,
+        link=arguments.link,
+    )
+    for split, counts in result.items():
+        print(f"{split}: {counts.images} images, " + ", ".join(f"{n} {name}" for name, n in counts.instances.items()))
+    print(f"wrote {arguments.out}")

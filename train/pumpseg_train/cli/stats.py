@@ -1,0 +1,28 @@
+"""pumpseg-data stats."""
+
+import argparse
+from pathlib import Path
+
+from pumpseg_train.cli.command import Commands, write_json
+
+
+def add_stats(commands: Commands) -> None:
+    parser = commands.add_parser("stats", help="count images, instances, classes and sizes")
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.set_defaults(run=_run, if_interrupted="interrupted")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from pumpseg_train.inspect.files import read_files
+    from pumpseg_train.inspect.stats import statistics
+
+    figures = {split.name: statistics(split) for split in read_files(arguments.data)}
+    if arguments.json:
+        write_json(arguments.json, figures)
+    for split, values in figures.items():
+        print(split)
+        for name, value in values.items():
+            if isinstance(value, dict):
+                value = "  ".join(f"{key} {number:g}" for key, number in value.items())
+            print(f"  {name:26}{value}")

@@ -1,0 +1,157 @@
+"""COCO json: the layout of this project, that of COCO itself, Roboflow's, or a single file."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.convert.labelled import (
+    Label,
+    LabelledPhoto,
+    LabelledSet,
+    labelled_photo,
+    labelled_set,
+    split_folders,
+    split_of,
+)
+from pumpseg_train.data.masks import decode, encode
+from pumpseg_train.data.new_folder import place_image
+
+
+def read(source: Path, split: str, classes: Sequence[str], images: Path | None = None) -> LabelledSet:
+    """Reads DIR/{train,val,test}/annotations.json + images/, COCO's annotations/instances_train2017.json +
+    train2017/, Roboflow's {train,valid,test}/_annotations.coco.json, or one json file with its folder of images.
+
+    Raises DatasetError.
+    """
+    splits, clipped = {}, list[str]()
+    names: dict[int, str] = {}
+    for name, (json_path, folder) in _find(source, split, images).items():
+        content = _load(json_path)
+        for category in content["categories"]:
+            if names.setdefault(category["id"], category["name"]) != category["name"]:
+                raise DatasetError(f"{json_path}: category {category['id']} has another name than in the other split")
+        splits[name] = _photos(content, json_path, folder, clipped)
+    order = [names[number] for number in sorted(names)]
+    return labelled_set(splits, tuple(dict.fromkeys(order)), clipped)
+
+
+def _find(source: Path, split: str, images: Path | None) -> dict[str, tuple[Path, Path]]:
+    if source.is_file():
+        folder = images or (source.parent / "images" if (source.parent / "images").is_dir() else source.parent)
+        return {split: (source, folder)}
+    if not source.is_dir():
+        raise DatasetError(f"{source} does not exist")
+    found = {}
+    for json_path in sorted((source / "annotations").glob("instances_*.json")):
+        stem = json_path.stem.removeprefix("instances_")
+        folders = [folder for folder in (source / stem, source / "images" / stem) if folder.is_dir()]
+        if folders and (name := split_of(stem)):
+            found[name] = (json_path, folders[0])
+    if found:
+        return found
+    for name, folder in split_folders(source, split).items():
+        for json_name, sub in (("annotations.json", "images"), ("_annotations.coco.json", ".")):
+            if (folder / json_name).is_file():
+                found[name] = (folder / json_name, images or folder / sub)
+    if not found:
+        raise DatasetError(
+            f"{source} holds no COCO json: looked for annotations.json, _annotations.coco.json and "
+            "annotations/instances_*.json"
+        )
+    return found
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for key, needed in (
+            ("categories", ("id", "name")),
+            ("images", ("id", "file_name", "width", "height")),
+            ("annotations", ("id", "image_id", "category_id")),
+        ):
+            for item in content[key]:
+                for name in needed:
+                    item[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
+    return content
+
+
+def _photos(content: dict[str, Any], json_path: Path, folder: Path, clipped: list[str]) -> list[LabelledPhoto]:
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    labels = defaultdict(list)
+    known = {image["id"] for image in content["images"]}
+    for item in content["annotations"]:
+        what = f"{json_path}: annotation {item['id']}"
+        if item["category_id"] not in names or item["image_id"] not in known:
+            raise DatasetError(f"{what} is of a category or an image that the file does not have")
+        segmentation = item.get("segmentation")
+        if not segmentation:
+            raise DatasetError(f"{what} has no mask, only a box")
+        labels[item["image_id"]].append(Label(names[item["category_id"]], segmentation, bool(item.get("iscrowd", 0))))
+    photos = []
+    for image in content["images"]:
+        # Only below the folder, whatever the file says; Windows tools write backslashes.
+        parts = [part for part in PureWindowsPath(image["file_name"]).parts if part not in ("..", ".", "/", "\\")]
+        path = folder.joinpath(*parts)
+        size = (int(image["width"]), int(image["height"]))
+        fitted = [replace(label, segmentation=_text(label.segmentation, size)) for label in labels[image["id"]]]
+        photos.append(labelled_photo(path, fitted, size, clipped))
+    return photos
+
+
+def _text(segmentation: Any, size: tuple[int, int]) -> Any:
+    """Run lengths in their compressed form, polygons as they are."""
+    try:
+        if isinstance(segmentation, list):
+            return [points for points in segmentation if len(points) >= 6]
+        if isinstance(segmentation["counts"], list):
+            return encode(decode(segmentation, *size))
+        return {"size": [int(side) for side in segmentation["size"]], "counts": segmentation["counts"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"a mask is neither polygons nor run lengths: {segmentation!r:.80}") from error
+
+
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+    """Writes `out`/{train,val,test}/images + annotations.json; polygons stay polygons, run lengths run lengths.
+
+    Returns what was left out: labels without a pixel.
+    """
+    empty = []
+    for split, photos in labelled.splits.items():
+        folder, taken = out / split, set[str]()
+        (folder / "images").mkdir(parents=True)
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for photo in photos:
+            name = place_image(photo.path, folder / "images", taken, link=link)
+            images.append({"id": len(images) + 1, "file_name": name, "width": photo.width, "height": photo.height})
+            for label in photo.labels:
+                rle = encode(decode(label.segmentation, photo.width, photo.height)) if label.segmentation else None
+                if rle is None or not coco_mask.area(rle):
+                    empty.append(photo.path.name)
+                    continue
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": len(images),
+                        "category_id": labelled.classes.index(label.class_name) + 1,
+                        "iscrowd": int(label.crowd),
+                        "bbox": coco_mask.toBbox(rle).tolist(),
+                        "area": int(coco_mask.area(rle)),
+                        "segmentation": label.segmentation,
+                    }
+                )
+        content = {
+            "categories": [{"id": number, "name": name} for number, name in enumerate(labelled.classes, start=1)],
+            "images": images,
+            "annotations": annotations,
+        }
+        (folder / "annotations.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return (f"{len(empty)} labels without a pixel were left out, the first in {empty[0]}",) if empty else ()

@@ -1,0 +1,68 @@
+"""The formats by name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pumpseg_train.convert import coco, labelme, pngs, via, yolo
+from pumpseg_train.convert.labelled import LabelledSet, choose_classes
+from pumpseg_train.data.new_folder import new_folder
+
+
+class Read(Protocol):
+    def __call__(self, source: Path, split: str, classes: Sequence[str], /) -> LabelledSet: ...
+
+
+class Write(Protocol):
+    def __call__(self, labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class Format:
+    read: Read
+    write: Write
+
+
+FORMATS = {
+    "coco": Format(coco.read, coco.write),
+    "via": Format(via.read, via.write),
+    "labelme": Format(labelme.read, labelme.write),
+    "yolo": Format(yolo.read, yolo.write),
+    "masks": Format(pngs.read_masks, pngs.write_masks),
+    "index": Format(pngs.read_index, pngs.write_index),
+}
+# Formats whose labels need not name a class, so that --classes names them rather than chooses among them.
+_NAMELESS = ("via", "yolo", "masks", "index")
+
+
+def convert(
+    source: Path,
+    out: Path,
+    source_format: str,
+    target_format: str,
+    *,
+    split: str = "train",
+    classes: Sequence[str] = (),
+    renamed: dict[str, str] | None = None,
+    images: Path | None = None,
+    link: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> LabelledSet:
+    """Reads `source`, and writes it to the new folder `out`, all or nothing; returns what was written.
+
+    split: what a source without train/, val/ or test/ is. classes: those to keep, in the order of their ids.
+    images: where the photos of a single COCO json lie. link: hard links instead of copies of the photos.
+    Raises DatasetError.
+    """
+    if source_format == "coco":
+        labelled = coco.read(source, split, classes, images)
+    else:
+        labelled = FORMATS[source_format].read(source, split, classes)
+    nameless = source_format in _NAMELESS and tuple(classes) == labelled.classes
+    labelled = choose_classes(labelled, () if nameless else classes, renamed or {})
+    with new_folder(out) as unfinished:
+        notes = FORMATS[target_format].write(labelled, unfinished, link=link)
+    for text in (*labelled.notes, *notes):
+        note(text)
+    return labelled

@@ -1,0 +1,141 @@
+"""labelme: a json beside every image."""
+
+import base64
+import binascii
+import io
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.convert.labelled import (
+    Label,
+    LabelledPhoto,
+    LabelledSet,
+    images_in,
+    labelled_photo,
+    labelled_set,
+    split_folders,
+)
+from pumpseg_train.convert.via import round_polygon
+from pumpseg_train.data.masks import decode, encode, rings_of
+from pumpseg_train.data.new_folder import place_image
+
+_VERSION = "5.5.0"  # of the format that is written
+
+
+def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
+    """Reads the json files of SOURCE/{train,val,test}, or of one folder; shapes with one group_id are one instance.
+
+    Images without a json are not labelled yet and left out. Raises DatasetError.
+    """
+    splits, clipped, unlabelled = {}, list[str](), 0
+    for name, folder in split_folders(source, split).items():
+        files = sorted(folder.glob("*.json"))
+        photos = [_photo(path, clipped) for path in files]
+        unlabelled += len(set(images_in(folder)) - {photo.path for photo in photos})
+        splits[name] = photos
+    notes = [f"{unlabelled} images without a json were left out"] if unlabelled else []
+    return labelled_set(splits, clipped=clipped, notes=notes)
+
+
+def _photo(path: Path, clipped: list[str]) -> LabelledPhoto:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        image = path.parent / content["imagePath"].replace("\\", "/")
+        size = (int(content["imageWidth"]), int(content["imageHeight"]))
+        parts: dict[Any, list[tuple[str, Any, bool]]] = defaultdict(list)
+        for number, shape in enumerate(content["shapes"]):
+            group = shape.get("group_id")
+            key = ("alone", number) if group is None else ("group", group, shape["label"])
+            crowd = bool((shape.get("flags") or {}).get("iscrowd", False))
+            parts[key].append((shape["label"], _segmentation(shape, size), crowd))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        raise DatasetError(f"{path} is not labelme json: {type(error).__name__} {error}") from error
+    if not image.is_file():
+        hint = "; its imageData can be written out with labelme_export_json" if content.get("imageData") else ""
+        raise DatasetError(f"{path} is about {image}, which does not exist{hint}")
+    labels = [Label(shapes[0][0], _joined([s for _, s, _ in shapes], size), shapes[0][2]) for shapes in parts.values()]
+    return labelled_photo(image, labels, size, clipped)
+
+
+def _segmentation(shape: dict[str, Any], size: tuple[int, int]) -> Any:
+    kind, points = shape.get("shape_type", "polygon"), shape["points"]
+    if kind == "mask":
+        (x1, y1), (x2, y2) = ((int(x), int(y)) for x, y in points)
+        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+            crop = np.asarray(image) != 0
+        mask = np.zeros((size[1], size[0]), np.bool_)
+        area = mask[y1 : y2 + 1, x1 : x2 + 1]
+        if crop.shape != area.shape:
+            raise ValueError(f"a mask of {crop.shape[1]}x{crop.shape[0]} pixels in a box from {x1},{y1} to {x2},{y2}")
+        area |= crop
+        return encode(mask)
+    if kind == "rectangle":
+        (x1, y1), (x2, y2) = points
+        return [[x1, y1, x2, y1, x2, y2, x1, y2]]
+    if kind == "circle":
+        (x1, y1), (x2, y2) = points
+        return [round_polygon(x1, y1, *[float(np.hypot(x2 - x1, y2 - y1))] * 2)]
+    if kind != "polygon":
+        raise ValueError(f"a {kind} has no area")
+    if len(points) < 3:
+        raise ValueError(f"a polygon of {len(points)} corners")
+    return [[float(value) for point in points for value in point]]
+
+
+def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
+    if all(isinstance(part, list) for part in parts):
+        return [ring for part in parts for ring in part]
+    if len(parts) == 1:
+        return parts[0]
+    return encode(np.maximum.reduce([decode(part, *size) for part in parts]))
+
+
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+    """Writes `out`/{train,val,test}/ with a json beside every image.
+
+    Polygons become polygon shapes, those of one instance joined by a group_id; run lengths become mask shapes.
+    Crowd regions have the flag iscrowd.
+    """
+    for split, photos in labelled.splits.items():
+        folder, taken = out / split, set[str]()
+        folder.mkdir(parents=True)
+        for photo in photos:
+            name = place_image(photo.path, folder, taken, link=link)
+            shapes: list[dict[str, Any]] = []
+            for group, label in enumerate(photo.labels, start=1):
+                common = {"label": label.class_name, "flags": {"iscrowd": True} if label.crowd else {}}
+                if isinstance(label.segmentation, list):
+                    rings = rings_of(label.segmentation, photo.width, photo.height)
+                    number = group if len(rings) > 1 else None
+                    for ring in rings:
+                        shape = {"points": ring.tolist(), "group_id": number, "shape_type": "polygon"}
+                        shapes.append({**common, **shape})
+                else:
+                    shape = _mask_shape(decode(label.segmentation, photo.width, photo.height))
+                    shapes.append({**common, "group_id": None, "shape_type": "mask", **shape})
+            content: dict[str, Any] = {
+                "version": _VERSION,
+                "flags": {},
+                "shapes": shapes,
+                "imagePath": name,
+                "imageData": None,
+                "imageHeight": photo.height,
+                "imageWidth": photo.width,
+            }
+            (folder / f"{Path(name).stem}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return ()
+
+
+def _mask_shape(mask: np.ndarray) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x1, y1, x2, y2 = int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    buffer = io.BytesIO()
+    Image.fromarray(mask[y1 : y2 + 1, x1 : x2 + 1] * np.uint8(255)).save(buffer, "PNG")
+    return {"points": [[x1, y1], [x2, y2]], "mask": base64.b64encode(buffer.getvalue()).decode()}

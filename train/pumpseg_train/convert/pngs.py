@@ -1,0 +1,183 @@
+"""Masks as PNG files: one file an instance (`masks`), or one picture of instance numbers a photo (`index`).
+
+    masks:  images/NAME.jpg and masks/NAME/*.png (anything but black is the instance), or masks/NAME_*.png
+    index:  images/NAME.jpg and masks/NAME.png, 8 or 16 bits or a palette, 0 is background
+
+With several classes the PNG of an instance begins with the name of its class (masks/NAME/pumpkin_001.png), and an
+index is 1000 * class number + instance number, as in Cityscapes' instanceIds; an index below 1000 is then a region of
+that class without instances, which becomes a crowd region. 255 in a palette is Pascal VOC's "void".
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.convert.labelled import (
+    Label,
+    LabelledPhoto,
+    LabelledSet,
+    images_in,
+    labelled_photo,
+    labelled_set,
+    only_class,
+    split_folders,
+)
+from pumpseg_train.data.masks import decode, encode
+from pumpseg_train.data.new_folder import place_image
+
+_CROWD = "_crowd"
+_PER_CLASS = 1000
+_VOID = 255
+
+
+def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
+    """Reads a PNG an instance, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
+
+    def labels_of(image: Path, folder: Path) -> list[tuple[Label, tuple[int, int]]]:
+        files = images_in(folder / image.stem) or sorted(folder.glob(f"{_escape(image.stem)}_*.png"))
+        labels = []
+        for path in files:
+            pixels = _pixels(path)
+            mask = _without_alpha(pixels) != 0
+            crowd = path.stem.endswith(_CROWD)
+            labels.append((Label(_class_of(path, image, classes), encode(mask), crowd), mask.shape[::-1]))
+        return labels
+
+    return _read(source, split, classes, labels_of)
+
+
+def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
+    """Reads a PNG of instance numbers a photo, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
+
+    def labels_of(image: Path, folder: Path) -> list[tuple[Label, tuple[int, int]]]:
+        path = folder / f"{image.stem}.png"
+        if not classes:
+            only_class(classes, "pictures of instance numbers")
+        if not path.is_file():
+            raise DatasetError(f"{image} has no mask {path}")
+        with Image.open(path) as opened:
+            palette = opened.mode == "P"
+        pixels = _pixels(path)
+        if pixels.ndim != 2:
+            raise DatasetError(f"{path} has {pixels.shape[2]} channels: an index picture has one")
+        labels = []
+        for value in np.unique(pixels):
+            if value == 0 or (palette and value == _VOID):
+                continue
+            number, instance = divmod(int(value), _PER_CLASS) if len(classes) > 1 else (1, int(value))
+            if number == 0:
+                number, instance = instance, 0
+            if not 1 <= number <= len(classes):
+                raise DatasetError(f"{path} has the value {value}, whose class {number} is none of the {len(classes)}")
+            label = Label(classes[number - 1], encode(pixels == value), crowd=instance == 0)
+            labels.append((label, (pixels.shape[1], pixels.shape[0])))
+        return labels
+
+    return _read(source, split, classes, labels_of)
+
+
+def _read(
+    source: Path,
+    split: str,
+    classes: Sequence[str],
+    labels_of: Callable[[Path, Path], list[tuple[Label, tuple[int, int]]]],
+) -> LabelledSet:
+    splits = {}
+    for name, folder in split_folders(source, split).items():
+        photos: list[LabelledPhoto] = []
+        for needed in ("images", "masks"):
+            if not (folder / needed).is_dir():
+                raise DatasetError(f"{folder} holds no {needed}/")
+        for image in images_in(folder / "images"):
+            found = labels_of(image, folder / "masks")
+            sizes = {size for _, size in found}
+            if len(sizes) > 1:
+                raise DatasetError(f"the masks of {image} have different sizes: {sorted(sizes)}")
+            photos.append(labelled_photo(image, [label for label, _ in found], next(iter(sizes), None)))
+        splits[name] = photos
+    return labelled_set(splits, classes)
+
+
+def _class_of(path: Path, image: Path, classes: Sequence[str]) -> str:
+    if len(classes) == 1:
+        return classes[0]
+    name = path.stem.removeprefix(f"{image.stem}_")
+    fitting = [known for known in classes if name == known or name.startswith(f"{known}_")]
+    if not fitting:
+        raise DatasetError(f"{path} begins with no class name: name the classes with --classes, or just one")
+    return max(fitting, key=len)
+
+
+def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(h, w): the brightest colour of each pixel."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., : -1 if pixels.shape[2] in (2, 4) else None].max(axis=2)
+
+
+def _pixels(path: Path) -> NDArray[Any]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except (OSError, ValueError, SyntaxError):
+        raise DatasetError(f"{path} is not a readable image") from None
+
+
+def _escape(text: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in text)
+
+
+def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+    """Writes `out`/{train,val,test}/images and masks/NAME/CLASS_001.png, crowd regions as CLASS_001_crowd.png."""
+    for split, photos in labelled.splits.items():
+        taken = set[str]()
+        (out / split / "masks").mkdir(parents=True)
+        (out / split / "images").mkdir()
+        for photo in photos:
+            name = place_image(photo.path, out / split / "images", taken, link=link)
+            folder = out / split / "masks" / Path(name).stem
+            folder.mkdir()
+            for number, label in enumerate(photo.labels, start=1):
+                mask = decode(label.segmentation, photo.width, photo.height) * np.uint8(255)
+                crowd = _CROWD if label.crowd else ""
+                Image.fromarray(mask).save(folder / f"{label.class_name}_{number:03}{crowd}.png")
+    return ()
+
+
+def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+    """Writes `out`/{train,val,test}/images and masks/NAME.png of 16 bits. Where instances overlap the later one wins.
+
+    Returns what the format cannot express.
+    """
+    several = len(labelled.classes) > 1
+    hidden = crowds = 0
+    for split, photos in labelled.splits.items():
+        taken = set[str]()
+        (out / split / "masks").mkdir(parents=True)
+        (out / split / "images").mkdir()
+        for photo in photos:
+            name = place_image(photo.path, out / split / "images", taken, link=link)
+            pixels = np.zeros((photo.height, photo.width), np.uint16)
+            values, counts = [], dict.fromkeys(labelled.classes, 0)
+            for label in sorted(photo.labels, key=lambda label: not label.crowd):
+                if label.crowd and not several:
+                    crowds += 1
+                    continue
+                counts[label.class_name] += not label.crowd
+                number = labelled.classes.index(label.class_name) + 1
+                value = counts[label.class_name] if not several else number
+                if several and not label.crowd:
+                    value = _PER_CLASS * number + counts[label.class_name]
+                if value >= 1 << 16 or counts[label.class_name] >= _PER_CLASS:
+                    raise DatasetError(f"{photo.path} has more classes or instances than an index picture can hold")
+                values.append(value)
+                pixels[decode(label.segmentation, photo.width, photo.height).view(np.bool_)] = value
+            hidden += len(set(values) - set(np.unique(pixels).tolist()))
+            Image.fromarray(pixels).save(out / split / "masks" / f"{Path(name).stem}.png")
+    notes = [f"{crowds} crowd regions were left out: an index of one class has none"] if crowds else []
+    return (*notes, *([f"{hidden} instances are wholly covered by others and lost"] if hidden else []))

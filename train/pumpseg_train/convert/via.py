@@ -1,0 +1,148 @@
+"""VGG Image Annotator, versions 1 and 2: via_region_data.json or a saved project, beside the images."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.convert.labelled import (
+    Label,
+    LabelledSet,
+    labelled_photo,
+    labelled_set,
+    only_class,
+    split_folders,
+)
+from pumpseg_train.data.masks import one_ring, rings_of
+from pumpseg_train.data.new_folder import place_image
+
+FILE = "via_region_data.json"
+_CLASS_KEYS = ("class", "class_name", "label", "name", "type", "object", "category")
+_ROUND_CORNERS = 64
+
+
+def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
+    """Reads SOURCE/{train,val}/via_region_data.json as Matterport's sample has it, one such folder, or a json file.
+
+    The class is the region attribute "class", "label", "name", ... or the only one; without any, `classes` must be
+    one name. Raises DatasetError.
+    """
+    if source.is_file():
+        files = {split: source}
+    else:
+        files = {name: _json_in(folder) for name, folder in split_folders(source, split).items()}
+    splits, clipped = {}, list[str]()
+    for name, path in files.items():
+        photos = []
+        for entry in _entries(path):
+            try:
+                regions = entry["regions"]
+                regions = list(regions.values()) if isinstance(regions, dict) else regions
+                labels = [
+                    Label(_class_of(region, classes), [_polygon(region["shape_attributes"])]) for region in regions
+                ]
+                image = path.parent / Path(entry["filename"]).name
+            except DatasetError:
+                raise
+            except (KeyError, TypeError, ValueError) as error:
+                raise DatasetError(
+                    f"{path}: {str(entry)[:60]}... is no VIA entry: {type(error).__name__} {error}"
+                ) from error
+            photos.append(labelled_photo(image, labels, clipped=clipped))
+        splits[name] = photos
+    return labelled_set(splits, clipped=clipped)
+
+
+def _json_in(folder: Path) -> Path:
+    if (folder / FILE).is_file():
+        return folder / FILE
+    found = sorted(folder.glob("*.json"))
+    if len(found) != 1:
+        raise DatasetError(f"{folder} holds no {FILE} and {len(found)} other json files: name the file itself")
+    return found[0]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content.get("_via_img_metadata", content)
+        return list(content.values())
+    except (OSError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{path} is not VIA json: {error}") from error
+
+
+def _class_of(region: dict[str, Any], classes: Sequence[str]) -> str:
+    attributes = {key: value for key, value in region.get("region_attributes", {}).items() if value not in ("", {})}
+    key = next((name for name in _CLASS_KEYS if name in attributes), None)
+    if key is None:
+        if len(attributes) != 1:
+            return only_class(classes, "VIA regions without a class attribute")
+        key = next(iter(attributes))
+    value = attributes[key]
+    if isinstance(value, dict):  # ticked boxes
+        ticked = [name for name, on in value.items() if on]
+        if len(ticked) != 1:
+            raise ValueError(f"{len(ticked)} boxes of {key} are ticked, 1 is needed")
+        value = ticked[0]
+    return str(value).strip()
+
+
+def _polygon(shape: dict[str, Any]) -> list[float]:
+    """Flat x y x y ... of a shape; round ones get corners."""
+    kind = shape["name"]
+    if kind in ("polygon", "polyline"):
+        if len(shape["all_points_x"]) < 3:
+            raise ValueError(f"a polygon of {len(shape['all_points_x'])} corners")
+        points = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
+        return [float(value) for point in points for value in point]
+    if kind == "rect":
+        x, y, width, height = (float(shape[key]) for key in ("x", "y", "width", "height"))
+        return [x, y, x + width, y, x + width, y + height, x, y + height]
+    if kind in ("circle", "ellipse"):
+        rx, ry = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
+        return round_polygon(shape["cx"], shape["cy"], rx, ry, shape.get("theta", 0))
+    raise ValueError(f"a {kind} has no area")
+
+
+def round_polygon(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> list[float]:
+    """An ellipse about x, y with radii rx and ry, turned by `turn` radians, as flat x y x y ..."""
+    points = []
+    for step in range(_ROUND_CORNERS):
+        angle = 2 * math.pi * step / _ROUND_CORNERS
+        along, across = rx * math.cos(angle), ry * math.sin(angle)
+        right = along * math.cos(turn) - across * math.sin(turn)
+        down = along * math.sin(turn) + across * math.cos(turn)
+        points += [x + right, y + down]
+    return points
+
+
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+    """Writes `out`/{train,val,test}/ as Matterport's sample is, with the class as region attribute "name".
+
+    Returns what VIA cannot express: crowd regions are left out.
+    """
+    crowds = 0
+    for split, photos in labelled.splits.items():
+        folder, taken = out / split, set[str]()
+        folder.mkdir(parents=True)
+        content = {}
+        for photo in photos:
+            name = place_image(photo.path, folder, taken, link=link)
+            regions = []
+            for label in photo.labels:
+                if label.crowd:
+                    crowds += 1
+                    continue
+                rings = rings_of(label.segmentation, photo.width, photo.height)
+                if not rings:
+                    continue
+                ring = one_ring(rings).round(2).tolist()
+                shape = {"name": "polygon", "all_points_x": [x for x, _ in ring], "all_points_y": [y for _, y in ring]}
+                regions.append({"shape_attributes": shape, "region_attributes": {"name": label.class_name}})
+            size = (folder / name).stat().st_size
+            entry = {"filename": name, "size": size, "regions": regions, "file_attributes": {}}
+            content[f"{name}{size}"] = entry
+        (folder / FILE).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return (f"{crowds} crowd regions were left out: VIA has none",) if crowds else ()

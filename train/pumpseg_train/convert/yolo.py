@@ -1,0 +1,152 @@
+"""YOLO segmentation text: data.yaml, images/SPLIT and labels/SPLIT, a line `class x y x y ...` an instance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.convert.labelled import (
+    SPLITS,
+    Label,
+    LabelledPhoto,
+    LabelledSet,
+    images_in,
+    labelled_photo,
+    labelled_set,
+    only_class,
+    split_of,
+)
+from pumpseg_train.data.masks import one_ring, rings_of
+from pumpseg_train.data.new_folder import place_image
+from pumpseg_train.data.picture import size_of
+
+
+def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
+    """Reads a data.yaml (or the folder that holds it), or without one images/ and labels/ and the names `classes`.
+
+    A photo without a text file, or with an empty one, shows none of the classes. Raises DatasetError.
+    """
+    if source.is_dir():
+        found = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+        if len(found) > 1:
+            raise DatasetError(f"{source} holds {len(found)} yaml files: name the one that is meant")
+        settings = found[0] if found else None
+    elif source.is_file():
+        settings = source
+    else:
+        raise DatasetError(f"{source} does not exist")
+    if settings is not None:
+        names, folders = _from_yaml(settings)
+    else:
+        names = list(classes) or [only_class(classes, "YOLO labels without a data.yaml")]
+        folders = _by_convention(source, split)
+    splits, clipped = {}, list[str]()
+    for name, images in folders.items():
+        splits[name] = [_photo(image, names, clipped) for image in images]
+    return labelled_set(splits, names, clipped)
+
+
+def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = content["names"]
+        if isinstance(names, dict):
+            if sorted(names) != list(range(len(names))):
+                raise ValueError("its names are not numbered from 0")
+            names = [names[number] for number in range(len(names))]
+        names = [str(name) for name in names]
+        root = path.parent / (content.get("path") or ".")
+        root = root if root.is_dir() else path.parent
+        entries = {split: content[key] for key in content if (split := split_of(str(key))) and content[key]}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = " ".join(str(error).split())
+        raise DatasetError(f"{path} is no data.yaml of YOLO: {type(error).__name__} {why}") from error
+    folders = {}
+    for split in SPLITS:
+        if split in entries:
+            values = entries[split] if isinstance(entries[split], list) else [entries[split]]
+            folders[split] = [image for value in values for image in _listed(root, str(value), path)]
+    if not folders:
+        raise DatasetError(f"{path} names neither train, val nor test")
+    return names, folders
+
+
+def _listed(root: Path, value: str, settings: Path) -> list[Path]:
+    # Roboflow writes ../train/images for what lies beside the yaml.
+    for place in (root / value, root / value.removeprefix("../")):
+        if place.is_dir():
+            return images_in(place)
+        if place.is_file():
+            lines = place.read_text(encoding="utf-8").split("\n")
+            return [place.parent / line.strip() for line in lines if line.strip()]
+    raise DatasetError(f"{settings}: {value} is neither a folder nor a list of images in {root}")
+
+
+def _by_convention(source: Path, split: str) -> dict[str, list[Path]]:
+    images = source / "images"
+    if not images.is_dir():
+        raise DatasetError(f"{source} holds neither a data.yaml nor images/")
+    folders = {name: images_in(folder) for folder in sorted(images.iterdir()) if (name := split_of(folder.name))}
+    return folders or {split: images_in(images)}
+
+
+def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPhoto:
+    parts = list(image.parent.parts)
+    for place in range(len(parts) - 1, -1, -1):
+        if parts[place] == "images":  # the last one, as Ultralytics does
+            parts[place] = "labels"
+            break
+    path = Path(*parts) / f"{image.stem}.txt"
+    labels = []
+    width, height, _ = size_of(image)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        what = f"{path}, line {number}"
+        try:
+            class_number, *values = line.split()
+            points = [float(value) for value in values]
+            name = names[int(class_number)] if int(class_number) >= 0 else names[len(names)]
+        except ValueError:
+            raise DatasetError(f"{what} is not a class number and coordinates: {line[:60]!r}") from None
+        except IndexError:
+            raise DatasetError(f"{what} has class {class_number}, there are {len(names)} classes") from None
+        if len(points) == 4:
+            raise DatasetError(f"{what} is a box: labels for detection have no masks")
+        if len(points) < 6 or len(points) % 2:
+            raise DatasetError(f"{what} has {len(points)} coordinates, an even number from 6 is needed")
+        scaled = [value * (height if place % 2 else width) for place, value in enumerate(points)]
+        labels.append(Label(name, [scaled]))
+    return labelled_photo(image, labels, clipped=clipped)
+
+
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+    """Writes `out`/data.yaml, images/SPLIT and labels/SPLIT. Holes and several pieces are joined to one line, as
+    Ultralytics does.
+
+    Returns what the format cannot express: crowd regions are left out.
+    """
+    crowds = 0
+    for split, photos in labelled.splits.items():
+        taken = set[str]()
+        (out / "labels" / split).mkdir(parents=True)
+        (out / "images" / split).mkdir(parents=True)
+        for photo in photos:
+            name = place_image(photo.path, out / "images" / split, taken, link=link)
+            lines = []
+            for label in photo.labels:
+                rings = rings_of(label.segmentation, photo.width, photo.height)
+                if label.crowd or not rings:
+                    crowds += label.crowd
+                    continue
+                ring = one_ring(rings) / (photo.width, photo.height)
+                numbers = " ".join(f"{value:.6g}" for value in ring.ravel().clip(0, 1))
+                lines.append(f"{labelled.classes.index(label.class_name)} {numbers}\n")
+            (out / "labels" / split / f"{Path(name).stem}.txt").write_text("".join(lines), encoding="utf-8")
+    settings: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if split in labelled.splits}
+    settings["names"] = dict(enumerate(labelled.classes))
+    (out / "data.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return (f"{crowds} crowd regions were left out: YOLO labels have none",) if crowds else ()

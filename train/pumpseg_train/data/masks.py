@@ -1,0 +1,124 @@
+"""Masks between their forms: pixels, COCO run lengths, polygons; and upright where a camera was held askew."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+Ring = NDArray[np.float64]  # corners (K, 2) of a closed polygon, x y in pixels, pixel (0, 0) covering 0..1
+
+
+def mask_record(mask: NDArray[Any]) -> dict[str, Any]:
+    """bool (h, w), not empty, to COCO fields: `bbox` [x, y, w, h] and `area` in pixels, `segmentation` as
+    compressed RLE with its counts as text."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    return {
+        "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+        "area": int(np.count_nonzero(mask)),
+        "segmentation": encode(mask),
+    }
+
+
+def encode(mask: NDArray[Any]) -> dict[str, Any]:
+    """(h, w), everything but 0 set, to compressed COCO RLE as json holds it."""
+    rle = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def decode(segmentation: Any, width: int, height: int) -> NDArray[np.uint8]:
+    """A COCO segmentation, polygons or run lengths of any kind, to uint8 (height, width) of 0 and 1."""
+    encoded = segmentation
+    if isinstance(encoded, list):
+        encoded = coco_mask.merge(coco_mask.frPyObjects(encoded, height, width))
+    elif isinstance(encoded["counts"], list):
+        encoded = coco_mask.frPyObjects(encoded, *encoded["size"])
+    return coco_mask.decode(encoded)
+
+
+def trace(mask: NDArray[Any]) -> list[tuple[Ring, list[Ring]]]:
+    """The pieces of a mask (h, w), each as its outline and its holes, along the edges of the pixels.
+
+    Pixels that touch at a corner belong to one piece; the corners of holes are cut by half a pixel. Filling outline
+    minus holes as pycocotools does gives the very mask again.
+    """
+    # Every pixel becomes 3x3 on a grid of half pixels, shared borders included, so that the outermost grid
+    # points, which OpenCV traces, are the corners of the pixels.
+    height, width = mask.shape
+    grid = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
+    grid[1::2, 1::2] = mask != 0
+    grid = np.asarray(cv2.dilate(grid, np.ones((3, 3), np.uint8)), np.uint8)
+    contours, hierarchy = cv2.findContours(grid, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    rings = [contour[:, 0, :].astype(np.float64) / 2 for contour in contours]
+    parents = hierarchy[0][:, 3] if len(rings) else []
+    pieces: dict[int, tuple[Ring, list[Ring]]] = {
+        index: (ring, []) for index, (ring, parent) in enumerate(zip(rings, parents, strict=True)) if parent < 0
+    }
+    for ring, parent in zip(rings, parents, strict=True):
+        if parent >= 0:
+            pieces[int(parent)][1].append(ring)
+    return list(pieces.values())
+
+
+def one_ring(rings: Sequence[Ring]) -> Ring:
+    """Outlines and holes joined to a single closed line, for formats that know one polygon an instance.
+
+    Each ring is reached over a bridge of no width between nearest corners, walked there and back, as in
+    Ultralytics' `merge_multi_segment` does; filled by the even-odd rule the bridges vanish.
+    """
+    joined, *rest = sorted(rings, key=len, reverse=True)
+    for ring in rest:
+        distances = np.abs(joined[:, None] - ring[None]).sum(axis=2)
+        here, there = np.unravel_index(int(distances.argmin()), distances.shape)
+        ring = np.roll(ring, -int(there), axis=0)
+        joined = np.concatenate([joined[: here + 1], ring, ring[:1], joined[here:]])
+    return joined
+
+
+def rings_of(segmentation: Any, width: int, height: int) -> list[Ring]:
+    """The polygons of a COCO segmentation as they are, or the traced outlines and holes of run lengths."""
+    if isinstance(segmentation, list):
+        return [np.asarray(points, np.float64).reshape(-1, 2) for points in segmentation]
+    return [ring for outline, holes in trace(decode(segmentation, width, height)) for ring in (outline, *holes)]
+
+
+def clip_polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> tuple[list[list[float]], bool]:
+    """The polygons, flat x y x y ..., with every corner moved into the picture, and whether any had to be."""
+    clipped = []
+    moved = False
+    for points in polygons:
+        ring = np.asarray(points, np.float64).reshape(-1, 2)
+        inside = np.clip(ring, 0, (width, height))
+        moved = moved or bool((np.abs(inside - ring) > 1).any())  # editors overshoot the border by a pixel
+        clipped.append([round(float(value), 2) for value in inside.ravel()])
+    return clipped, moved
+
+
+def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Pixels (h, w, ...) as stored in a file, turned as its EXIF orientation (1..8) says they should be seen."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return np.ascontiguousarray(array[rows, columns])
+
+
+def upright_segmentation(segmentation: Any, orientation: int, width: int, height: int) -> Any:
+    """A COCO segmentation of stored pixels, turned like the picture, which is width x height when upright."""
+    if orientation == 1:
+        return segmentation
+    stored = (height, width) if orientation >= 5 else (width, height)
+    if not isinstance(segmentation, list):
+        return encode(upright(decode(segmentation, *stored), orientation))
+    turned = []
+    for points in segmentation:
+        ring = np.asarray(points, np.float64).reshape(-1, 2)
+        if orientation >= 5:
+            ring = ring[:, ::-1]
+        x = width - ring[:, 0] if orientation in (2, 3, 6, 7) else ring[:, 0]
+        y = height - ring[:, 1] if orientation in (3, 4, 7, 8) else ring[:, 1]
+        turned.append(np.stack([x, y], axis=1).ravel().tolist())
+    return turned

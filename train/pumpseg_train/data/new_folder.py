@@ -1,0 +1,56 @@
+"""Folders that appear under their name only when everything is in them, and images put into them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pumpseg.errors import DatasetError
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yields a folder beside `out` to fill, which gets its name at the end, or is removed where that fails.
+
+    Raises DatasetError where `out` is not an empty or a new folder, or cannot be written.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DatasetError(f"{out} is not an empty folder: name a new one, or remove it first")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise DatasetError(f"cannot write beside {out}: {error.strerror}") from error
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)  # mkdtemp keeps others out
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    except OSError as error:
+        raise DatasetError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def place_image(source: Path, folder: Path, taken: set[str], *, link: bool) -> str:
+    """Copies, or hard-links where that is possible, an image into `folder`; returns its name there.
+
+    taken: the names without suffix that are in use, in lower case: most formats tell labels by them. It grows.
+    """
+    name, number = source.name, 2
+    while Path(name).stem.lower() in taken:
+        name = f"{source.stem}-{number}{source.suffix}"
+        number += 1
+    taken.add(Path(name).stem.lower())
+    if link:
+        try:
+            os.link(source, folder / name)
+            return name
+        except OSError:
+            pass  # another file system
+    shutil.copyfile(source, folder / name)
+    return name

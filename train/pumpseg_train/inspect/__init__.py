@@ -1,0 +1,1 @@
+"""Data sets on disk looked at: faults, figures, a contact sheet; and divided anew."""

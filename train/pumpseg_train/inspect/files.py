@@ -1,0 +1,60 @@
+"""The json files of a data set as they are, faults and all."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pumpseg.errors import DatasetError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class SplitFile:
+    """One annotations.json. name: of the split, or that of the folder where the set has no splits."""
+
+    name: str
+    folder: Path
+    categories: list[dict[str, Any]]
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+
+    def path(self, image: dict[str, Any]) -> Path:
+        return self.folder / "images" / image["file_name"]
+
+
+def read_files(root: Path) -> list[SplitFile]:
+    """The splits below `root`, or `root` itself where it holds the annotations.
+
+    Raises:
+        DatasetError: there is none, or a file is not COCO json at all.
+    """
+    folders = {name: root / name for name in SPLITS if (root / name / "annotations.json").is_file()}
+    if not folders and (root / "annotations.json").is_file():
+        folders = {root.resolve().name: root}
+    if not folders:
+        raise DatasetError(
+            f"{root} holds no data set: looked for annotations.json in it and in its folders {', '.join(SPLITS)}"
+        )
+    return [_read(name, folder) for name, folder in folders.items()]
+
+
+def _read(name: str, folder: Path) -> SplitFile:
+    path = folder / "annotations.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lists = []
+        for key, kinds in (
+            ("categories", {"id": int, "name": str}),
+            ("images", {"id": int, "file_name": str, "width": int | float, "height": int | float}),
+            ("annotations", {"id": int, "image_id": int, "category_id": int}),
+        ):
+            for number, item in enumerate(content[key]):
+                for field, kind in kinds.items():
+                    if not isinstance(item[field], kind):
+                        raise TypeError(f"{key}[{number}] has the {field} {item[field]!r}")
+            lists.append(content[key])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
+    return SplitFile(name, folder, *lists)

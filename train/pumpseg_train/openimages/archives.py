@@ -1,0 +1,133 @@
+"""Mask PNGs out of the sixteen zip archives of a split, by range requests; the whole archive where that fails."""
+
+import threading
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+import remotezip
+import requests
+
+from pumpseg_train.openimages.addresses import Addresses, file_name
+from pumpseg_train.openimages.photos import in_threads, write_whole
+from pumpseg_train.openimages.transfer import GONE, NotThereError, Transfer, TransferError, TryAgainError
+from pumpseg_train.report import Report
+
+# What a connection that drops in the middle of a member, or a damaged archive, looks like from inside zipfile.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, remotezip.RemoteZipError)
+_BROKEN_TRIES = 3
+# One by one pays while few of an archive's members are needed.
+_MOST_SHARE, _MOST_MEMBERS = 0.25, 1000
+# The directory of one of the large archives takes 110 MB while it is read.
+_OPENING = threading.Semaphore(2)
+
+Save = Callable[[str, bytes], None]
+
+
+class _NoRangesError(Exception):
+    """The members cannot be read one by one."""
+
+
+def fetch_masks(
+    transfer: Transfer,
+    addresses: Addresses,
+    split: str,
+    names: Iterable[str],
+    folder: Path,
+    jobs: int,
+    report: Report,
+) -> dict[str, str]:
+    """Brings the named masks into `folder`; those that lie there already are not asked for.
+
+    Returns why, for every mask that could not be had.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in dict.fromkeys(names) if not (folder / name).is_file()]
+    by_archive = defaultdict(list)
+    for name in missing:
+        by_archive[name[0].lower()].append(name)
+    failures: dict[str, str] = {}
+    with report.stage(f"{split} masks", len(missing), "masks") as advance:
+
+        def save(name: str, content: bytes) -> None:
+            write_whole(folder / name, content)
+            advance(1)
+
+        def fetch(character: str) -> None:
+            url = addresses.archive(split, character)
+            left = by_archive[character]
+            try:
+                try:
+                    _by_ranges(transfer, url, left, save, failures)
+                except _NoRangesError as error:
+                    report.note(f"{file_name(url)} is downloaded as a whole: {error}")
+                    _as_a_whole(transfer, url, left, folder / file_name(url), save, failures, report)
+            except TransferError as error:
+                failures.update(dict.fromkeys(left, str(error)))
+
+        in_threads(transfer, fetch, sorted(by_archive), jobs, lambda _: None)
+    return failures
+
+
+def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failures: dict[str, str]) -> None:
+    """Reads members one by one and takes them off `left`. Raises NotThereError, TransferError, _NoRangesError."""
+    broken: dict[str, int] = {}
+
+    def go_on() -> None:
+        at = ""
+        try:
+            with _OPENING:
+                archive = remotezip.RemoteZip(url, session=transfer.session, timeout=transfer.timeout)
+                wanted, count = set(left), len(archive.filelist)
+                named = ((PurePosixPath(member.filename).name, member) for member in archive.filelist)
+                members = {name: member for name, member in named if name in wanted}
+                archive.filelist.clear()
+                archive.NameToInfo.clear()
+            with archive:
+                if len(left) > max(_MOST_MEMBERS, _MOST_SHARE * count):
+                    raise _NoRangesError(f"{len(left)} of its {count} members are needed")
+                while left:
+                    if transfer.stop.is_set():
+                        raise KeyboardInterrupt
+                    at = left[-1]
+                    if at in members:
+                        save(at, archive.read(members[at]))
+                    else:
+                        failures[at] = f"{file_name(url)} has no {at}"
+                    left.pop()
+        except remotezip.RangeNotSupported:
+            raise _NoRangesError("the server sends no ranges") from None
+        except _BROKEN as error:
+            cause = error.__context__
+            if isinstance(cause, requests.HTTPError) and cause.response is not None:
+                if cause.response.status_code in GONE:
+                    raise NotThereError(f"{url}: the server answers {cause.response.status_code}") from None
+            elif isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
+                broken[at] = broken.get(at, 0) + 1
+                if broken[at] == _BROKEN_TRIES:
+                    raise _NoRangesError(str(error) or "a member is cut short") from None
+            raise TryAgainError(str(error) or type(error).__name__) from None
+
+    transfer.persist(url, go_on, progress=lambda: -len(left))
+
+
+def _as_a_whole(
+    transfer: Transfer, url: str, left: list[str], path: Path, save: Save, failures: dict[str, str], report: Report
+) -> None:
+    transfer.download(url, path, report)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {PurePosixPath(member.filename).name: member for member in archive.infolist()}
+            for name in left:
+                try:
+                    save(name, archive.read(members[name]))
+                except KeyError:
+                    failures[name] = f"{path.name} has no {name}"
+                except _BROKEN as error:
+                    failures[name] = f"{path.name}: {name} is damaged: {error}"
+    except zipfile.BadZipFile as error:
+        failures.update(dict.fromkeys(left, f"{path.name} is cut short or damaged: {error}"))
+    finally:
+        path.unlink(missing_ok=True)

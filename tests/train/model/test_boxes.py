@@ -92,7 +92,7 @@ def test_generalized_iou_of_known_boxes():
 
 def test_clip_cuts_to_height_and_width():
     boxes = np.array([[-5, -5, 200, 200], [10, 20, 30, 40]], np.float32)
-    assert np.allclose(bx.clip(boxes, (50, 100)), [[0, 0, 100, 50], [10, 20, 30, 40]])
+    assert np.allclose(bx.clip(boxes, np.array([0, 0, 100, 50])), [[0, 0, 100, 50], [10, 20, 30, 40]])
 
 
 def test_anchors_count_order_and_centres():
@@ -137,7 +137,7 @@ def test_nms_of_crowded_random_boxes_in_a_batch():
 def test_nms_needs_as_many_rounds_as_the_longest_chain():
     starts = np.arange(30) * 4  # each box suppresses the next one alone, so every other one stays
     boxes = np.stack([starts, 0 * starts, starts + 10, 0 * starts + 10], -1).astype(np.float32)
-    keep = bx.non_maximum_suppression(boxes[None], np.ones((1, 30), bool), 0.4, iterations=30)
+    keep = bx.non_maximum_suppression(boxes[None], np.ones((1, 30), bool), 0.4, rounds=30)
     assert np.flatnonzero(keep).tolist() == greedy_nms(boxes, 0.4) == list(range(0, 30, 2))
 
 

@@ -17,14 +17,16 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 def anchors(profile: Profile, size: tuple[int, int]) -> np.ndarray:
     """Anchor boxes float32 (A, 4) for an input of `size` (h, w), ordered level, y, x, size, ratio.
 
-    Centres lie in the middle of the cells (Faster R-CNN, section 3.1.1, with the half-cell offset).
+    Centres lie in the middle of the cells (Faster R-CNN, section 3.1.1, with the half-cell offset), or in their
+    corners, as the profile says.
     """
     levels = []
     for stride, sides in zip(profile.strides, profile.anchor_sizes, strict=True):
         shapes = np.array([(s / r**0.5, s * r**0.5) for s in sides for r in profile.anchor_ratios])  # w, h
-        y, x = np.meshgrid(*((np.arange(n // stride) + 0.5) * stride for n in size), indexing="ij")
+        y, x = np.meshgrid(*((np.arange(n // stride) + profile.anchor_offset) * stride for n in size), indexing="ij")
         centres = np.stack([x, y], -1)[:, :, None]
-        levels.append(np.concatenate([centres - shapes / 2, centres + shapes / 2], -1).reshape(-1, 4))
+        corners = [centres - shapes / 2, centres + shapes / 2 - profile.last_pixel]
+        levels.append(np.concatenate(corners, -1).reshape(-1, 4))
     return np.concatenate(levels).astype(np.float32)
 
 
@@ -36,8 +38,11 @@ def area(boxes: Any) -> Any:
 def intersection(a: Any, b: Any) -> Any:
     """Pairwise intersection areas: (..., N, 4), (..., M, 4) -> (..., N, M)."""
     a, b = ops.expand_dims(a, -2), ops.expand_dims(b, -3)
-    sides = ops.minimum(a[..., 2:], b[..., 2:]) - ops.maximum(a[..., :2], b[..., :2])
-    return ops.prod(ops.maximum(sides, 0), axis=-1)
+    width, height = (
+        ops.maximum(ops.minimum(a[..., axis + 2], b[..., axis + 2]) - ops.maximum(a[..., axis], b[..., axis]), 0)
+        for axis in (0, 1)
+    )
+    return width * height
 
 
 def iou(a: Any, b: Any) -> Any:
@@ -66,33 +71,60 @@ def encode(boxes: Any, references: Any) -> Any:
 
 def decode(deltas: Any, references: Any) -> Any:
     """Boxes (..., 4) from deltas; the inverse of `encode`."""
-    reference_size = _size(references)
+    reference_size = references[..., 2:] - references[..., :2]
     centre = _centre(references) + deltas[..., :2] * reference_size
     half = reference_size * ops.exp(ops.minimum(deltas[..., 2:], MAX_LOG_SCALE)) / 2
     return ops.concatenate([centre - half, centre + half], axis=-1)
 
 
-def clip(boxes: Any, size: tuple[int, int]) -> Any:
-    """Cuts boxes to an image of `size` (h, w)."""
-    limit = np.array([size[1], size[0]] * 2, np.float32)
-    return ops.minimum(ops.maximum(boxes, 0), limit)
+def whole_image(profile: Profile, size: tuple[int, int]) -> np.ndarray:
+    """The box float32 (4,) of an image of `size` (h, w)."""
+    return np.array([0, 0, size[1] - profile.last_pixel, size[0] - profile.last_pixel], np.float32)
 
 
-def non_maximum_suppression(boxes: Any, valid: Any, threshold: float, iterations: int = 12) -> Any:
+def clip(boxes: Any, window: Any) -> Any:
+    """Cuts boxes (..., 4) to the box `window` (4,) or (..., 4)."""
+    low, high = (ops.concatenate([window[..., side : side + 2]] * 2, axis=-1) for side in (0, 2))
+    return ops.maximum(ops.minimum(boxes, high), low)
+
+
+def content_window(images: Any, profile: Profile) -> Any:
+    """The boxes (B, 1, 4) of the frames inside centred letterboxed images (B, H, W, 3) with a black rest.
+
+    What is black on two opposite sides, one line more or less, is taken for the rest; so black bars of a frame count
+    as such, but not a black sky.
+    """
+    bright = ops.max(ops.cast(images, "float32"), axis=-1)
+    sides = {}
+    for axis, size in ((2, images.shape[2]), (1, images.shape[1])):  # x, then y
+        used = ops.cast(ops.max(bright, axis=3 - axis) > 0, "int32")
+        before = ops.argmax(used, axis=-1)
+        after = ops.argmax(ops.flip(used, axis=-1), axis=-1)
+        start = ops.minimum(before, after)
+        sides[axis] = start, size - ops.minimum(after, start + 1)
+    (left, right), (top, bottom) = ([ops.cast(side, "float32") for side in sides[axis]] for axis in (2, 1))
+    window = ops.stack([left, top, right - profile.last_pixel, bottom - profile.last_pixel], axis=-1)
+    return ops.expand_dims(window, 1)
+
+
+def non_maximum_suppression(boxes: Any, valid: Any, threshold: float, *, rounds: int = 12, groups: Any = None) -> Any:
     """Greedy NMS of boxes (B, N, 4) sorted by falling score, as a keep mask (B, N).
 
     Cluster-NMS (Zheng et al. 2020, arXiv 2005.03572, section 3.3): repeating "suppressed by a kept,
     better box" reaches the greedy result after as many rounds as the longest chain of suppressions,
-    and needs only matrix products, which every backend has. Rows where `valid` is false are dropped.
+    and needs only matrix products, which every backend has. Rows where `valid` is false are dropped, and
+    boxes of different `groups` (B, N) leave each other alone.
     """
     count = boxes.shape[1]
     better = ops.triu(ops.ones((count, count)), 1)  # [i, j]: i has the higher score
     overlaps = ops.cast(iou(boxes, boxes) > threshold, "float32") * better
+    if groups is not None:
+        overlaps = overlaps * ops.cast(ops.expand_dims(groups, -1) == ops.expand_dims(groups, -2), "float32")
     valid = ops.cast(valid, "float32")
     keep = valid
-    for _ in range(iterations):
-        suppressed = ops.max(ops.expand_dims(keep, -1) * overlaps, axis=1)
-        keep = valid * (1 - suppressed)
+    for _ in range(rounds):
+        suppressors = ops.squeeze(ops.matmul(ops.expand_dims(keep, 1), overlaps), 1)
+        keep = valid * ops.cast(suppressors < 0.5, "float32")
     return keep > 0.5
 
 

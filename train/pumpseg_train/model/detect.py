@@ -7,6 +7,7 @@ from keras import ops
 
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.network import MaskRCNN
+from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.proposals import propose, take_kept
 from pumpseg_train.model.roi_align import pool_pyramid
 
@@ -30,7 +31,7 @@ class Detector(keras.Model):
         size = images.shape[1:3]
         images = ops.cast(images, "float32")
         outputs = self.trunk(images, training=False)
-        pyramid = [outputs[name] for name in ("p3", "p4", "p5")]
+        pyramid = [outputs[name] for name in profile.levels[: profile.roi_levels]]
 
         proposals = propose(
             outputs,
@@ -41,29 +42,49 @@ class Detector(keras.Model):
             score_threshold=profile.proposal_score_threshold,
         )
         heads = self.box_head(pool_pyramid(pyramid, proposals.boxes, profile, profile.box_pool), training=False)
-        rows = (-1, proposals.boxes.shape[1])
-        probabilities = ops.reshape(ops.softmax(heads["class_logits"]), (*rows, len(self.mask_rcnn.classes) + 1))
-        deltas = ops.reshape(heads["box_deltas"], (*rows, 4)) * ops.convert_to_tensor(profile.box_deltas_std)
-        boxes = bx.clip(bx.decode(deltas, proposals.boxes), size)
-
-        # Each proposal speaks for its best class; classes are kept apart in NMS by moving them apart.
+        probabilities = ops.softmax(heads["class_logits"])
+        # Each proposal speaks for its best class.
         class_ids = ops.argmax(probabilities[..., 1:], axis=-1)
-        # P(object) P(class | object): Zhou et al. 2021 (arXiv 2103.07461), equation 1.
-        scores = ops.max(probabilities[..., 1:], axis=-1) * proposals.scores
+        deltas = of_class(heads["box_deltas"], class_ids, profile) * ops.convert_to_tensor(profile.box_deltas_std)
+        rows = (-1, proposals.boxes.shape[1])
+        boxes = bx.decode(ops.reshape(deltas, (*rows, 4)), proposals.boxes)
+        if profile.clip_to_content:
+            boxes = bx.clip(boxes, bx.content_window(images, profile))
+        else:
+            boxes = bx.clip(boxes, ops.convert_to_tensor(bx.whole_image(profile, size)))
+        class_ids = ops.reshape(class_ids, rows)
+        scores = ops.reshape(ops.max(probabilities[..., 1:], axis=-1), rows)
+        if profile.joint_score:
+            # P(object) P(class | object): Zhou et al. 2021 (arXiv 2103.07461), equation 1.
+            scores = scores * proposals.scores
+        else:
+            scores = ops.where(scores > ops.reshape(probabilities[..., 0], rows), scores, 0.0)
         scores = scores * ops.cast(proposals.real, "float32")
         order = ops.argsort(-scores, axis=-1)
         boxes = ops.take_along_axis(boxes, ops.expand_dims(order, -1), axis=1)
         scores = ops.take_along_axis(scores, order, axis=1)
         class_ids = ops.take_along_axis(class_ids, order, axis=1)
-        apart = ops.expand_dims(ops.cast(class_ids, "float32") * (2.0 * max(size)), -1)
-        keep = bx.non_maximum_suppression(boxes + apart, scores >= profile.score_threshold, profile.nms_threshold)
+        valid = ops.logical_and(scores >= profile.score_threshold, scores > 0)
+        keep = bx.non_maximum_suppression(
+            boxes, valid, profile.nms_threshold, rounds=profile.nms_rounds, groups=class_ids
+        )
         count = profile.max_detections
         boxes, valid = take_kept(boxes, keep, count)
+        class_ids = take_kept(class_ids, keep, count)[0]
         masks = self.mask_head(pool_pyramid(pyramid, boxes, profile, profile.mask_pool), training=False)["mask_logits"]
+        masks = of_class(masks, ops.reshape(class_ids, (-1,)), profile)
         return {
-            "boxes": boxes,
+            "boxes": boxes + ops.convert_to_tensor([0.0, 0.0, profile.last_pixel, profile.last_pixel]),
             "scores": take_kept(scores, keep, count)[0],
-            "class_ids": take_kept(class_ids, keep, count)[0],
-            "masks": ops.reshape(ops.sigmoid(masks), (-1, boxes.shape[1], *masks.shape[1:])),
+            "class_ids": class_ids,
+            "masks": ops.reshape(ops.sigmoid(masks), (-1, boxes.shape[1], profile.mask_size, profile.mask_size)),
             "valid": valid,
         }
+
+
+def of_class(answers: Any, class_ids: Any, profile: Profile) -> Any:
+    """What a head answers for the class (from 0) of each RoI: (N, K + 1, ...), (N,) -> (N, ...)."""
+    if profile.class_agnostic:
+        return answers
+    index = ops.reshape(class_ids + 1, (-1, *[1] * (len(answers.shape) - 1)))
+    return ops.squeeze(ops.take_along_axis(answers, index, axis=1), 1)

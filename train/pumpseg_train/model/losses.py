@@ -1,5 +1,6 @@
 """The five losses of Mask R-CNN and the Keras model that trains with them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -24,12 +25,13 @@ class Trainer(keras.Model):
     "mini_masks": uint8 (B, G, S, S), 255 inside}, padded and marked as `targets` says.
     """
 
-    def __init__(self, model: MaskRCNN, seed: int = 0) -> None:
+    def __init__(self, model: MaskRCNN, seed: int = 0, weights: Mapping[str, float] = _WEIGHTS) -> None:
         super().__init__(name="trainer")
         self.mask_rcnn = model
         self.trunk, self.box_head, self.mask_head = model.trunk, model.box_head, model.mask_head
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.loss_means = {name: keras.metrics.Mean(name=name) for name in _WEIGHTS}
+        self.loss_weights = dict(weights)
+        self.loss_means = {name: keras.metrics.Mean(name=name) for name in weights}
         self.built = True  # as its parts are
 
     def call(self, batch: dict[str, Any], training: bool = True) -> dict[str, Any]:
@@ -37,7 +39,7 @@ class Trainer(keras.Model):
         size = batch["image"].shape[1:3]
         truth_boxes, class_ids = batch["boxes"], batch["class_ids"]
         outputs = self.trunk(ops.cast(batch["image"], "float32"), training=training)
-        pyramid = [outputs[name] for name in ("p3", "p4", "p5")]
+        pyramid = [outputs[name] for name in profile.levels]
 
         anchors = ops.convert_to_tensor(bx.anchors(profile, size))
         positive, negative, matched = anchor_targets(anchors, truth_boxes, class_ids, seed)
@@ -88,7 +90,7 @@ class Trainer(keras.Model):
     ) -> Any:
         for name, value in y_pred.items():
             self.loss_means[name].update_state(value)
-        return sum(_WEIGHTS[name] * value for name, value in y_pred.items())
+        return sum(self.loss_weights[name] * value for name, value in y_pred.items())
 
 
 def objectness_loss(logits: Any, positive: Any, negative: Any) -> Any:
@@ -99,10 +101,14 @@ def objectness_loss(logits: Any, positive: Any, negative: Any) -> Any:
 
 def anchor_box_loss(deltas: Any, anchors: Any, matched: Any, positive: Any) -> Any:
     """Smooth L1 (beta 1/9) of the deltas (B, A, 4) of positive anchors, summed over coordinates."""
-    error = ops.abs(deltas - bx.encode(matched, anchors))
-    beta = 1 / 9
+    return 4 * smooth_l1_loss(deltas, bx.encode(matched, anchors), positive, beta=1 / 9)
+
+
+def smooth_l1_loss(given: Any, wanted: Any, chosen: Any, beta: float = 1.0) -> Any:
+    """Mean smooth L1 (Fast R-CNN, equation 3) of the chosen rows of (..., 4), over coordinates as well."""
+    error = ops.abs(given - wanted)
     loss = ops.where(error < beta, 0.5 * error**2 / beta, error - 0.5 * beta)
-    return _mean(ops.sum(loss, axis=-1), positive)
+    return _mean(ops.mean(loss, axis=-1), chosen)
 
 
 def class_loss(logits: Any, labels: Any) -> Any:

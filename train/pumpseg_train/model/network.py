@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from pumpseg_train.model import matterport
 from pumpseg_train.model.backbone import efficientnet_lite0, load_imagenet_weights
 from pumpseg_train.model.profile import Profile
 
@@ -14,11 +15,13 @@ class MaskRCNN:
     """A Mask R-CNN for `classes` as functional Keras models; what lies between them is plain arithmetic.
 
     - `trunk`: image (B, H, W, 3) RGB in 0..255 -> {"p3" .. "p5": (B, H/s, W/s, C), "objectness":
-      logits (B, A), "anchor_deltas": (B, A, 4)}, anchors ordered as `boxes.anchors`.
+      logits (B, A), "anchor_deltas": (B, A, 4)}, levels as in the profile, anchors ordered as `boxes.anchors`.
     - `box_head`: pooled (N, 7, 7, C) -> {"class_logits": (N, K + 1), background first, "box_deltas": (N, 4)}.
     - `mask_head`: pooled (N, 14, 14, C) -> {"mask_logits": (N, 28, 28)}.
 
-    Boxes and masks are class-agnostic (Mask R-CNN, table 2b: as good, and the head is smaller).
+    Boxes and masks are class-agnostic (Mask R-CNN, table 2b: as good, and the head is smaller) unless the profile
+    says otherwise; then "box_deltas" are (N, K + 1, 4) and "mask_logits" (N, K + 1, 28 * 28).
+    Logits and deltas are float32 under any dtype policy.
     """
 
     profile: Profile
@@ -33,8 +36,10 @@ class MaskRCNN:
 
 
 def build_mask_rcnn(profile: Profile, classes: tuple[str, ...], *, imagenet: bool = False) -> MaskRCNN:
-    """Builds a model with random heads; `imagenet` loads the backbone's published weights."""
-    model = MaskRCNN(profile, tuple(classes), _trunk(profile), _box_head(profile, len(classes)), _mask_head(profile))
+    """Builds a model with random heads; `imagenet` loads the published weights of the edge profile's backbone."""
+    trunk, box_head, mask_head = _NETWORKS[profile.backbone]
+    count = len(classes)
+    model = MaskRCNN(profile, tuple(classes), trunk(profile), box_head(profile, count), mask_head(profile, count))
     if imagenet:
         load_imagenet_weights(model.trunk)
     return model
@@ -42,20 +47,25 @@ def build_mask_rcnn(profile: Profile, classes: tuple[str, ...], *, imagenet: boo
 
 def _trunk(profile: Profile) -> keras.Model:
     image = keras.Input((None, None, 3), name="image")
-    x = layers.Rescaling(profile.pixel_scale, -profile.pixel_mean * profile.pixel_scale, name="normalize")(image)
+    offset = [-mean * profile.pixel_scale for mean in profile.pixel_mean]
+    x = layers.Rescaling(profile.pixel_scale, offset, name="normalize")(image)
     pyramid = _feature_pyramid(efficientnet_lite0(x), profile.fpn_channels)
 
     # Region Proposal Network (Faster R-CNN, section 3.1): one head shared by all levels.
-    conv = _conv3x3(profile.fpn_channels, "rpn_conv")
-    objectness = layers.Conv2D(profile.anchors_per_cell, 1, kernel_initializer=_small(), name="rpn_objectness")
-    deltas = layers.Conv2D(4 * profile.anchors_per_cell, 1, kernel_initializer=_small(), name="rpn_deltas")
-    hidden = [conv(level) for level in pyramid]
-    outputs = dict(zip(("p3", "p4", "p5"), pyramid, strict=True))
-    outputs["objectness"] = layers.Concatenate(axis=1, name="objectness")(
-        [layers.Reshape((-1,))(objectness(level)) for level in hidden]
+    conv = _conv3x3(profile.rpn_channels, "rpn_conv")
+    objectness = layers.Conv2D(
+        profile.anchors_per_cell, 1, kernel_initializer=_small(), name="rpn_objectness", dtype="float32"
     )
-    outputs["anchor_deltas"] = layers.Concatenate(axis=1, name="anchor_deltas")(
-        [layers.Reshape((-1, 4))(deltas(level)) for level in hidden]
+    deltas = layers.Conv2D(
+        4 * profile.anchors_per_cell, 1, kernel_initializer=_small(), name="rpn_deltas", dtype="float32"
+    )
+    hidden = [conv(level) for level in pyramid]
+    outputs = dict(zip(profile.levels, pyramid, strict=True))
+    outputs["objectness"] = layers.Concatenate(axis=1, name="objectness", dtype="float32")(
+        [layers.Reshape((-1,), dtype="float32")(objectness(level)) for level in hidden]
+    )
+    outputs["anchor_deltas"] = layers.Concatenate(axis=1, name="anchor_deltas", dtype="float32")(
+        [layers.Reshape((-1, 4), dtype="float32")(deltas(level)) for level in hidden]
     )
     return keras.Model(image, outputs, name="trunk")
 
@@ -76,16 +86,18 @@ def _feature_pyramid(features: list[keras.KerasTensor], channels: int) -> list[k
 def _box_head(profile: Profile, classes: int) -> keras.Model:
     pooled = keras.Input((profile.box_pool, profile.box_pool, profile.fpn_channels), name="box_features")
     x = layers.Flatten(name="box_flatten")(pooled)
-    x = layers.Dense(profile.box_units, "relu", kernel_initializer="he_normal", name="box_fc1")(x)
-    x = layers.Dense(profile.box_units, "relu", kernel_initializer="he_normal", name="box_fc2")(x)
+    # The head holds most of the weights that see single objects, and learns small data sets by heart without dropout.
+    for number in (1, 2):
+        x = layers.Dropout(profile.box_dropout, name=f"box_dropout{number}")(x)
+        x = layers.Dense(profile.box_units, "relu", kernel_initializer="he_normal", name=f"box_fc{number}")(x)
     outputs = {
-        "class_logits": layers.Dense(classes + 1, kernel_initializer=_small(), name="class_logits")(x),
-        "box_deltas": layers.Dense(4, kernel_initializer=_small(0.001), name="box_deltas")(x),
+        "class_logits": layers.Dense(classes + 1, kernel_initializer=_small(), name="class_logits", dtype="float32")(x),
+        "box_deltas": layers.Dense(4, kernel_initializer=_small(0.001), name="box_deltas", dtype="float32")(x),
     }
     return keras.Model(pooled, outputs, name="box_head")
 
 
-def _mask_head(profile: Profile) -> keras.Model:
+def _mask_head(profile: Profile, classes: int) -> keras.Model:
     pooled = keras.Input((profile.mask_pool, profile.mask_pool, profile.fpn_channels), name="mask_features")
     x = pooled
     for index in range(profile.mask_convs):
@@ -93,8 +105,8 @@ def _mask_head(profile: Profile) -> keras.Model:
     x = layers.Conv2DTranspose(
         profile.mask_channels, 2, 2, activation="relu", kernel_initializer="he_normal", name="mask_upsample"
     )(x)
-    x = layers.Conv2D(1, 1, kernel_initializer=_small(), name="mask_logits_map")(x)
-    logits = layers.Reshape((profile.mask_size, profile.mask_size), name="mask_logits")(x)
+    x = layers.Conv2D(1, 1, kernel_initializer=_small(), name="mask_logits_map", dtype="float32")(x)
+    logits = layers.Reshape((profile.mask_size, profile.mask_size), name="mask_logits", dtype="float32")(x)
     return keras.Model(pooled, {"mask_logits": logits}, name="mask_head")
 
 
@@ -104,3 +116,8 @@ def _conv3x3(channels: int, name: str) -> layers.Layer:
 
 def _small(stddev: float = 0.01) -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=stddev)
+
+
+_EDGE = (_trunk, _box_head, _mask_head)
+_MATTERPORT = (matterport.trunk, matterport.box_head, matterport.mask_head)
+_NETWORKS = {"efficientnet-lite0": _EDGE, "resnet50": _MATTERPORT, "resnet101": _MATTERPORT}

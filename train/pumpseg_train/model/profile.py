@@ -1,7 +1,10 @@
 """The figures that define one Mask R-CNN: every piece is built from a `Profile`."""
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
+
+from pumpseg.letterbox import TOP_LEFT, Rule
 
 
 @dataclass(frozen=True)
@@ -13,28 +16,44 @@ class Profile:
     """
 
     name: str = "edge"
+    backbone: str = "efficientnet-lite0"
     input_size: tuple[int, int] = (384, 384)  # height, width
-    pixel_mean: float = 127.0
+    pixel_mean: tuple[float, float, float] = (127.0, 127.0, 127.0)  # RGB
     pixel_scale: float = 1 / 128
+    letterbox: Rule = TOP_LEFT
+    fill: tuple[int, int, int] = (127, 127, 127)  # RGB around the letterboxed frame
 
-    strides: tuple[int, ...] = (8, 16, 32)  # P3 P4 P5
+    levels: tuple[str, ...] = ("p3", "p4", "p5")  # of the pyramid
+    strides: tuple[int, ...] = (8, 16, 32)
     fpn_channels: int = 96
+    rpn_channels: int = 96
     anchor_sizes: tuple[tuple[float, ...], ...] = ((12, 18, 28), (44, 68, 105), (161, 249, 384))  # per level
     anchor_ratios: tuple[float, ...] = (0.7, 1.0, 1.4)  # height / width
+    anchor_offset: float = 0.5  # of the first anchors' centres from the image's corner, in cells
+    last_pixel: float = 0.0  # 1: inside the model boxes end in their last pixel, not after it
 
+    anchor_deltas_std: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # of the RPN
     box_deltas_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)  # of the box head
-    roi_level_size: float = 192.0  # a box of this side or larger is read from the last level
+    class_agnostic: bool = True  # one box and one mask of each proposal, not one per class (and the background)
+    roi_levels: int = 3  # RoIs are read from so many levels, the finest first
+    roi_level_size: float = 192.0  # a box of this side or larger is read from the last of them
     roi_sampling_ratio: int = 2
+    roi_corners: bool = False  # RoIs are sampled once a cell, corner to corner, as tf.image.crop_and_resize does
     box_pool: int = 7
     box_units: int = 256
+    box_dropout: float = 0.3  # in training
     mask_pool: int = 14
     mask_channels: int = 64
     mask_convs: int = 4
+    fade_masks: bool = False  # how masks are pasted, `pumpseg.instances.paste_crop`
 
     candidates: int = 1000  # anchors kept before proposal NMS
     proposals: int = 300  # at most: heaps of objects need many, and most pictures few
     proposal_score_threshold: float = 0.02  # what is less likely an object costs no time in the box head
     proposal_nms_threshold: float = 0.7
+    nms_rounds: int = 12  # of Keras' NMS: the longest chain of boxes that suppress each other
+    joint_score: bool = True  # objectness x class probability; else the latter, where no background is likelier
+    clip_to_content: bool = False  # boxes end at the letterboxed frame, not at the input's border
     nms_threshold: float = 0.5
     score_threshold: float = 0.02
     max_detections: int = 100
@@ -49,13 +68,51 @@ class Profile:
         return 2 * self.mask_pool
 
     def __post_init__(self) -> None:
-        if any(side % self.strides[-1] for side in self.input_size):
+        if any(side <= 0 or side % self.strides[-1] for side in self.input_size):
             raise ValueError(f"input size {self.input_size} is not a multiple of {self.strides[-1]}")
-        if len(self.anchor_sizes) != len(self.strides):
-            raise ValueError(f"{len(self.anchor_sizes)} anchor levels for {len(self.strides)} strides")
+        if not len(self.anchor_sizes) == len(self.levels) == len(self.strides):
+            raise ValueError(
+                f"{len(self.anchor_sizes)} anchor levels and {len(self.levels)} names for {len(self.strides)} strides"
+            )
         if any(a <= 0 for a in itertools.chain(*self.anchor_sizes)):
             raise ValueError("anchor sizes must be positive")
 
 
 EDGE = Profile()
-PROFILES = {EDGE.name: EDGE}
+MATTERPORT_RESNET101 = Profile(  # mrcnn/config.py of mrcnn 0.2
+    name="matterport-resnet101",
+    backbone="resnet101",
+    input_size=(1024, 1024),
+    pixel_mean=(123.7, 116.8, 103.9),
+    pixel_scale=1.0,
+    letterbox=Rule("centred", min_side=800),
+    fill=(0, 0, 0),
+    levels=("p2", "p3", "p4", "p5", "p6"),
+    strides=(4, 8, 16, 32, 64),
+    fpn_channels=256,
+    rpn_channels=512,
+    anchor_sizes=((32,), (64,), (128,), (256,), (512,)),
+    anchor_ratios=(2.0, 1.0, 0.5),
+    anchor_offset=0.0,
+    last_pixel=1.0,
+    anchor_deltas_std=(0.1, 0.1, 0.2, 0.2),
+    class_agnostic=False,
+    roi_levels=4,
+    # Matterport's 4 + round(log2(side / 224)), limited to 2..5: the last level begins half a level above 224.
+    roi_level_size=224 * 2**0.5,
+    roi_sampling_ratio=1,
+    roi_corners=True,
+    box_units=1024,
+    mask_channels=256,
+    fade_masks=True,
+    candidates=6000,
+    proposals=1000,
+    proposal_score_threshold=0.0,
+    nms_rounds=60,
+    joint_score=False,
+    clip_to_content=True,
+    nms_threshold=0.3,
+    score_threshold=0.7,
+)
+MATTERPORT_RESNET50 = dataclasses.replace(MATTERPORT_RESNET101, name="matterport-resnet50", backbone="resnet50")
+PROFILES = {profile.name: profile for profile in (EDGE, MATTERPORT_RESNET50, MATTERPORT_RESNET101)}

@@ -37,8 +37,12 @@ def propose(
     logits, index = ops.top_k(outputs["objectness"], min(candidates, anchors.shape[0]))
     scores = ops.sigmoid(logits)
     deltas = ops.take_along_axis(outputs["anchor_deltas"], ops.expand_dims(index, -1), axis=1)
-    boxes = bx.clip(bx.decode(deltas, ops.take(anchors, index, axis=0)), size)
-    keep = bx.non_maximum_suppression(boxes, scores >= score_threshold, profile.proposal_nms_threshold)
+    deltas = deltas * ops.convert_to_tensor(profile.anchor_deltas_std)
+    boxes = bx.decode(deltas, ops.take(anchors, index, axis=0))
+    boxes = bx.clip(boxes, ops.convert_to_tensor(bx.whole_image(profile, size)))
+    keep = bx.non_maximum_suppression(
+        boxes, scores >= score_threshold, profile.proposal_nms_threshold, rounds=profile.nms_rounds
+    )
     boxes, real = take_kept(boxes, keep, count)
     return Proposals(boxes, take_kept(scores, keep, count)[0], real)
 

@@ -1,7 +1,9 @@
-"""RoIAlign (Mask R-CNN, section 3) as two matrix products, with the border rule of ONNX RoiAlign."""
+"""RoIAlign (Mask R-CNN, section 3) with the border rule of ONNX RoiAlign: as two matrix products, and as a gather."""
 
+import math
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
@@ -19,10 +21,64 @@ def roi_levels(boxes: Any, level_size: float, levels: int) -> Any:
 
 
 def pool_pyramid(pyramid: list[Any], boxes: Any, profile: Profile, pool: int) -> Any:
-    """Features (B * R, pool, pool, C) of boxes (B, R, 4), each from the level that fits its size."""
-    levels = roi_levels(boxes, profile.roi_level_size, len(profile.strides))
-    pooled = roi_align(pyramid, profile.strides, boxes, levels, pool, profile.roi_sampling_ratio)
+    """Features (B * R, pool, pool, C) of boxes (B, R, 4), each from the level of `pyramid` that fits its size."""
+    pyramid, strides = pyramid[: profile.roi_levels], profile.strides[: profile.roi_levels]
+    size = (pyramid[0].shape[1] * strides[0], pyramid[0].shape[2] * strides[0])
+    levels = roi_levels(boxes, roi_level_size(profile, size), profile.roi_levels)
+    if profile.roi_corners:
+        pooled = crop_and_resize(pyramid, boxes, levels, pool, size)
+    else:
+        pooled = roi_align(pyramid, strides, boxes, levels, pool, profile.roi_sampling_ratio)
     return ops.reshape(pooled, (-1, pool, pool, profile.fpn_channels))
+
+
+def roi_level_size(profile: Profile, size: tuple[int, int]) -> float:
+    """`profile.roi_level_size` in the pixels of boxes inside the model, for an input of `size` (h, w).
+
+    Matterport measures boxes between the first and the last pixel, as a part of the image so measured.
+    """
+    (height, width), last = size, profile.last_pixel
+    return profile.roi_level_size * math.sqrt((height - last) * (width - last) / (height * width))
+
+
+def crop_and_resize(features: list[Any], boxes: Any, levels: Any, pool: int, size: tuple[int, int]) -> Any:
+    """Pools boxes (B, R, 4) from their pyramid level to (B, R, pool, pool, C) as tf.image.crop_and_resize.
+
+    `features` are maps (B, H, W, C) of an input of `size` (h, w). The outer ones of pool x pool bilinear samples lie in
+    the box's corners, and the middles of the corner pixels of the image are those of every map. Beyond the border
+    samples are clamped, as those of ONNX RoiAlign; tf.image.crop_and_resize puts zeros there.
+
+    All maps are laid end to end, and the four neighbours of each sample taken from there.
+    """
+    channels = features[0].shape[-1]
+    cells = ops.concatenate([ops.reshape(feature, (-1, channels)) for feature in features], axis=0)
+    batch = ops.shape(boxes)[0]
+    sides = np.array([feature.shape[1:3] for feature in features])
+    # Where each level begins among `cells`: an image's part of a level, times the images before.
+    areas = sides.prod(axis=1)
+    begins = ops.cumsum(ops.concatenate([ops.zeros((1,), "int32"), ops.cast(areas[:-1], "int32") * batch], axis=0))
+    image_numbers = ops.reshape(ops.arange(batch), (-1, 1))
+    begin = ops.take(begins, levels, axis=0) + image_numbers * ops.take(ops.cast(areas, "int32"), levels, axis=0)
+
+    corners = {}
+    for axis in (0, 1):  # y, x
+        last = ops.expand_dims(ops.take(ops.cast(sides[:, axis] - 1, "float32"), levels, axis=0), -1)
+        factor = last / (size[axis] - 1)
+        start, end = (ops.expand_dims(boxes[..., side], -1) * factor for side in (1 - axis, 3 - axis))
+        at = start + (end - start) * (ops.arange(pool, dtype="float32") / (pool - 1))
+        at = ops.maximum(ops.minimum(at, last), 0)
+        low = ops.floor(at)
+        high = ops.minimum(low + 1, last)
+        corners[axis] = ((ops.cast(low, "int32"), low + 1 - at), (ops.cast(high, "int32"), at - low))
+    width = ops.reshape(ops.take(ops.cast(sides[:, 1], "int32"), levels, axis=0), (-1, levels.shape[1], 1, 1))
+    begin = ops.reshape(begin, (-1, levels.shape[1], 1, 1))
+    pooled = 0.0
+    for y, y_weight in corners[0]:
+        for x, x_weight in corners[1]:
+            index = begin + ops.expand_dims(y, -1) * width + ops.expand_dims(x, -2)
+            weight = ops.expand_dims(y_weight, -1) * ops.expand_dims(x_weight, -2)
+            pooled += ops.take(cells, index, axis=0) * ops.expand_dims(weight, -1)
+    return pooled
 
 
 def roi_align(features: list[Any], strides: tuple[int, ...], boxes: Any, levels: Any, pool: int, ratio: int) -> Any:

@@ -86,8 +86,8 @@ def roi_targets(
     positive = ops.logical_and(real, matches.overlap >= 0.5)
     negative = ops.logical_and(real, ops.logical_not(ops.logical_or(positive, matches.ignored)))
 
-    index, is_positive = _choose(positive, positives, seed)
-    negative_index, is_negative = _choose(negative, samples - positives, seed)
+    index, is_positive = choose(positive, positives, seed)
+    negative_index, is_negative = choose(negative, samples - positives, seed)
     index = ops.concatenate([index, negative_index], axis=1)
     used = ops.concatenate([is_positive, is_negative], axis=1)
 
@@ -141,7 +141,7 @@ def _random_subset(eligible: Any, most: int, seed: keras.random.SeedGenerator, r
     return ops.logical_and(eligible, keys >= cut)
 
 
-def _choose(eligible: Any, count: int, seed: keras.random.SeedGenerator) -> tuple[Any, Any]:
+def choose(eligible: Any, count: int, seed: keras.random.SeedGenerator) -> tuple[Any, Any]:
     """Indices (B, count) of random true entries of (B, N), true ones first, and which are true."""
     keys = keras.random.uniform(ops.shape(eligible), 0.01, 1.0, seed=seed) * _as_float(eligible)
     best, index = ops.top_k(keys, min(count, eligible.shape[1]))

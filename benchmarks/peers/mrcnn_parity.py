@@ -1,0 +1,405 @@
+"""Matterport's mrcnn beside the matterport profile: the same detections, and how long each takes.
+
+    python benchmarks/peers/mrcnn_parity.py             # detections: ResNet-50 and -101, 2 and 5 classes, 256 and 1024
+    python benchmarks/peers/mrcnn_parity.py --speed     # seconds side by side at 1024, with oneDNN, two threads
+
+In a clone of this repository, with `pip install -e '.[dev,matterport-reference]'` and
+`pip install --no-deps 'tf-keras==2.21.*'`. mrcnn runs as the tests run it (tests/mrcnn_reference), in a process of its
+own, with seeded weights; they are kept in --work and used again.
+
+"own rows" is how many rows mrcnn differs from itself by, with TensorFlow's oneDNN on and off. Rounding changes, for
+one, which of two boxes of like score is the last of its 1000 proposals, and NMS then changes the detections around it.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import numpy as np
+import onnx
+
+from pumpseg import Segmenter
+from pumpseg.instances import Instances
+from pumpseg.letterbox import Rule, letterbox
+
+ORACLE = Path(__file__).parents[2] / "tests" / "mrcnn_reference" / "oracle.py"
+BOX, SCORE, MASK_IOU = 1.0, 1e-3, 0.99  # what a detection may differ by: frame pixels, probability
+MOST_DIFFERING = 0.02  # share of the rows: ties and samples at the border are a matter of rounding in mrcnn itself
+SMALL, LARGE = (256, 256), (1024, 800)  # IMAGE_MAX_DIM, IMAGE_MIN_DIM
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speed", action="store_true", help="compare seconds instead of detections")
+    parser.add_argument("--photos", type=Path, nargs="+", help="the first is also the one at 1024 (default: skimage's)")
+    parser.add_argument("--backbones", nargs="+", default=["resnet50", "resnet101"])
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 5], help="with the background (default 2 5)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 1024], choices=[256, 1024])
+    parser.add_argument("--repeats", type=int, default=7, help="of the speed comparison, after two to warm up")
+    parser.add_argument("--rounds", type=int, default=2, help="of the speed comparison: mrcnn, then ours, again")
+    parser.add_argument("--work", type=Path, help="folder for weights and results (default: a temporary one)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = arguments.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        photos = save_photos(arguments.photos, work)
+        if arguments.speed:
+            compare_speed(arguments, photos[0], work)
+            return 0
+        return compare_detections(arguments, photos, work)
+
+
+def save_photos(paths: list[Path] | None, work: Path) -> list[Path]:
+    """The photos as .npy files, uint8 RGB, so that no decoder comes between."""
+    if paths:
+        images = {path.stem: cv2.imread(str(path))[..., ::-1] for path in paths}
+    else:
+        from skimage import data
+
+        images = {"coffee": data.coffee(), "astronaut": data.astronaut(), "chelsea": data.chelsea()}
+    for name, image in images.items():
+        np.save(work / f"{name}.npy", image)
+    return [work / f"{name}.npy" for name in images]
+
+
+def run_mrcnn(
+    out: Path,
+    photos: list[Path],
+    backbone: str,
+    classes: int,
+    size: tuple[int, int],
+    *,
+    onednn: bool,
+    **options: object,
+) -> None:
+    """Runs the reference, which writes weights.h5 and a .npz for each photo into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    side, min_side = size
+    settings = {"backbone": backbone, "classes": classes, "size": side, "min-side": min_side, **options}
+    settings["confidence"] = confidence(classes)
+    arguments = [item for name, value in settings.items() for item in (f"--{name}", str(value))]
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(ORACLE), str(out), "--images", *map(str, photos), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"mrcnn failed:\n{done.stderr[-2000:]}")
+
+
+def confidence(classes: int) -> float:
+    """With random weights and several classes few scores reach mrcnn's 0.7."""
+    return 0.7 if classes == 2 else 0.3
+
+
+def make_profile(backbone: str, classes: int, size: tuple[int, int]):
+    from pumpseg_train.model.profile import PROFILES
+
+    side, min_side = size
+    return dataclasses.replace(
+        PROFILES[f"matterport-{backbone}"],
+        input_size=(side, side),
+        letterbox=Rule("centred", min_side=min_side),
+        score_threshold=confidence(classes),
+    )
+
+
+def export(backbone: str, classes: int, size: tuple[int, int], weights: Path, path: Path) -> None:
+    """The weights as a model file, written as pumpseg-export does, without its own comparison with Keras."""
+    from pumpseg_export.assemble import assemble
+    from pumpseg_export.export import describe
+    from pumpseg_train.matterport.weights_file import load_weights
+    from pumpseg_train.model.network import build_mask_rcnn
+
+    profile = make_profile(backbone, classes, size)
+    model = build_mask_rcnn(profile, tuple(f"class {number}" for number in range(1, classes)))
+    load_weights(model, weights)
+    graph = assemble(model, profile.input_size)
+    onnx.helper.set_model_props(graph, {"pumpseg": json.dumps(describe(model, profile.input_size, {}, "", ""))})
+    onnx.save(graph, path)
+
+
+def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: Path) -> int:
+    """Prints the table; returns 1 if a case differs by more than is allowed, and by more than mrcnn from itself."""
+    from pumpseg_train.fit import predictor
+    from pumpseg_train.matterport.weights_file import load_weights
+    from pumpseg_train.model.network import build_mask_rcnn
+
+    print(f"{'':31}{'':7}{'mrcnn':>6}{'own':>6}{'ours':>6}{'differing':>10}{'largest difference':>20}{'mask IoU':>16}")
+    print(
+        f"{'backbone classes size photo':31}{'':7}{'rows':>6}{'rows':>6}{'rows':>6}{'rows':>10}{'score':>10}"
+        f"{'box px':>10}{'least':>8}{'median':>8}"
+    )
+    over = failed = False
+    for backbone in arguments.backbones:
+        for classes in arguments.classes:
+            base = work / f"{backbone}-{classes}"
+            weights = base / "weights.h5"
+            for size in (SMALL, LARGE):
+                if size[0] not in arguments.sizes:
+                    continue
+                chosen = photos if size == SMALL else photos[:1]
+                out, again = base / str(size[0]), base / f"{size[0]}-onednn"
+                options = {"weights": weights} if weights.is_file() else {}
+                run_mrcnn(out, chosen, backbone, classes, size, onednn=False, **options)
+                if not options:
+                    (out / "weights.h5").replace(weights)
+                run_mrcnn(again, chosen, backbone, classes, size, onednn=True, weights=weights)
+                profile = make_profile(backbone, classes, size)
+                model = build_mask_rcnn(profile, tuple(f"class {number}" for number in range(1, classes)))
+                load_weights(model, weights)
+                exported = out / "model.onnx"
+                export(backbone, classes, size, weights, exported)
+                finders = {
+                    "Keras": predictor(model),
+                    "ONNX": Segmenter(exported, provider="cpu", score=profile.score_threshold),
+                }
+                for photo in chosen:
+                    image = np.load(photo)
+                    reference, repeated = (
+                        read_detections(folder / f"{photo.stem}.npz", image) for folder in (out, again)
+                    )
+                    own = compare(reference, repeated).differing
+                    for name, find in finders.items():
+                        row = compare(reference, of_instances(find(np.ascontiguousarray(image[..., ::-1]))))
+                        over_limit = row.differing > max(1, MOST_DIFFERING * row.mrcnn)
+                        over |= over_limit
+                        failed |= over_limit and row.differing > own
+                        label = f"{backbone} {classes} {size[0]} {photo.stem}"
+                        print(
+                            f"{label:31}{name:7}{row.mrcnn:6}{own:6}{row.ours:6}{row.differing:10}{row.score:10.1e}"
+                            f"{row.box:10.2g}{row.mask_least:8.4f}{row.mask_median:8.4f}{'  !' if over_limit else ''}",
+                            flush=True,
+                        )
+                exported.unlink()
+    if failed:
+        print("some cases differ by more than 2 rows of 100 (!), and by more than mrcnn differs from itself")
+    elif over:
+        print("some cases differ by more than 2 rows of 100 (!), but by no more than mrcnn differs from itself")
+    else:
+        print("every case is within the limits")
+    return int(failed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """What was found in one photo: boxes (N, 4) xyxy, scores (N,), class_ids (N,) from 1, masks bool (N, H, W)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+    masks: np.ndarray
+
+
+def of_instances(found: Instances) -> Detections:
+    return Detections(found.boxes, found.scores, found.class_ids + 1, found.masks)
+
+
+def read_detections(path: Path, image: np.ndarray) -> Detections:
+    """What oracle.py wrote of an image."""
+    with np.load(path) as file:
+        shape = (len(file["scores"]), *image.shape[:2])
+        masks = np.unpackbits(file["masks"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+        return Detections(file["rois"][:, [1, 0, 3, 2]].astype(float), file["scores"], file["class_ids"], masks)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """How one photo compares: rows of both, those without a partner, and the rest's largest differences."""
+
+    mrcnn: int
+    ours: int
+    differing: int
+    score: float
+    box: float
+    mask_least: float
+    mask_median: float
+
+
+def compare(reference: Detections, found: Detections) -> Row:
+    """Pairs the detections of both: the same class, box within 1 px, score within 1e-3, mask IoU from 0.99."""
+    free = np.ones(len(found.scores), bool)
+    scores, distances, overlaps = [], [], []
+    rows = zip(reference.boxes, reference.scores, reference.class_ids, reference.masks, strict=True)
+    for box, score, class_id, mask in rows:
+        away = np.abs(found.boxes - box).max(axis=1, initial=0)
+        fits = free & (found.class_ids == class_id) & (away <= BOX) & (np.abs(found.scores - score) <= SCORE)
+        if not fits.any():
+            continue
+        best = np.flatnonzero(fits)[away[fits].argmin()]
+        union = np.count_nonzero(mask | found.masks[best])
+        overlap = np.count_nonzero(mask & found.masks[best]) / union if union else 1.0
+        if overlap < MASK_IOU:
+            continue
+        free[best] = False
+        scores.append(abs(found.scores[best] - score))
+        distances.append(away[best])
+        overlaps.append(overlap)
+    count = len(reference.scores)
+    differing = max(count - len(scores), int(free.sum()))
+    overlaps_array = np.array(overlaps)
+    return Row(
+        count,
+        len(free),
+        differing,
+        max(scores, default=0.0),
+        max(distances, default=0.0),
+        float(overlaps_array.min(initial=1.0)),
+        float(np.median(overlaps_array)) if overlaps else 1.0,
+    )
+
+
+def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> None:
+    """Times mrcnn and the exported file in turns, and says where the time of the file goes."""
+    image = np.ascontiguousarray(np.load(photo)[..., ::-1])
+    classes = arguments.classes[0]
+    peak = measure_peak()
+    print(
+        f"{photo.stem} {image.shape[1]}x{image.shape[0]}, input 1024, {classes} classes, two threads, median (min-max)"
+    )
+    print(f"peak of a 3x3 convolution of 256 channels: {peak:.0f} GFLOP/s")
+    for backbone in arguments.backbones:
+        base = work / f"{backbone}-{classes}"
+        weights, exported = base / "weights.h5", base / "1024.onnx"
+        if not weights.is_file():
+            run_mrcnn(base, [photo], backbone, classes, SMALL, onednn=True)
+        export(backbone, classes, LARGE, weights, exported)
+        segmenter = Segmenter(exported, provider="cpu", threads=2, score=confidence(classes), spinning=True)
+        ours, theirs = [], []
+        for _ in range(arguments.rounds):
+            options = {"weights": weights, "repeats": arguments.repeats}
+            run_mrcnn(base / "timed", [photo], backbone, classes, LARGE, onednn=True, **options)
+            with np.load(base / "timed" / f"{photo.stem}.npz") as file:
+                theirs.append(file["seconds"])
+            rows, found = [], None
+            for _ in range(arguments.repeats + 2):
+                start = time.perf_counter()
+                found, timings = segmenter.timed(image)
+                ran = time.perf_counter()
+                found.crop_masks()
+                pasted = time.perf_counter() - ran
+                rows.append((timings.pre, timings.session, timings.post + pasted, time.perf_counter() - start))
+            ours.append(np.array(rows[2:])[:, :3])
+        mrcnn, pumpseg = np.concatenate(theirs), np.concatenate(ours)
+        flop = count_flop(exported, detections=len(found))
+        seconds = float(np.median(pumpseg.sum(axis=1)))
+        print(f"\n{backbone}: {len(found)} detections")
+        for name, table in (
+            ("mrcnn detect(), TensorFlow with oneDNN", mrcnn),
+            ("Segmenter, ONNX Runtime fp32", pumpseg),
+        ):
+            total = table.sum(axis=1)
+            parts = ", ".join(
+                f"{n} {v:.3f}" for n, v in zip(("mold", "network", "paste"), np.median(table, axis=0), strict=True)
+            )
+            print(f"  {name:40}{np.median(total):7.3f} s ({total.min():.3f}-{total.max():.3f}): {parts}")
+        reached = flop / 1e9 / float(np.median(pumpseg[:, 1]))
+        print(
+            f"  ratio {np.median(mrcnn.sum(axis=1)) / seconds:.2f}; {flop / 1e9:.0f} GFLOP at {reached:.0f} GFLOP/s, "
+            f"{reached / peak:.0%} of the peak"
+        )
+        for part, share in time_shares(exported, segmenter, image):
+            print(f"    {share:6.1%} {part}")
+
+
+def session_with_threads(model: onnx.ModelProto | Path, *, profile: Path | None = None):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 3
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def measure_peak() -> float:
+    """GFLOP/s of one large convolution through ONNX Runtime on two threads, the best of some runs."""
+    channels, side = 256, 128
+    weights = np.random.default_rng(0).standard_normal((channels, channels, 3, 3)).astype(np.float32)
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    shape = [1, channels, side, side]
+    graph = onnx.helper.make_graph(
+        [node],
+        "peak",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    session = session_with_threads(model)
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    best = min(_seconds(lambda: session.run(None, {"x": x})) for _ in range(10))
+    return 2 * 9 * channels * channels * side * side / best / 1e9
+
+
+def _seconds(action) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def count_flop(path: Path, detections: int) -> float:
+    """Multiplications and additions of all convolutions and matrix products of a model file."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    shapes = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in model.graph.value_info
+    }
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    total = 0.0
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            continue
+        rows = {"trunk": 1, "box_head": 1000, "mask_head": detections}[node.name.partition("/")[0]]
+        kernel = next(weights[name] for name in node.input if name in weights)
+        output = shapes[node.output[0]]
+        spatial = np.prod(output[2:]) if len(output) == 4 else 1
+        # A transposed convolution with stride 2 and a 2x2 kernel uses one weight of four for each output.
+        total += 2 * rows * np.prod(kernel) * spatial / (4 if node.op_type == "ConvTranspose" else 1)
+    return total
+
+
+def time_shares(path: Path, segmenter: Segmenter, image: np.ndarray) -> list[tuple[str, float]]:
+    """Shares of the session's time, largest first, by part of the model, from ONNX Runtime's own profile."""
+    info = segmenter.info
+    blob = letterbox(image, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
+    with tempfile.TemporaryDirectory() as folder:
+        session = session_with_threads(path, profile=Path(folder) / "profile")
+        for _ in range(3):
+            session.run(None, {"image": blob})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    spent: dict[str, float] = defaultdict(float)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            spent[_part(event["name"], event["args"]["op_name"])] += event["dur"]
+    whole = sum(spent.values())
+    return sorted(((part, time / whole) for part, time in spent.items()), key=lambda item: -item[1])
+
+
+def _part(name: str, kind: str) -> str:
+    if kind in ("RoiAlign", "NonMaxSuppression", "TopK"):
+        return kind
+    for part, marks in {
+        "box head": ("box_head/",),
+        "mask head": ("mask_head/",),
+        "RPN": ("rpn_",),
+        "FPN": ("fpn_",),
+        "ResNet": ("trunk/",),
+    }.items():
+        if any(mark in name for mark in marks):
+            return part
+    return "glue"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""A Matterport .h5 through pumpseg-export: the file agrees with Keras, and what cannot be exported is told."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from pumpseg import Segmenter
+from pumpseg_export.cli import main
+from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.evaluate import read_frame
+from pumpseg_train.fit import predictor
+from pumpseg_train.matterport.weights_file import save_weights
+from pumpseg_train.model.network import build_mask_rcnn
+from pumpseg_train.model.profile import PROFILES
+
+
+def louden(layer, outputs, spread):
+    """Scales and shifts a layer so that its outputs (..., C) have this spread about 0."""
+    kernel, bias = layer.get_weights()
+    rows = np.concatenate([np.array(output).reshape(-1, len(bias)) for output in outputs])
+    factor = spread / rows.std(axis=0)
+    layer.set_weights([kernel * factor, (bias - rows.mean(axis=0)) * factor])
+
+
+@pytest.fixture(scope="module")
+def loud(narrow_matterport):
+    """A model with random weights whose answers differ from place to place."""
+    keras.utils.set_random_seed(1)
+    model = build_mask_rcnn(narrow_matterport, ("apple", "pumpkin"))
+    rng = np.random.default_rng(0)
+    trunk = model.trunk(rng.integers(0, 256, (1, 128, 128, 3)).astype(np.float32))
+    for name, spread in (("rpn_class_raw", 2.0), ("rpn_bbox_pred", 1.0)):
+        layer = model.trunk.get_layer(name)
+        shared = model.trunk.get_layer("rpn_conv_shared")
+        louden(layer, [layer(shared(trunk[level])) for level in narrow_matterport.levels], spread)
+    pooled = np.stack([np.array(trunk["p2"])[0, y : y + 14, x : x + 14] for y, x in rng.integers(0, 18, (20, 2))])
+    features = model.box_head.get_layer("box_shared")
+    for name, spread in (("mrcnn_class_logits", 2.0), ("mrcnn_bbox_fc", 0.5)):
+        layer = model.box_head.get_layer(name)
+        inner = keras.Model(model.box_head.input, features.output)
+        louden(layer, [layer(inner(pooled[:, :7, :7]))], spread)
+    layer = model.mask_head.get_layer("mrcnn_mask")
+    inner = keras.Model(model.mask_head.input, layer.output)
+    louden(layer, [inner(pooled)], 2.0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def weights(loud, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    save_weights(loud, folder / "fruit.h5")
+    (folder / "names.txt").write_text("BG\napple\npumpkin\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(weights, narrow_matterport, fruit):
+    """The model file that the command wrote of it."""
+    path = weights / "fruit.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROFILES, "matterport-resnet50", narrow_matterport)
+        options = ["--profile", "matterport-resnet50", "--classes", str(weights / "names.txt"), "--min-side", "128"]
+        options += ["--photos", str(fruit / "val" / "images"), "--score", "0.3"]
+        assert main([str(weights / "fruit.h5"), "-o", str(path), *options]) == 0
+    return path
+
+
+def test_the_file_says_what_it_is_and_has_only_plain_operators(exported):
+    info = Segmenter(exported, provider="cpu").info
+    assert (info.profile, info.class_names) == ("matterport-resnet50", ("apple", "pumpkin"))
+    assert (info.letterbox.placement, info.letterbox.min_side, info.fill) == ("centred", 128, (0, 0, 0))
+    assert (info.score_threshold, info.nms_threshold) == (0.3, 0.3)
+    kinds = {node.op_type for node in onnx.load(exported).graph.node}
+    assert not kinds & {"Loop", "If", "Scan", "Unique"}
+
+
+def test_the_segmenter_finds_what_keras_finds(exported, loud, fruit):
+    profile = dataclasses.replace(loud.profile, score_threshold=0.3)
+    find = predictor(dataclasses.replace(loud, profile=profile))
+    segmenter = Segmenter(exported, provider="cpu", score=0.3)
+    for photo in read_dataset(fruit, "val").photos:
+        frame = read_frame(photo.path)
+        ours, keras_found = segmenter(frame), find(frame)
+        assert len(ours) > 5
+        assert set(ours.class_ids) == {0, 1}
+        near = np.abs(ours.boxes[:, None] - keras_found.boxes[None]).max(axis=-1) <= 1
+        near &= np.abs(ours.scores[:, None] - keras_found.scores[None]) <= 1e-3
+        near &= ours.class_ids[:, None] == keras_found.class_ids[None]
+        assert near.any(axis=1).mean() > 0.95
+        assert (ours.boxes == np.round(ours.boxes)).all(), "whole pixels, as mrcnn gives them"
+        assert (ours.boxes[:, 2:] <= [frame.shape[1], frame.shape[0]]).all()
+
+
+def test_a_black_frame_is_no_special_case(exported):
+    Segmenter(exported, provider="cpu", score=0.0)(np.zeros((90, 160, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "a .h5 file needs --profile: one of matterport-resnet50, matterport-resnet101, not None"),
+        (["--profile", "edge"], "a .h5 file needs --profile"),
+        (["--profile", "matterport-resnet50"], "give their names with --classes"),
+        (["--profile", "matterport-resnet50", "--classes", "none.txt"], "cannot read the class names in none.txt"),
+        (["--profile", "matterport-resnet50", "--score", "7", "--classes", "NAMES"], "--score must lie in 0..1, not 7"),
+        (
+            ["--profile", "matterport-resnet50", "--classes", "NAMES", "--photos", "gone"],
+            "no such file or folder: gone",
+        ),
+        (["--profile", "matterport-resnet50", "--classes", "TWICE"], "names 'apple' twice"),
+        (["--profile", "matterport-resnet50", "--classes", "NAMES", "--size", "100"], "multiples of 64"),
+    ],
+)
+def test_what_is_missing_is_told_before_the_work_begins(weights, tmp_path, capsys, options, message):
+    (tmp_path / "twice.txt").write_text("apple\napple\n")
+    names = {"NAMES": str(weights / "names.txt"), "TWICE": str(tmp_path / "twice.txt")}
+    arguments = [str(weights / "fruit.h5"), "-o", str(tmp_path / "x.onnx"), *(names.get(o, o) for o in options)]
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*x.onnx"))
+
+
+def test_a_file_of_other_classes_is_refused(weights, narrow_matterport, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PROFILES, "matterport-resnet50", narrow_matterport)
+    (tmp_path / "names.txt").write_text("apple\nmelon\npumpkin\n")
+    options = ["--profile", "matterport-resnet50", "--classes", str(tmp_path / "names.txt")]
+    assert main([str(weights / "fruit.h5"), "-o", str(tmp_path / "x.onnx"), *options]) == 2
+    assert "knows 2 classes and the background, here are 3 (apple, melon, pumpkin)" in capsys.readouterr().err
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_options_of_weights_do_not_go_with_a_run(tiny_run, tmp_path, capsys):
+    assert main([str(tiny_run), "-o", str(tmp_path / "x.onnx"), "--profile", "matterport-resnet50"]) == 2
+    assert "--profile goes with a .h5 file" in capsys.readouterr().err

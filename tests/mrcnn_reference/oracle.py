@@ -1,0 +1,162 @@
+"""The real mrcnn as the reference: seeded weights, its .h5, its intermediate tensors and what detect() finds.
+
+    python oracle.py OUT --images a.npy b.npy --size 256 --min-side 256 --classes 2 --backbone resnet50
+
+writes OUT/weights.h5 (unless --weights names a file to load instead) and one OUT/<image>.npz each. Random weights are
+calibrated: batch normalisation gets the statistics of the first image and the logits a fixed spread, so that scores
+have no ties.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import mrcnn_shim  # noqa: F401  (before mrcnn)
+import numpy as np
+from mrcnn.config import Config
+from mrcnn.model import MaskRCNN
+from tf_keras.src.backend import get_session
+
+SPREAD = {
+    "rpn_class_raw": 2.0,
+    "rpn_bbox_pred": 1.0,
+    "mrcnn_class_logits": 2.0,
+    "mrcnn_bbox_fc": 0.5,
+    "mrcnn_mask": 2.0,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help=".npy files, uint8 RGB")
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--classes", type=int, default=2, help="with the background")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--min-side", type=int, default=256)
+    parser.add_argument("--confidence", type=float, default=0.7)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--stages", action="store_true", help="save the tensors on the way as well")
+    parser.add_argument("--repeats", type=int, default=0, help="time detect() this often, after two runs to warm up")
+    arguments = parser.parse_args()
+
+    model = MaskRCNN("inference", make_config(arguments), str(arguments.out / "logs"))
+    images = [np.load(path) for path in arguments.images]
+    if arguments.weights:
+        model.load_weights(str(arguments.weights), by_name=True)
+    else:
+        seed_weights(model, images[0], np.random.default_rng(arguments.seed))
+        model.keras_model.save_weights(str(arguments.out / "weights.h5"))
+    for path, image in zip(arguments.images, images, strict=True):
+        found = model.detect([image])[0]
+        arrays = {name: found[name] for name in ("rois", "class_ids", "scores")}
+        arrays["masks"] = np.packbits(np.moveaxis(found["masks"], -1, 0).astype(bool), axis=None)
+        if arguments.stages:
+            arrays |= stages(model, image)
+        if arguments.repeats:
+            arrays["seconds"] = timed(model, image, arguments.repeats)
+        np.savez(arguments.out / f"{path.stem}.npz", **arrays)
+
+
+def make_config(arguments):
+    class ReferenceConfig(Config):
+        NAME = "reference"
+        GPU_COUNT = 1
+        IMAGES_PER_GPU = 1
+        BACKBONE = arguments.backbone
+        NUM_CLASSES = arguments.classes
+        IMAGE_MIN_DIM = arguments.min_side
+        IMAGE_MAX_DIM = arguments.size
+        DETECTION_MIN_CONFIDENCE = arguments.confidence
+
+    return ReferenceConfig()
+
+
+def feed(model, image):
+    molded, metas, windows = model.mold_inputs([image])
+    anchors = model.get_anchors(molded[0].shape)[None]
+    return [molded, metas, anchors], windows[0]
+
+
+def seed_weights(model, image, rng):
+    """Fills every layer; those with a norm or a spread to meet are set in the order in which data flows."""
+    inputs, _ = feed(model, image)
+    session, keras_model = get_session(), model.keras_model
+    places = dict(zip(keras_model.inputs, inputs, strict=True))
+    rpn = keras_model.get_layer("rpn_model")
+    layers = [layer for layer in keras_model.layers if layer.weights and layer is not rpn]
+    for layer in [*layers, *(layer for layer in rpn.layers if layer.weights)]:
+        # In the order of construction: kernel, bias; or gamma, beta, mean, variance.
+        values = layer.get_weights()
+        if len(values) == 2:
+            fan_in = np.prod(values[0].shape[:-1])
+            kernel = rng.standard_normal(values[0].shape, np.float32) * np.sqrt(2 / fan_in).astype(np.float32)
+            values = [kernel, rng.uniform(-0.1, 0.1, values[1].shape)]
+        else:
+            shape = values[0].shape
+            values = [rng.uniform(0.8, 1.2, shape), rng.uniform(-0.2, 0.2, shape), values[2], values[3]]
+        layer.set_weights(values)
+
+    def run(tensor):
+        return session.run(tensor, places)
+
+    def normalise(layer):
+        values, gathered = layer.get_weights(), run(layer.input)
+        gathered = gathered.reshape(-1, gathered.shape[-1])
+        layer.set_weights([*values[:2], gathered.mean(axis=0), gathered.var(axis=0) + 1e-3])
+
+    def spread(layer, outputs):
+        kernel, bias = layer.get_weights()
+        given = np.concatenate([run(output).reshape(-1, len(bias)) for output in outputs])
+        factor = SPREAD[layer.name] / given.std(axis=0)
+        layer.set_weights([kernel * factor, (bias - given.mean(axis=0)) * factor])
+
+    norms = [layer for layer in layers if len(layer.weights) == 4]
+    for layer in norms:
+        if layer.name.startswith("bn"):
+            normalise(layer)
+    for name, output in (("rpn_class_raw", 0), ("rpn_bbox_pred", 2)):
+        spread(rpn.get_layer(name), [rpn.get_output_at(level)[output] for level in range(5)])
+    for name in ("mrcnn_class_bn1", "mrcnn_class_bn2"):
+        normalise(keras_model.get_layer(name))
+    for name in ("mrcnn_class_logits", "mrcnn_bbox_fc"):
+        spread(keras_model.get_layer(name), [keras_model.get_layer(name).output])
+    for index in range(1, 5):
+        normalise(keras_model.get_layer(f"mrcnn_mask_bn{index}"))
+    # The sigmoid is part of this layer, so its logits are worked out here.
+    mask = keras_model.get_layer("mrcnn_mask")
+    kernel = mask.get_weights()[0]
+    given = run(mask.input).reshape(-1, kernel.shape[2]) @ kernel[0, 0]
+    factor = SPREAD["mrcnn_mask"] / given.std(axis=0)
+    mask.set_weights([kernel * factor, -given.mean(axis=0) * factor])
+
+
+def stages(model, image):
+    inputs, window = feed(model, image)
+    names = [f"fpn_p{level}" for level in range(2, 6)]
+    outputs = [model.keras_model.get_layer(name).output for name in names] + model.keras_model.outputs
+    names += ["detections", "probabilities", "deltas", "masks28", "proposals", "rpn_class", "rpn_bbox"]
+    session = get_session()
+    values = session.run(outputs, dict(zip(model.keras_model.inputs, inputs, strict=True)))
+    return {"molded": inputs[0][0], "window": window, **{n: v[0] for n, v in zip(names, values, strict=True)}}
+
+
+def timed(model, image, repeats):
+    """Seconds (repeats, 3) of molding, of the network and of unmolding."""
+    rows = []
+    for _ in range(repeats + 2):
+        marks = [time.perf_counter()]
+        molded, metas, windows = model.mold_inputs([image])
+        anchors = model.get_anchors(molded[0].shape)[None]
+        marks.append(time.perf_counter())
+        detections, _, _, masks, _, _, _ = model.keras_model.predict([molded, metas, anchors], verbose=0)
+        marks.append(time.perf_counter())
+        model.unmold_detections(detections[0], masks[0], image.shape, molded[0].shape, windows[0])
+        marks.append(time.perf_counter())
+        rows.append(np.diff(marks))
+    return np.array(rows[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Matterport's .h5 files: by layer name into a model and back, and what is wrong with those that do not fit."""
+
+import dataclasses
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pumpseg_train.matterport import weights_file
+from pumpseg_train.matterport.weights_file import (
+    CLASS_LAYERS,
+    WeightsError,
+    count_classes,
+    load_weights,
+    read_weights,
+    save_weights,
+)
+
+
+def weights_of(model):
+    return {
+        f"{layer.name}/{w.name}": np.array(w)
+        for part in model.parts.values()
+        for layer in part.layers
+        for w in layer.weights
+    }
+
+
+def test_a_file_gives_back_every_weight(written, make_model):
+    model, path = written
+    other = make_model(seed=2)
+    loaded = load_weights(other, path)
+    assert (len(loaded.loaded), loaded.left, loaded.ignored) == (133, (), ())
+    wanted, found = weights_of(model), weights_of(other)
+    assert wanted.keys() == found.keys()
+    assert all((wanted[name] == found[name]).all() for name in wanted)
+
+
+def test_the_file_is_laid_out_as_mrcnn_reads_it(written):
+    model, path = written
+    with h5py.File(path) as file:
+        assert {"backend", "keras_version", "layer_names"} <= set(file.attrs)
+        names = [name.decode() for name in file.attrs["layer_names"]]
+        assert names[:4] == ["conv1", "bn_conv1", "res2a_branch2a", "bn2a_branch2a"]
+        assert [name.decode() for name in file["bn_conv1"].attrs["weight_names"]] == [
+            f"bn_conv1/{name}:0" for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        ]
+        rpn = file["rpn_model"]
+        assert [name.decode().split("/")[0] for name in rpn.attrs["weight_names"]][::2] == [
+            "rpn_conv_shared",
+            "rpn_class_raw",
+            "rpn_bbox_pred",
+        ]
+        assert file["mrcnn_class_conv1/mrcnn_class_conv1/kernel:0"].shape == (7, 7, 16, 16)
+        assert file["mrcnn_class_conv2/mrcnn_class_conv2/kernel:0"].shape == (1, 1, 16, 16)
+        # y before x there, x before y here
+        ours = model.trunk.get_layer("rpn_bbox_pred").get_weights()[1]
+        assert (rpn["rpn_bbox_pred/bias:0"][:].reshape(-1, 4) == ours.reshape(-1, 4)[:, [1, 0, 3, 2]]).all()
+    assert count_classes(read_weights(path)) == 2
+
+
+def test_files_of_whole_models_are_read_as_well(written, make_model, tmp_path):
+    with h5py.File(written[1]) as source, h5py.File(tmp_path / "whole.h5", "w") as whole:
+        source.copy(source["/"], whole, name="model_weights")
+        whole.create_group("optimizer_weights")
+    loaded = load_weights(make_model(seed=2), tmp_path / "whole.h5")
+    assert len(loaded.loaded) == 133
+
+
+def test_excluded_layers_keep_their_start_values_and_all_is_told(written, make_model):
+    other = make_model(("melon", "squash", "gourd"), seed=3)
+    before = weights_of(other)
+    loaded = load_weights(other, written[1], exclude=[*CLASS_LAYERS, "mrcnn_bbox"])
+    assert set(loaded.left) == set(loaded.ignored) == set(CLASS_LAYERS)
+    assert str(loaded).startswith("130 layers loaded; left at their start values: ")
+    changed = {name.split("/")[0] for name, value in weights_of(other).items() if not (value == before[name]).all()}
+    assert not changed & set(CLASS_LAYERS)
+    assert {"conv1", "rpn_bbox_pred", "mrcnn_class_conv1"} <= changed
+
+
+def copy_changed(path, target, change):
+    shutil.copy(path, target)
+    with h5py.File(target, "r+") as file:
+        change(file)
+    return target
+
+
+def other_network(file):
+    for name in list(file):
+        del file[name]
+    file.create_group("dense_1").attrs["weight_names"] = [b"dense_1/kernel:0"]
+    file["dense_1"]["dense_1/kernel:0"] = np.zeros((2, 2))
+    file.attrs["layer_names"] = [b"dense_1"]
+
+
+def other_shape(file):
+    del file["conv1"]["conv1/kernel:0"]
+    file["conv1"]["conv1/kernel:0"] = np.zeros((3, 3, 3, 64), np.float32)
+
+
+def deeper(file):
+    names = list(file.attrs["layer_names"])
+    for letter in "ghijklmnopqrstuvw":
+        name = f"res4{letter}_branch2a"
+        file.copy(file["res4b_branch2a"], file, name=name)
+        names.append(name.encode())
+    file.attrs["layer_names"] = names
+
+
+def missing_tensor(file):
+    del file["conv1"]["conv1/bias:0"]
+
+
+def without_names(file):
+    del file.attrs["layer_names"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_network, r"is of another network: none of its 1 layers \(dense_1, ...\) is one of mrcnn's"),
+        (other_shape, r"layer conv1 has the shapes \[\[3, 3, 3, 64\], \[64\]\], not \[\[7, 7, 3, 64\], \[64\]\]"),
+        (deeper, "is of a resnet101, profile matterport-resnet101, not a resnet50"),
+        (missing_tensor, "damaged or cut short"),
+        (without_names, "not a weights file of Keras 2 as mrcnn writes them"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_and_the_model_is_untouched(written, tmp_path, change, message, make_model):
+    model = make_model(seed=4)
+    before = weights_of(model)
+    with pytest.raises(WeightsError, match=message):
+        load_weights(model, copy_changed(written[1], tmp_path / "other.h5", change))
+    assert all((value == before[name]).all() for name, value in weights_of(model).items())
+
+
+def test_truncated_missing_and_foreign_files_are_refused(written, make_model, tmp_path):
+    model = make_model(seed=4)
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes(written[1].read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match=r"cut\.h5 cannot be read, it may be damaged or cut short: .*truncated"):
+        load_weights(model, cut)
+    (tmp_path / "text.h5").write_text("no weights")
+    with pytest.raises(WeightsError, match=r"text\.h5 cannot be read"):
+        load_weights(model, tmp_path / "text.h5")
+    with pytest.raises(WeightsError, match="no weights file"):
+        load_weights(model, tmp_path / "none.h5")
+
+
+def test_another_number_of_classes_is_told_with_what_to_do(written, make_model):
+    with pytest.raises(
+        WeightsError, match=r"knows 2 classes and the background, here are 3 .*exclude mrcnn_class_logits"
+    ):
+        load_weights(make_model(("a", "b", "c"), seed=4), written[1])
+    with pytest.raises(WeightsError, match="there is no layer mrcnn_clas_logits to exclude"):
+        load_weights(make_model(seed=4), written[1], exclude=["mrcnn_clas_logits"])
+
+
+def test_nothing_is_left_where_a_file_cannot_be_written(written, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(weights_file, "_write_names", fail)
+    with pytest.raises(RuntimeError):
+        save_weights(written[0], tmp_path / "new.h5")
+    assert not list(tmp_path.iterdir())
+
+
+@given(st.lists(st.text("abcäß_0123456789/", min_size=1, max_size=40), min_size=1, max_size=60), st.integers(100, 2000))
+@settings(max_examples=30, deadline=None)
+def test_long_lists_of_names_are_cut_as_keras_cuts_them(tmp_path_factory, names, limit):
+    path = tmp_path_factory.mktemp("names") / "names.h5"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights_file, "_ATTRIBUTE_LIMIT", limit)
+        with h5py.File(path, "w") as file:
+            weights_file._write_names(file, "layer_names", names)
+            assert all(value.nbytes <= limit for value in file.attrs.values())
+    with h5py.File(path) as file:
+        assert weights_file._read_names(file, "layer_names") == names
+
+
+def test_the_figures_of_the_real_profiles():
+    """Parameters of mrcnn 0.2, in all and of each stage of training (docs/matterport.md)."""
+    from pumpseg_train.matterport.config import Config
+    from pumpseg_train.matterport.mask_rcnn import STAGES, MaskRCNN
+
+    class ThreeClasses(Config):
+        NUM_CLASSES = 3
+        BACKBONE = "resnet50"
+
+    model = MaskRCNN("training", ThreeClasses(), "logs")
+    assert sum(part.count_params() for part in model.network.parts.values()) == 44_662_942 + 5_382
+    wanted = {
+        "heads": (54, 21_074_468),
+        "5+": (94, 36_050_468),
+        "4+": (170, 43_159_076),
+        "3+": (222, 44_382_244),
+        "all": (266, 44_609_060),
+    }
+    found = {}
+    for stage, expression in STAGES.items():
+        model._choose_layers(expression)
+        trained = [weight for part in model.network.parts.values() for weight in part.trainable_weights]
+        found[stage] = len(trained), sum(int(np.prod(weight.shape)) for weight in trained)
+    assert found == wanted
+
+
+def test_profiles_differ_in_depth_only():
+    from pumpseg_train.model.profile import MATTERPORT_RESNET50, MATTERPORT_RESNET101
+
+    same = dataclasses.replace(MATTERPORT_RESNET101, name="matterport-resnet50", backbone="resnet50")
+    assert same == MATTERPORT_RESNET50

@@ -1,6 +1,7 @@
 """pumpseg-train and pumpseg-eval: what they hand on, and one line for what is wrong."""
 
 import json
+import os
 import re
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from pumpseg_train import fit as fit_module
 from pumpseg_train.cli import evaluate as eval_command
 from pumpseg_train.cli import train as train_command
+from pumpseg_train.data.augment import Recipe
 from pumpseg_train.run import RunError, Settings
 
 
@@ -26,13 +28,13 @@ def one_line(capsys, command):
 def fitted(monkeypatch):
     """Notes what `fit` is called with instead of training."""
     calls = []
-    monkeypatch.setattr(fit_module, "fit", lambda settings, run, verbose: calls.append((settings, run)))
+    monkeypatch.setattr(fit_module, "fit", lambda settings, run, distributed, verbose: calls.append((settings, run)))
     return calls
 
 
 def test_train_hands_all_options_on(fitted, tmp_path, capsys):
     command = f"data --out {tmp_path}/run --epochs 3 --steps 4 --batch-size 5 --learning-rate 0.01 --size 320 --seed 7"
-    more = "--extras a b --cutouts c --backgrounds d e --profile edge"
+    more = "--extras a b --cutouts c --occluders f --backgrounds d e --profile edge --patience 6"
     assert train_command.main([*command.split(), *more.split()]) == 0
     assert fitted == [
         (
@@ -40,12 +42,14 @@ def test_train_hands_all_options_on(fitted, tmp_path, capsys):
                 data="data",
                 extras=("a", "b"),
                 cutouts=("c",),
+                occluders=("f",),
                 backgrounds=("d", "e"),
                 input_size=320,
                 epochs=3,
                 steps=4,
                 batch_size=5,
                 learning_rate=0.01,
+                patience=6,
                 seed=7,
             ),
             tmp_path / "run",
@@ -59,6 +63,29 @@ def test_train_defaults_are_those_of_the_settings(fitted, tmp_path):
     assert fitted[0][0] == Settings(data="data")
 
 
+def test_options_override_what_is_set_and_that_the_config(fitted, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'data = "data"\nclasses = ["pumpkin"]\nepochs = 3\nsteps = 4\nseed = 9\n'
+        "[recipe]\nmosaic_share = 0.1\nmost_pasted = 3\n"
+    )
+    options = "--epochs 5 --set steps=6 --set epochs=7 --set recipe.mosaic_share=0.2"
+    assert train_command.main(["--config", str(config), "--out", str(tmp_path / "run"), *options.split()]) == 0
+    wanted = Settings(data="data", epochs=5, steps=6, seed=9, recipe=Recipe(mosaic_share=0.2, most_pasted=3))
+    assert fitted[0][0] == wanted
+
+
+def test_the_settings_of_a_run_are_a_config_for_another(fitted, tiny_run, tiny_settings, tmp_path):
+    assert train_command.main(["--config", str(tiny_run / "settings.toml"), "--out", str(tmp_path / "run")]) == 0
+    assert fitted[0][0] == tiny_settings
+
+
+def test_the_backend_is_chosen_before_keras_is_imported(fitted, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert train_command.main(["data", "--out", str(tmp_path / "run"), "--backend", "jax"]) == 0
+    assert os.environ["KERAS_BACKEND"] == "jax"
+
+
 def test_train_refuses_the_folder_of_another_run(tiny_settings, tiny_run, capsys):
     command = [tiny_settings.data, "--out", str(tiny_run), "--size", "128"]
     assert train_command.main(command) == 2
@@ -68,11 +95,12 @@ def test_train_refuses_the_folder_of_another_run(tiny_settings, tiny_run, capsys
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "0"], "--epochs must be above 0, not 0"),
-        (["--steps", "-1"], "--steps must be above 0, not -1"),
-        (["--batch-size", "0"], "--batch-size must be above 0"),
-        (["--learning-rate", "0"], "--learning-rate must be above 0"),
-        (["--seed", "-1"], "--seed must be 0 or more, not -1"),
+        (["--epochs", "0"], "epochs: input should be greater than 0, not 0"),
+        (["--steps", "-1"], "steps: input should be greater than 0, not -1"),
+        (["--seed", "-1"], "seed: input should be greater than or equal to 0, not -1"),
+        (["--set", "colour=1"], "there is no setting 'colour'"),
+        (["--set", "recipe.mosaic_share=lots"], "--set recipe.mosaic_share=lots: not NAME=VALUE"),
+        (["--config", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
         (["--size", "100"], "not a multiple of 32"),
         (["--profile", "huge"], "unknown profile 'huge': choose from edge"),
         (["--extras", "nowhere"], "nowhere/train/annotations.json does not exist"),
@@ -147,9 +175,21 @@ def test_eval_prints_the_table_and_writes_json(tiny_onnx, fruit, tmp_path, capsy
     assert all(photo.endswith(".png") and score >= 0.5 for photo, score in figures["false_alarms"]["alarms"])
 
 
+def test_eval_takes_a_training_run_and_draws_a_report(tiny_run, fruit, tmp_path, capsys, step_by_step):
+    assert eval_command.main([str(tiny_run), str(fruit), "--report", str(tmp_path / "report"), "--score", "0.3"]) == 0
+    out = capsys.readouterr().out
+    assert "at 96x96 on 2 photos" in out
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "confusion.png",
+        "precision_recall.png",
+        "worst.jpg",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--score", "2"], "--score 2.0: a score lies between 0 and 1"),
         (["--split", "test"], "test/annotations.json does not exist"),
         (["--negatives", "nowhere"], "nowhere holds no images"),
         (["--provider", "abacus"], "abacus"),

@@ -146,8 +146,8 @@ def test_false_alarms_counts_photos_and_names_their_best_score(tmp_path):
 
     photos = sorted(tmp_path.iterdir())
     assert false_alarms(photos, predict) == [(photos[2], 0.5), (photos[3], pytest.approx(0.95))]
-    assert len(false_alarms(photos, predict, score=0.35)) == 3
-    assert len(false_alarms(photos, predict, score=0.99)) == 0
+    assert len(false_alarms(photos, predict, threshold=0.35)) == 3
+    assert len(false_alarms(photos, predict, threshold=0.99)) == 0
 
 
 def test_frames_are_read_as_a_camera_gives_them(tmp_path):

@@ -2,9 +2,15 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tomllib
 
+import cv2
 import h5py
 import keras
 import numpy as np
@@ -13,7 +19,7 @@ import pytest
 from pumpseg.errors import DatasetError
 from pumpseg_train import fit as fit_module
 from pumpseg_train.fit import LayerwiseAdamW, fit
-from pumpseg_train.run import RunError, Settings, load_run, read_settings
+from pumpseg_train.run import RunError, Settings, load_run, make_settings, read_settings, write_settings
 
 
 def history(run):
@@ -40,16 +46,21 @@ def test_run_leaves_its_settings_best_weights_and_history(tiny_run, tiny_setting
         "best.weights.h5",
         "finished",
         "history.csv",
-        "settings.json",
+        "pictures",
+        "settings.toml",
+        *(["tensorboard"] if importlib.util.find_spec("tensorboard") else []),
     ]
-    content = json.loads((tiny_run / "settings.json").read_text())
+    content = tomllib.loads((tiny_run / "settings.toml").read_text())
     assert content["classes"] == ["pumpkin"]
-    assert content["settings"]["input_size"] == 96
+    assert content["input_size"] == 96
     assert read_settings(tiny_run) == tiny_settings
     rows = history(tiny_run)
     assert [row["epoch"] for row in rows] == ["0", "1"]
     losses = {"loss", "rpn_class", "rpn_box", "class", "box", "mask"}
-    assert set(rows[0]) == losses | {"epoch", "val_mask_ap", "val_mask_ap50", "val_box_ap", "val_box_ap50"}
+    validation = {"val_mask_ap", "val_mask_ap50", "val_box_ap", "val_box_ap50"}
+    assert set(rows[0]) == losses | validation | {"epoch", "images_per_second", "waiting_share"}
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert all(0 <= float(row["waiting_share"]) < 1 for row in rows)
     assert all(np.isfinite(float(row[name])) for row in rows for name in losses)
 
 
@@ -121,9 +132,10 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     assert {epoch for epoch, _ in drawn[-2:]} == {1}
     assert len([pair for pair in drawn if pair[0] == 1]) == 2
     assert not (run / "state").exists()
+    timings = ("images_per_second", "waiting_share")
     for row, wanted in zip(history(run), history(tiny_training.folder), strict=True):
-        assert {name: float(value) for name, value in row.items()} == pytest.approx(
-            {name: float(value) for name, value in wanted.items()}, rel=2e-3, abs=1e-6
+        assert {name: float(value) for name, value in row.items() if name not in timings} == pytest.approx(
+            {name: float(value) for name, value in wanted.items() if name not in timings}, rel=2e-3, abs=1e-6
         )
     finished = [np.array(variable) for variable in trainers[-1].trainable_variables]
     wanted = [np.array(variable) for variable in tiny_training.trainer.trainable_variables]
@@ -188,12 +200,19 @@ def test_a_validation_split_without_instances_is_refused(tiny_settings, fruit, t
 
 
 def test_damaged_settings_are_told(tmp_path):
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(RunError, match=r"settings[.]json is damaged"):
-        read_settings(tmp_path)
-    (tmp_path / "settings.json").write_text('{"settings": {"recipe": {}, "colour": 1}, "classes": []}')
-    with pytest.raises(RunError, match="another version"):
-        read_settings(tmp_path)
+    path = tmp_path / "settings.toml"
+    for text, message in (
+        ("data = ", r"settings[.]toml is no TOML"),
+        ('data = "x"\ncolour = 1', "there is no setting 'colour'"),
+        ('data = "x"\n[recipe]\nmosaic = 1', "there is no setting 'recipe.mosaic'"),
+        ("epochs = 3", "data: field required"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RunError, match=message):
+            read_settings(tmp_path)
+    path.write_text('data = "x"')
+    with pytest.raises(RunError, match="names no classes"):
+        load_run(tmp_path)
 
 
 def test_another_data_set_for_the_same_folder_is_refused(tiny_run, tiny_settings, fruit, tmp_path):
@@ -201,6 +220,24 @@ def test_another_data_set_for_the_same_folder_is_refused(tiny_run, tiny_settings
     shutil.copytree(fruit, other)
     with pytest.raises(RunError, match="another data"):
         fit(dataclasses.replace(tiny_settings, data=str(other)), tiny_run)
+
+
+def test_a_data_set_named_another_way_is_the_same(tiny_settings, fruit, tmp_path, monkeypatch):
+    settings = dataclasses.replace(tiny_settings, backgrounds=(str(fruit),))
+    write_settings(tmp_path / "run", settings, ("pumpkin",))
+    monkeypatch.chdir(fruit.parent)
+    named_shortly = dataclasses.replace(settings, data=f"./{fruit.name}/train/..", backgrounds=(fruit.name,))
+    write_settings(tmp_path / "run", named_shortly, ("pumpkin",))
+    with pytest.raises(RunError, match="another backgrounds"):
+        write_settings(tmp_path / "run", dataclasses.replace(settings, backgrounds=("other",)), ("pumpkin",))
+
+
+def test_opencv_gets_its_threads_back():
+    before = cv2.getNumThreads()
+    with pytest.raises(ZeroDivisionError), fit_module._one_opencv_thread():
+        assert cv2.getNumThreads() == 1
+        raise ZeroDivisionError
+    assert cv2.getNumThreads() == before
 
 
 def test_splits_with_different_classes_are_refused(tmp_path, make_split):
@@ -220,6 +257,123 @@ def test_impossible_settings_are_refused(change, message):
         Settings(data="", **change).to_profile()
 
 
+def settings_with(**changes):
+    return make_settings({"data": "x", **changes})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs: input should be greater than 0, not 0"),
+        ({"seed": -1}, "seed: input should be greater than or equal to 0, not -1"),
+        ({"learning_rate": "fast"}, "learning_rate: input should be a valid number.*not 'fast'"),
+        ({"precision": "int8"}, "precision: input should be 'float32'"),
+        ({"recipe": {"photo_scale": [1.0]}}, r"recipe\.photo_scale"),
+        ({"colour": 1}, "there is no setting 'colour'"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_in_one_line(values, message):
+    with pytest.raises(RunError, match=message) as raised:
+        settings_with(**values)
+    assert "\n" not in str(raised.value)
+
+
+def test_gradients_of_several_batches_make_one_update(
+    tiny_training, tiny_settings, tmp_path, step_by_step, monkeypatch
+):
+    trainers = []
+    tiny_training.spy(monkeypatch, trainers, [])
+    fit(dataclasses.replace(tiny_settings, accumulate=2, epochs=1), tmp_path / "run", verbose=0)
+    (trainer,) = trainers
+    assert int(trainer.optimizer._iterations) == 2
+    assert int(trainer.optimizer.iterations) == 1
+
+
+def test_mixed_precision_keeps_weights_and_answers_in_float32(
+    tiny_training, tiny_settings, tmp_path, step_by_step, monkeypatch
+):
+    trainers = []
+    tiny_training.spy(monkeypatch, trainers, [])
+    settings = dataclasses.replace(tiny_settings, precision="mixed_bfloat16", epochs=1, pictures_every=0)
+    fit(settings, tmp_path / "run", verbose=0)
+    trainer = trainers[0]
+    trunk = trainer.trunk
+    assert {variable.dtype for variable in trainer.trainable_variables} == {"float32"}
+    assert trunk.get_layer("block5_expand").compute_dtype == "bfloat16"
+    assert {trunk.output[name].dtype for name in ("objectness", "anchor_deltas")} == {"float32"}
+    assert {v.dtype for v in (*trainer.box_head.output.values(), *trainer.mask_head.output.values())} == {"float32"}
+    assert np.isfinite(float(history(tmp_path / "run")[0]["loss"]))
+    assert not (tmp_path / "run" / "pictures").exists()
+    assert keras.config.dtype_policy().name == "float32"
+    assert load_run(tmp_path / "run").trunk.get_layer("block5_expand").compute_dtype == "float32"
+
+
+def test_a_run_that_does_not_improve_stops(tiny_settings, tmp_path, step_by_step, monkeypatch):
+    worse = iter([0.5, 0.4, 0.3, 0.2])
+    metrics = fit_module.evaluate
+
+    def falling(dataset, predict):
+        result = metrics(dataset, predict)
+        return dataclasses.replace(result, mask=dataclasses.replace(result.mask, ap=next(worse)))
+
+    monkeypatch.setattr(fit_module, "evaluate", falling)
+    fit(dataclasses.replace(tiny_settings, epochs=4, steps=1, patience=2), tmp_path / "run", verbose=0)
+    assert len(history(tmp_path / "run")) == 3
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == 1
+    assert (tmp_path / "run" / "finished").exists()
+
+
+def test_pictures_of_the_validation_show_the_results(tiny_settings, tmp_path, step_by_step):
+    settings = dataclasses.replace(tiny_settings, pictures_every=2, steps=1)
+    fit(settings, tmp_path / "run", verbose=0)
+    (sheet,) = (tmp_path / "run" / "pictures").iterdir()
+    assert sheet.name == "epoch002.jpg"
+    assert cv2.imread(str(sheet)).shape == (320, 4 * 320, 3)
+
+
+def test_only_jax_shares_batches_among_devices(tiny_settings, tmp_path):
+    with pytest.raises(RunError, match="tensorflow cannot share batches"):
+        fit(tiny_settings, tmp_path / "run", distributed=True, verbose=0)
+
+
+DISTRIBUTED = """
+import sys
+import keras
+from pathlib import Path
+from pumpseg_train.fit import fit
+from pumpseg_train.run import make_settings
+
+assert len(keras.distribution.list_devices()) == 2
+fit(make_settings({"data": sys.argv[1], **eval(sys.argv[3])}), Path(sys.argv[2]), distributed=True, verbose=0)
+"""
+
+
+def test_a_batch_shared_by_two_devices_trains_as_on_one(tiny_settings, tmp_path):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    small = {"input_size": 96, "epochs": 1, "steps": 1, "batch_size": 2, "warmup_steps": 1, "seed": 5}
+    losses = []
+    for devices in (1, 2):
+        script = DISTRIBUTED if devices == 2 else DISTRIBUTED.replace("== 2", "== 1")
+        environment = {
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        }
+        run = tmp_path / f"run{devices}"
+        done = subprocess.run(
+            [sys.executable, "-c", script, tiny_settings.data, str(run), repr(small)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        losses.append(float(history(run)[0]["loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_a_loss_that_is_no_number_ends_the_run():
     stop = fit_module._StopAtNaN(Settings(data="", learning_rate=0.5))
     stop.on_train_batch_end(0, {"loss": 3.0})
@@ -230,7 +384,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
 def test_load_run_tells_a_folder_that_is_no_run_from_an_unfinished_one(tmp_path, tiny_run):
     with pytest.raises(RunError, match="is not a training run"):
         load_run(tmp_path)
-    shutil.copy(tiny_run / "settings.json", tmp_path)
+    shutil.copy(tiny_run / "settings.toml", tmp_path)
     with pytest.raises(RunError, match="no checkpoint yet"):
         load_run(tmp_path)
 

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from pumpseg.errors import DatasetError, SinkError
 from pumpseg_train.cli.data import main
+from pumpseg_train.data.masks import mask_record
 from pumpseg_train.synth import render_cutout
 from pumpseg_train.synth.clip import Actor, make_stage, render_clip, write_clip
 from pumpseg_train.synth.dataset import scene_of, write_dataset
@@ -22,7 +23,6 @@ from pumpseg_train.synth.noise import encode_srgb, layered_noise, linear
 from pumpseg_train.synth.pumpkin import make_pumpkin, random_light, render_pumpkin, standing
 from pumpseg_train.synth.scene import SMALLEST_AREA, compose, render_scene
 from pumpseg_train.synth.solid import MAP_COLUMNS, MAP_ROWS, UPRIGHT, Light, Sprite, normals, rotation
-from pumpseg_train.synth.truth import mask_record
 
 SMALL = (128, 96)
 

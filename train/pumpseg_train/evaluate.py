@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,18 @@ class Metrics:
 
 
 def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], None] | None = None) -> Metrics:
-    """Runs `predict` over every photo of the split and scores it with pycocotools (100 detections a photo).
+    """The COCO figures of `predict` on every photo of the split, by pycocotools (100 detections a photo).
+
+    Raises:
+        DatasetError: as `detect` does.
+    """
+    return score(dataset, detect(dataset, predict, progress))
+
+
+def detect(
+    dataset: Dataset, predict: Predict, progress: Callable[[int, int], None] | None = None
+) -> list[dict[str, Any]]:
+    """Runs `predict` over every photo of the split; returns COCO results with `bbox` and `segmentation`.
 
     Raises:
         DatasetError: a photo cannot be read or has another size than its annotations say, or the model does
@@ -67,7 +79,7 @@ def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], 
             )
         instances = predict(frame)
         category_ids = _category_ids(dataset, instances.class_names)
-        for box, score, class_id, rle in zip(
+        for box, confidence, class_id, rle in zip(
             instances.boxes, instances.scores, instances.class_ids, instances.rle(), strict=True
         ):
             if (category_id := category_ids[int(class_id)]) is not None:
@@ -77,23 +89,28 @@ def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], 
                         "image_id": photo.id,
                         "category_id": category_id,
                         "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "score": float(score),
+                        "score": float(confidence),
                         "segmentation": rle,
                     }
                 )
         if progress:
             progress(number, len(dataset.photos))
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its own tables
-        truth = _truth(dataset)
-        return Metrics(_score(truth, results, "bbox"), _score(truth, results, "segm"))
+    return results
 
 
-def false_alarms(photos: Iterable[Path], predict: Predict, score: float = 0.5) -> list[tuple[Path, float]]:
-    """The photos, of ones that show no object, in which something is found at `score` or more, and its score."""
+def score(dataset: Dataset, results: list[dict[str, Any]]) -> Metrics:
+    """The COCO figures of the `results` of `detect`."""
+    with quiet():
+        truth = coco_truth(dataset)
+        return Metrics(*(_average_precision(truth, results, kind) for kind in ("bbox", "segm")))
+
+
+def false_alarms(photos: Iterable[Path], predict: Predict, threshold: float = 0.5) -> list[tuple[Path, float]]:
+    """The photos, of ones that show no object, in which something is found at `threshold` or more, and its score."""
     alarms = []
     for path in photos:
         scores = predict(read_frame(path)).scores
-        if len(scores) and scores.max() >= score:
+        if len(scores) and scores.max() >= threshold:
             alarms.append((path, float(scores.max())))
     return alarms
 
@@ -110,7 +127,12 @@ def read_frame(path: Path) -> np.ndarray:
     return frame
 
 
-def _truth(dataset: Dataset) -> COCO:
+def quiet() -> contextlib.redirect_stdout[io.StringIO]:
+    """pycocotools prints its own tables: inside this context nobody sees them."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def coco_truth(dataset: Dataset) -> COCO:
     """The annotations as pycocotools wants them; area, bbox and iscrowd are optional in the json."""
     annotations = []
     for photo in dataset.photos:
@@ -147,7 +169,7 @@ def _category_ids(dataset: Dataset, class_names: tuple[str, ...]) -> list[int | 
     return ids
 
 
-def _score(truth: COCO, results: list[dict], kind: str) -> AveragePrecision:
+def _average_precision(truth: COCO, results: list[dict[str, Any]], kind: str) -> AveragePrecision:
     if not results:
         return AveragePrecision(*[0.0] * 6)
     scorer = COCOeval(truth, truth.loadRes(results), kind)

@@ -1,8 +1,11 @@
 """Fine-tunes a Mask R-CNN: optimizer, schedule, validation, checkpoints, resuming."""
 
+import contextlib
+import importlib.util
 import json
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from pumpseg_train.evaluate import Predict, evaluate
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.losses import Trainer
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
+from pumpseg_train.pictures import Pictures
 from pumpseg_train.run import (
     BEST_METRICS,
     BEST_WEIGHTS,
@@ -32,17 +36,21 @@ from pumpseg_train.run import (
     write_settings,
 )
 
+# Without it JAX compiles every operation alone. For TensorFlow on CPUs, XLA is several times slower than its own graph.
+JIT = keras.backend.backend() == "jax"
 
-def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
+
+def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: int | str = "auto") -> None:
     """Trains as `settings` say into the folder `run`; the same call again resumes after a crash.
 
-    Writes `settings.json`, `best.weights.h5` + `best.json` (the epoch with the highest mask AP),
-    `history.csv`, `state/` while unfinished, and an empty file `finished`.
+    Writes `settings.toml`, `best.weights.h5` + `best.json` (the epoch with the highest mask AP),
+    `history.csv`, `tensorboard/`, `pictures/`, `state/` while unfinished, and an empty file `finished`.
+    `distributed` shares each batch among all devices (`keras.distribution.DataParallel`).
 
     Raises:
         DatasetError: the data cannot be used as it is.
-        RunError: `run` was started with other settings, the run to start from does not fit, or the loss
-            left the numbers.
+        RunError: `run` was started with other settings, the run to start from does not fit, the loss
+            left the numbers, or the backend cannot distribute.
     """
     profile = settings.to_profile()
     training = read_dataset(Path(settings.data), "train")
@@ -51,9 +59,10 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
         raise DatasetError(f"train has the classes {training.classes}, val has {validation.classes}")
     material = gather(
         training,
-        [read_dataset(Path(folder), "train") for folder in settings.extras],
-        [read_dataset(Path(folder)) for folder in settings.cutouts],
-        [Path(folder) for folder in settings.backgrounds],
+        extras=[read_dataset(Path(folder), "train") for folder in settings.extras],
+        cutouts=[read_dataset(Path(folder)) for folder in settings.cutouts],
+        occluders=[read_dataset(Path(folder)) for folder in settings.occluders],
+        backgrounds=[Path(folder) for folder in settings.backgrounds],
     )
     for dataset in (training, validation):
         if all(annotation.crowd for photo in dataset.photos for annotation in photo.annotations):
@@ -65,19 +74,21 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
     if (run / FINISHED).exists():
         raise RunError(f"{run} is finished: give another --out, with --start {run} to go on from it")
 
-    cv2.setNumThreads(1)  # samples are drawn in threads of their own, and more would fight with the training step
+    if distributed:
+        _distribute(settings.batch_size)
     keras.utils.set_random_seed(settings.seed)
-    model = build_mask_rcnn(profile, training.classes, imagenet=earlier is None)
+    with _dtype_policy(settings.precision):
+        model = build_mask_rcnn(profile, training.classes, imagenet=earlier is None)
     if earlier:
         for name, part in model.parts.items():
             part.set_weights(earlier.parts[name].get_weights())
     trainer = Trainer(model, settings.seed)
-    trainer.compile(_optimizer(settings, model), jit_compile=False)  # XLA on CPUs is several times slower
+    trainer.compile(_optimizer(settings, model), jit_compile=JIT)
     batches = Batches(
         material,
         settings.recipe,
         size=profile.input_size[0],
-        fill=round(profile.pixel_mean),
+        fill=profile.fill[0],
         batch_size=settings.batch_size,
         steps=settings.steps,
         seed=settings.seed,
@@ -87,25 +98,39 @@ def fit(settings: Settings, run: Path, verbose: int | str = "auto") -> None:
     # Its folder is kept until the run is marked as finished.
     callbacks = [
         _RandomOrder(batches, settings.seed),
-        _Validate(model, validation, run),
+        _Speed(batches, settings.batch_size),
+        _Validate(model, validation, run, settings),
         keras.callbacks.CSVLogger(run / "history.csv", append=True),
+        *_tensorboard(run),
         keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
         _StopAtNaN(settings),
     ]
-    trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose)
+    with _one_opencv_thread():
+        # Batches are drawn at random already, and ahead in their order.
+        trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
     (run / FINISHED).touch()
     shutil.rmtree(run / "state", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Samples are drawn in threads of their own, and more would fight with the training step."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def predictor(model: MaskRCNN) -> Predict:
     """Frame -> instances with Keras, letterboxed as the runtime does."""
     detector = Detector(model)
-    detector.compile(jit_compile=False)
+    detector.compile(jit_compile=JIT)
     profile = model.profile
-    fill = (round(profile.pixel_mean),) * 3
 
     def predict(frame: np.ndarray) -> Instances:
-        image, place = letterbox(frame, profile.input_size, fill, swap_red_blue=True)
+        image, place = letterbox(frame, profile.input_size, profile.fill, swap_red_blue=True, rule=profile.letterbox)
         found = detector.predict_on_batch(image[None])
         valid = found["valid"][0]
         return Instances.in_frame(
@@ -115,33 +140,45 @@ def predictor(model: MaskRCNN) -> Predict:
             found["masks"][0][valid],
             frame.shape[:2],
             model.classes,
+            profile.fade_masks,
         )
 
     return predict
 
 
 class _Validate(keras.callbacks.Callback):
-    """After each epoch: COCO AP of the averaged weights on `val` into the logs, and the best ones to disk."""
+    """After each epoch: COCO AP of the averaged weights on `val` into the logs, and the best ones to disk.
 
-    def __init__(self, model: MaskRCNN, dataset: Dataset, run: Path) -> None:
+    Draws the results now and then, and ends the run when it has long not become better.
+    """
+
+    def __init__(self, model: MaskRCNN, dataset: Dataset, run: Path, settings: Settings) -> None:
         super().__init__()
-        self._mask_rcnn, self._dataset, self._run = model, dataset, run
+        self._mask_rcnn, self._dataset, self._run, self._settings = model, dataset, run, settings
         self._predict = predictor(model)
         self._average = keras.callbacks.SwapEMAWeights()
         path = run / BEST_METRICS
-        self._best = json.loads(path.read_text())["mask"]["ap"] if path.is_file() else -1.0
+        self._best, self._best_epoch = -1.0, 0
+        if path.is_file():
+            best = json.loads(path.read_text(encoding="utf-8"))
+            self._best, self._best_epoch = best["mask"]["ap"], best["epoch"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        number = epoch + 1
+        every = self._settings.pictures_every
+        drawn = Pictures(self._predict) if every and number % every == 0 else None
         self._average.set_model(self.model)
         self._average.on_test_begin()
         try:
-            metrics = evaluate(self._dataset, self._predict)
+            metrics = evaluate(self._dataset, drawn or self._predict)
             if metrics.mask.ap > self._best:
-                self._best = metrics.mask.ap
+                self._best, self._best_epoch = metrics.mask.ap, number
                 save_weights(self._mask_rcnn, self._run / BEST_WEIGHTS)
-                write_json(self._run / BEST_METRICS, {"epoch": epoch + 1, **metrics.to_json()})
+                write_json(self._run / BEST_METRICS, {"epoch": number, **metrics.to_json()})
         finally:
             self._average.on_test_end()
+        if drawn:
+            drawn.save(self._run / "pictures" / f"epoch{number:03d}.jpg")
         if logs is not None:
             logs.update(
                 val_mask_ap=metrics.mask.ap,
@@ -149,6 +186,26 @@ class _Validate(keras.callbacks.Callback):
                 val_box_ap=metrics.box.ap,
                 val_box_ap50=metrics.box.ap50,
             )
+        if self._settings.patience and number - self._best_epoch >= self._settings.patience:
+            self.model.stop_training = True
+
+
+class _Speed(keras.callbacks.Callback):
+    """Training images a second and the share of the time in which none was ready, into the logs of each epoch."""
+
+    def __init__(self, batches: Batches, batch_size: int) -> None:
+        super().__init__()
+        self._batches = batches
+        self._images = len(batches) * batch_size
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.waited = 0.0
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        seconds = time.perf_counter() - self._begin
+        if logs is not None:
+            logs.update(images_per_second=self._images / seconds, waiting_share=self._batches.waited / seconds)
 
 
 class _RandomOrder(keras.callbacks.Callback):
@@ -162,7 +219,9 @@ class _RandomOrder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._batches.epoch = epoch
         # Keras saves no seed generators. Each draw counts the second number up by one.
-        self.model.seed_generator.state.assign([self._seed, epoch << 20])
+        dropouts = [layer for layer in self.model.box_head.layers if isinstance(layer, keras.layers.Dropout)]
+        for number, owner in enumerate([self.model, *dropouts]):
+            owner.seed_generator.state.assign([self._seed + number, epoch << 20])
 
 
 class _StopAtNaN(keras.callbacks.Callback):
@@ -195,8 +254,36 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         super().update_step(gradient, variable, learning_rate * factor)
 
 
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Layers built inside compute as the Keras dtype policy `name` says; their variables stay float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _distribute(batch_size: int) -> None:
+    """Raises: RunError when the backend has no distribution, or the batch cannot be shared out evenly."""
+    if keras.backend.backend() != "jax":
+        raise RunError(f"{keras.backend.backend()} cannot share batches among devices in Keras: use --backend jax")
+    devices = len(keras.distribution.list_devices())
+    if batch_size % devices:
+        raise RunError(f"a batch of {batch_size} cannot be shared among {devices} devices: take a multiple of it")
+    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+
+
+def _tensorboard(run: Path) -> list[keras.callbacks.Callback]:
+    """The callback that writes what TensorBoard shows, where it is installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return []
+    return [keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)]
+
+
 def _optimizer(settings: Settings, model: MaskRCNN) -> keras.optimizers.Optimizer:
-    total = settings.epochs * settings.steps
+    total = settings.epochs * settings.steps // settings.accumulate  # updates of the weights
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate / 100,
         max(1, total - settings.warmup_steps),
@@ -218,6 +305,7 @@ def _optimizer(settings: Settings, model: MaskRCNN) -> keras.optimizers.Optimize
         use_ema=True,
         ema_momentum=1 - 1 / max(1.0, settings.averaged_share * total),
         ema_overwrite_frequency=None,
+        gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

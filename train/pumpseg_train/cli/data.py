@@ -1,83 +1,37 @@
-"""pumpseg-data: make data sets to train on."""
+"""pumpseg-data: make, convert, check and look at data sets."""
 
 import argparse
 import sys
-from pathlib import Path
 
-from pumpseg.errors import PumpsegError
-from pumpseg_train.cli.command import counter, run_command
+from pumpseg_train.cli.autolabel import add_label_on_white, add_pseudo_label
+from pumpseg_train.cli.check import add_check
+from pumpseg_train.cli.command import run_command
+from pumpseg_train.cli.convert import add_convert
+from pumpseg_train.cli.open_images import add_open_images
+from pumpseg_train.cli.show import add_show
+from pumpseg_train.cli.split import add_split
+from pumpseg_train.cli.stats import add_stats
+from pumpseg_train.cli.synth import add_synth
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `pumpseg-data`; returns 0, 2 on bad input (one line on stderr), 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="pumpseg-data", description="Make data sets of pumpkins to train on.")
+    """Run `pumpseg-data`; returns 0, 1 where the command found faults, 2 on bad input, 130 on Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="pumpseg-data", description="Make, convert, check and look at data sets.")
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_synth(commands)
+    for add in (
+        add_open_images,
+        add_convert,
+        add_label_on_white,
+        add_pseudo_label,
+        add_check,
+        add_show,
+        add_split,
+        add_stats,
+        add_synth,
+    ):
+        add(commands)
     arguments = parser.parse_args(argv)
-    return run_command("pumpseg-data", lambda: arguments.run(arguments), "interrupted, nothing was written")
-
-
-def _add_synth(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "synth",
-        help="render pumpkins with exact masks",
-        description="Render pumpkin scenes with exact masks (--out), or a clip of rolling pumpkins (--clip).",
-    )
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=Path, metavar="DIR", help="data set to write; must be new or empty")
-    target.add_argument("--clip", type=Path, metavar="FILE.mp4", help="H.264 clip to write")
-    parser.add_argument("--images", type=int, metavar="N", help="train images (with --out)")
-    parser.add_argument("--val-images", type=int, metavar="N", help="val images (default: a tenth, at least 1)")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of the clip (default 5)")
-    parser.add_argument("--fps", type=int, default=24, metavar="N", help="frames a second of the clip (default 24)")
-    parser.add_argument("--truth", type=Path, metavar="FILE.jsonl", help="write the clip's exact masks, a line a frame")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed gives the same pictures")
-    parser.add_argument("--size", default="640x480", metavar="WxH", help="pixels (default 640x480)")
-    parser.set_defaults(run=_synth)
-
-
-def _synth(arguments: argparse.Namespace) -> None:
-    size = _parse_size(arguments.size)
-    if arguments.seed < 0:
-        raise PumpsegError(f"--seed {arguments.seed}: a seed is 0 or more")
-    if arguments.out is not None:
-        if arguments.images is None:
-            raise PumpsegError("--out needs --images N, the number of train images")
-        if arguments.truth is not None:
-            raise PumpsegError("--truth goes with --clip: a data set has its truth in annotations.json")
-        from pumpseg_train.synth.dataset import write_dataset
-
-        write_dataset(
-            arguments.out,
-            arguments.images,
-            arguments.val_images,
-            seed=arguments.seed,
-            size=size,
-            progress=counter("images"),
-        )
-        print(f"wrote {arguments.out}")
-        return
-    if arguments.images is not None or arguments.val_images is not None:
-        raise PumpsegError("--images and --val-images go with --out, not with --clip")
-    from pumpseg_train.synth.clip import write_clip
-
-    write_clip(
-        arguments.clip,
-        seconds=arguments.seconds,
-        fps=arguments.fps,
-        seed=arguments.seed,
-        size=size,
-        truth=arguments.truth,
-        progress=counter("frames"),
-    )
-    print(f"wrote {arguments.clip}")
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
-        raise PumpsegError(f"--size {text}: expected WIDTHxHEIGHT in pixels, such as 640x480")
-    return int(width), int(height)
+    return run_command("pumpseg-data", lambda: arguments.run(arguments), arguments.if_interrupted)
 
 
 if __name__ == "__main__":

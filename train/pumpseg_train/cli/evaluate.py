@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import PumpsegError
+from pumpseg.partial_file import complete_file
 from pumpseg_train.cli.command import counter, run_command
 
 
@@ -15,9 +16,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-eval`; returns 0, 2 on bad input, 130 on Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="pumpseg-eval",
-        description="COCO box and mask AP of a model file on DATA/SPLIT, and false alarms on photos without objects.",
+        description="COCO box and mask AP of a model on DATA/SPLIT, and false alarms on photos without objects.",
     )
-    parser.add_argument("model", metavar="MODEL", help="ONNX file, or the name of a shipped model")
+    parser.add_argument(
+        "model", metavar="MODEL", help="ONNX file, name of a shipped model, or folder of a training run"
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")
     parser.add_argument("--split", default="val", help="default val")
     parser.add_argument(
@@ -28,8 +31,14 @@ def main(argv: list[str] | None = None) -> int:
         metavar="DIR",
         help="photos that show none of the classes",
     )
-    parser.add_argument("--provider", default="cpu", help="execution provider (default cpu)")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: physical cores")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="precision-recall, confusion and worst photos, as pictures"
+    )
+    parser.add_argument(
+        "--score", type=float, default=0.5, metavar="S", help="what --report and false alarms count from (default 0.5)"
+    )
+    parser.add_argument("--provider", default="cpu", help="execution provider of an ONNX file (default cpu)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of an ONNX file (default: physical cores)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args(argv)
     return run_command("pumpseg-eval", lambda: _evaluate(arguments))
@@ -40,32 +49,44 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--threads {arguments.threads}: at least 1 is needed")
     if arguments.json and not arguments.json.parent.is_dir():
         raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
-    from pumpseg import Segmenter
+    if not 0 <= arguments.score <= 1:
+        raise PumpsegError(f"--score {arguments.score}: a score lies between 0 and 1")
+    from pumpseg_train.cli.model import load_model
     from pumpseg_train.data.coco import list_images, read_dataset
-    from pumpseg_train.evaluate import evaluate, false_alarms
+    from pumpseg_train.evaluate import detect, false_alarms, score
 
     dataset = read_dataset(arguments.data, arguments.split)
     negatives = [path for folder in arguments.negatives for path in list_images(folder)]
-    segmenter = Segmenter(arguments.model, provider=arguments.provider, threads=arguments.threads, score=0.0)
-    metrics = evaluate(dataset, segmenter, counter("photos"))
+    model = load_model(arguments.model, arguments.provider, arguments.threads)
+    results = detect(dataset, model.predict, counter("photos"))
+    metrics = score(dataset, results)
     figures: dict[str, Any] = metrics.to_json()
 
-    height, width = segmenter.info.input_size
+    height, width = model.input_size
     print(f"{arguments.model} at {width}x{height} on {len(dataset.photos)} photos of {dataset.json_path.parent}")
     names = [field.name for field in dataclasses.fields(metrics.mask)]
     print(f"{'':6}" + "".join(f"{name:>8}" for name in names))
     for kind in ("box", "mask"):
         print(f"{kind:6}" + "".join(f"{getattr(getattr(metrics, kind), name):8.3f}" for name in names))
     if negatives:
-        alarms = false_alarms(negatives, segmenter)
+        alarms = false_alarms(negatives, model.predict, arguments.score)
         rate = 100 * len(alarms) / len(negatives)
-        print(f"false alarms at score 0.5: {len(alarms)} of {len(negatives)} negative photos, {rate:.1f} in 100")
+        print(
+            f"false alarms at score {arguments.score:g}: "
+            f"{len(alarms)} of {len(negatives)} negative photos, {rate:.1f} in 100"
+        )
         figures["false_alarms"] = {
             "photos": len(negatives),
             "alarms": [[str(p), score] for p, score in alarms],
         }
+    if arguments.report:
+        from pumpseg_train.evaluation_report import write_report
+
+        for path in write_report(arguments.report, dataset, results, arguments.score):
+            print(f"wrote {path}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        with complete_file(arguments.json) as path:
+            path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """pumpseg-train: fine-tune a Mask R-CNN on a data set."""
 
 import argparse
+import os
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from pumpseg_train.cli.command import run_command
+
+BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,54 +27,86 @@ def _parser() -> argparse.ArgumentParser:
         prog="pumpseg-train",
         description="Fine-tune a Mask R-CNN on DATA/{train,val}/images + annotations.json (COCO json). "
         "The same line again resumes an interrupted run.",
+        argument_default=argparse.SUPPRESS,  # only what is given overrides the config
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="data set with the splits train and val")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="data set with the splits train and val")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    parser.add_argument("--start", type=Path, metavar="RUN", help="an earlier run of the same classes to go on from")
-    parser.add_argument("--epochs", type=int, default=24, metavar="N", help="default 24")
-    parser.add_argument("--steps", type=int, default=125, metavar="N", help="batches an epoch (default 125)")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default 8")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="R", help="peak, default 0.001")
-    parser.add_argument("--size", type=int, default=384, metavar="PX", help="side of the input (default 384)")
-    parser.add_argument("--profile", default="edge", help="architecture (default edge)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, as RUN/settings.toml has them")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting, as TOML writes it: --set recipe.mosaic_share=0.3 --set 'precision=\"mixed_bfloat16\"'",
+    )
+    settings = parser.add_argument_group("settings that are often changed")
+    settings.add_argument("--start", metavar="RUN", help="an earlier run of the same classes to go on from")
+    settings.add_argument("--epochs", type=int, metavar="N", help="default 24")
+    settings.add_argument("--steps", type=int, metavar="N", help="batches an epoch (default 125)")
+    settings.add_argument("--batch-size", type=int, metavar="N", help="default 8")
+    settings.add_argument("--learning-rate", type=float, metavar="R", help="peak, default 0.001")
+    settings.add_argument("--size", dest="input_size", type=int, metavar="PX", help="side of the input (default 384)")
+    settings.add_argument("--profile", help="architecture (default edge)")
+    settings.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better AP")
+    settings.add_argument("--seed", type=int, metavar="S", help="default 0")
     for name, text in (
-        (
-            "extras",
-            "data sets worth less than DATA, such as rendered ones; their train split is drawn now and then",
-        ),
+        ("extras", "data sets worth less than DATA, such as rendered ones; their train split is drawn now and then"),
         ("cutouts", "folders with annotations.json + images/ whose objects are cut out and pasted"),
+        ("occluders", "the same of other things, pasted unlabelled: in front, and as what not to find"),
         ("backgrounds", "folders of photos without any of the classes: to paste onto, and as negatives"),
     ):
-        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="DIR", help=text)
+        settings.add_argument(f"--{name}", nargs="+", metavar="DIR", help=text)
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument(
+        "--backend", choices=BACKENDS, help="what Keras computes with (default: KERAS_BACKEND or tensorflow)"
+    )
+    machine.add_argument(
+        "--distributed",
+        action="store_true",
+        default=False,
+        help="share each batch among all devices of this machine (backend jax)",
+    )
     return parser
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from pumpseg_train.fit import fit
-    from pumpseg_train.run import RunError, Settings
+    from pumpseg_train.run import make_settings, read_toml
 
-    for name in ("epochs", "steps", "batch_size", "learning_rate", "size"):
-        if getattr(arguments, name) <= 0:
-            raise RunError(f"--{name.replace('_', '-')} must be above 0, not {getattr(arguments, name)}")
-    if arguments.seed < 0:
-        raise RunError(f"--seed must be 0 or more, not {arguments.seed}")
-    settings = Settings(
-        data=str(arguments.data),
-        extras=tuple(arguments.extras),
-        cutouts=tuple(arguments.cutouts),
-        backgrounds=tuple(arguments.backgrounds),
-        start=str(arguments.start or ""),
-        profile=arguments.profile,
-        input_size=arguments.size,
-        epochs=arguments.epochs,
-        steps=arguments.steps,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        seed=arguments.seed,
-    )
-    fit(settings, arguments.out, verbose=1 if sys.stdout.isatty() else 2)
-    print(f"done: the best model is in {arguments.out}; pumpseg-export {arguments.out} -o model.onnx")
+    given = vars(arguments)
+    out, distributed = given.pop("out"), given.pop("distributed")
+    if backend := given.pop("backend", None):
+        os.environ["KERAS_BACKEND"] = backend
+    changes = [_assignment(text) for text in given.pop("set")]
+    config = given.pop("config", None)
+    values: dict[str, Any] = read_toml(config) if config else {}
+    values.pop("classes", None)  # a run's own settings.toml records them; the data decides
+    for change in changes:
+        _merge(values, change)
+    values.update(given)
+    settings = make_settings(values, str(config or "settings"))
+
+    from pumpseg_train.fit import fit
+
+    fit(settings, out, distributed=distributed, verbose=1 if sys.stdout.isatty() else 2)
+    print(f"done: the best model is in {out}; pumpseg-export {out} -o model.onnx")
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    """`recipe.mosaic_share=0.3` as the nested dictionary that TOML makes of it."""
+    from pumpseg_train.run import RunError
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RunError(f"--set {text}: not NAME=VALUE as TOML writes it ({error})") from None
+
+
+def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:
+    for name, value in change.items():
+        if isinstance(value, dict) and isinstance(values.get(name), dict):
+            _merge(values[name], value)
+        else:
+            values[name] = value
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """A clip of pumpkins that roll over the ground past others that stand there, with its exact truth."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,13 +12,14 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import SinkError
+from pumpseg.partial_file import complete_file
+from pumpseg_train.data.masks import mask_record
 from pumpseg_train.synth.film import Film, develop, metered
 from pumpseg_train.synth.ground import Camera, Ground, make_backdrop, make_ground, render_ground
 from pumpseg_train.synth.noise import Array
 from pumpseg_train.synth.pumpkin import Pumpkin, make_pumpkin, render_pumpkin
 from pumpseg_train.synth.scene import compose, lit_ground, place
 from pumpseg_train.synth.solid import UPRIGHT, Light, rotation
-from pumpseg_train.synth.truth import mask_record
 
 QUALITY = 23
 """libx264's crf: the shipped five seconds stay well below 1.2 MB."""
@@ -222,39 +220,23 @@ def write_clip(
         raise SinkError(f"size {size[0]}x{size[1]}: H.264 needs even sides, and a clip at least 64x64 pixels")
     total = max(1, round(seconds * fps))
     lines = []
-    try:
-        with ExitStack() as cleanup:
-            unfinished = _sibling(path, cleanup)
-            with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-                stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})
-                stream.width, stream.height = size
-                stream.pix_fmt = "yuv420p"
-                stream.time_base = Fraction(1, fps)
-                for index, frame in enumerate(render_clip(seconds, fps, seed, size)):
-                    picture = av.VideoFrame.from_ndarray(frame.image, format="bgr24")
-                    picture.pts = index
-                    container.mux(stream.encode(picture))
-                    lines.append(json.dumps(_truth_line(index, fps, size, frame)))
-                    if progress is not None:
-                        progress(index + 1, total)
-                container.mux(stream.encode())
-            if truth is not None:
-                listed = _sibling(Path(truth), cleanup)
+    with complete_file(path) as unfinished:
+        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            stream.time_base = Fraction(1, fps)
+            for index, frame in enumerate(render_clip(seconds, fps, seed, size)):
+                picture = av.VideoFrame.from_ndarray(frame.image, format="bgr24")
+                picture.pts = index
+                container.mux(stream.encode(picture))
+                lines.append(json.dumps(_truth_line(index, fps, size, frame)))
+                if progress is not None:
+                    progress(index + 1, total)
+            container.mux(stream.encode())
+        if truth is not None:
+            with complete_file(Path(truth)) as listed:
                 listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
-                listed.replace(truth)
-            unfinished.replace(path)
-    except OSError as error:
-        raise SinkError(f"cannot write {error.filename or path}: {error.strerror}") from error
-
-
-def _sibling(path: Path, cleanup: ExitStack) -> Path:
-    """A new file beside `path` that is removed in the end unless it was renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    unfinished = Path(name)
-    unfinished.chmod(0o644)  # mkstemp keeps others out
-    cleanup.callback(unfinished.unlink, missing_ok=True)
-    return unfinished
 
 
 def _truth_line(index: int, fps: int, size: tuple[int, int], frame: Frame) -> dict[str, Any]:

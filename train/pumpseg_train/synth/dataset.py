@@ -1,8 +1,6 @@
 """Rendered data sets on disk: scenes as JPEG files with COCO annotations, train and val."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,9 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.data.masks import mask_record
+from pumpseg_train.data.new_folder import new_folder
 from pumpseg_train.synth.scene import Scene, render_scene
-from pumpseg_train.synth.truth import mask_record
 
 SPLITS = ("train", "val")
 
@@ -37,21 +36,13 @@ def write_dataset(
     progress is called with (done, total) after each image.
     Raises DatasetError where `out` is not an empty or a new folder, or a number makes no sense.
     """
-    out = Path(out)
     if val_images is None:
         val_images = max(1, images // 10)
     if images < 1 or val_images < 1:
         raise DatasetError(f"{images} train and {val_images} val images: each split needs at least 1")
     if min(size) < 64:
         raise DatasetError(f"size {size[0]}x{size[1]}: scenes need at least 64x64 pixels")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DatasetError(f"{out} is not an empty folder: name a new one, or remove it first")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise DatasetError(f"cannot write beside {out}: {error.strerror}") from error
-    try:
+    with new_folder(out) as unfinished:
         counts = {"train": images, "val": val_images}
         done = 0
         for split in SPLITS:
@@ -59,14 +50,6 @@ def write_dataset(
                 done += 1
                 if progress is not None:
                     progress(done, images + val_images)
-        unfinished.chmod(0o755)  # mkdtemp keeps others out
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
-    except OSError as error:
-        raise DatasetError(f"cannot write {out}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> Iterator[None]:

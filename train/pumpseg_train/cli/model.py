@@ -1,0 +1,32 @@
+"""A model by what users name it: an ONNX file, a shipped model, or the folder of a training run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpseg_train.evaluate import Predict
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """`predict` gives every detection down to the score threshold of the model; input_size is (h, w)."""
+
+    predict: Predict
+    input_size: tuple[int, int]
+
+
+def load_model(name: str, provider: str = "cpu", threads: int | None = None) -> LoadedModel:
+    """Provider and threads are those of an ONNX file; only a training run needs Keras.
+
+    Raises:
+        PumpsegError: there is no such model, or it cannot be loaded.
+    """
+    if Path(name).is_dir():
+        from pumpseg_train.fit import predictor
+        from pumpseg_train.run import load_run
+
+        model = load_run(Path(name))
+        return LoadedModel(predictor(model), model.profile.input_size)
+    from pumpseg import Segmenter
+
+    segmenter = Segmenter(name, provider=provider, threads=threads, score=0.0)
+    return LoadedModel(segmenter, segmenter.info.input_size)

@@ -19,7 +19,7 @@ def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
     for cpu in logical:
         siblings = topology / f"cpu{cpu}" / "topology" / "thread_siblings_list"
         try:
-            cores.add(siblings.read_text().strip())
+            cores.add(siblings.read_text(encoding="ascii").strip())
         except OSError:
             cores.add(str(cpu))
     return max(1, min(len(cores), _quota()))
@@ -29,7 +29,7 @@ def _quota(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Whole cores that the control group may use up, rounded up; a very large number without a limit."""
     unlimited = 1 << 20
     try:
-        quota, period = limit_file.read_text().split()
+        quota, period = limit_file.read_text(encoding="ascii").split()
         return unlimited if quota == "max" else -(-int(quota) // int(period))
     except (OSError, ValueError):
         return unlimited

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +28,11 @@ TINT = 0.38
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
-def draw(frame: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
+def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
     """A new frame with the instances on it; the frame given stays as it is.
 
-    frame: uint8 BGR (H, W, 3), the one the instances were found in. Colours follow the ids of a tracker
+    frame: uint8 BGR (H, W, 3), the one the instances were found in. labels: a text for every instance instead of
+    its class and score; an empty one draws no tag. Colours follow the ids of a tracker
     where there are any, else the order from left to right, which changes less from frame to frame than that
     of scores.
     """
@@ -49,7 +52,9 @@ def draw(frame: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
         thickness = max(1, round(2 * unit))
         cv2.drawContours(drawn, contours, -1, colours[i], thickness, cv2.LINE_AA, offset=(x, y))
     for i in reversed(range(len(instances))):
-        _draw_label(drawn, _label(instances, i), instances.boxes[i], colours[i], unit)
+        text = _label(instances, i) if labels is None else labels[i]
+        if text:
+            _draw_label(drawn, text, instances.boxes[i], colours[i], unit)
     return drawn
 
 

@@ -34,7 +34,7 @@ class Instances:
     scores: float32 (N,), 0..1. class_ids: int64 (N,), 0-based index into class_names.
     mask_probabilities: float32 (N, M, M), and mask_boxes: float32 (N, 4), xyxy in frame pixels: the box that
         the M x M cells cover. It is the box before clipping, so that masks do not shrink at the frame's edge.
-    frame_size: (height, width). ids: int64 (N,) of a tracker, or None.
+    frame_size: (height, width). ids: int64 (N,) of a tracker, or None. fade_masks: see paste_crop.
 
     Indexing with a number, a slice, a bool mask or an index array gives Instances again.
     """
@@ -47,6 +47,7 @@ class Instances:
     frame_size: tuple[int, int]
     class_names: tuple[str, ...]
     ids: NDArray[np.int64] | None = None
+    fade_masks: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -73,6 +74,7 @@ class Instances:
         mask_probabilities: NDArray[np.float32],
         frame_size: tuple[int, int],
         class_names: Sequence[str],
+        fade_masks: bool = False,
     ) -> Instances:
         """Instances of boxes (N, 4) xyxy in frame pixels that may reach out of the frame.
 
@@ -90,6 +92,7 @@ class Instances:
             mask_boxes=boxes[inside],
             frame_size=frame_size,
             class_names=tuple(class_names),
+            fade_masks=fade_masks,
         )
 
     @classmethod
@@ -136,7 +139,7 @@ class Instances:
     @cached_property
     def _crops(self) -> tuple[CropMask, ...]:
         return tuple(
-            paste_crop(probabilities, box, self.frame_size)
+            paste_crop(probabilities, box, self.frame_size, fade=self.fade_masks)
             for probabilities, box in zip(self.mask_probabilities, self.mask_boxes, strict=True)
         )
 
@@ -168,6 +171,8 @@ def paste_crop(
     box: NDArray[np.floating],
     frame_size: tuple[int, int],
     threshold: float = MASK_THRESHOLD,
+    *,
+    fade: bool = False,
 ) -> CropMask:
     """Paste one mask (M, M) into its box, xyxy in frame pixels, as a bool crop of the frame.
 
@@ -175,7 +180,7 @@ def paste_crop(
     centres, as detectron2 does (`paste_masks_in_image`, grid_sample with align_corners=False) with two
     differences at the border: the outer cells are replicated rather than faded to zero, and only pixels
     whose centre lies inside the box are set. A box too thin to hold a pixel centre takes the pixel under its
-    middle.
+    middle. fade: let the outer half cells fade to zero after all, as Matterport's `unmold_mask` does.
 
     OpenCV 5 samples in full precision; OpenCV 4 rounds positions to 1/32 cell.
     """
@@ -201,14 +206,25 @@ def paste_crop(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    if fade:
+        columns = _fading(crop_to_cells[0, 2], cells_per_x, right - left, mask_w)
+        rows = _fading(crop_to_cells[1, 2], cells_per_y, bottom - top, mask_h)
+        sampled = sampled * (rows[:, None] * columns)
     return CropMask(left, top, sampled >= threshold)
+
+
+def _fading(first: float, step: float, pixels: int, cells: int) -> NDArray[np.float32]:
+    """Weights (pixels,) of samples at first, first + step, ... among cells whose middles are 0, 1, ..., cells - 1."""
+    at = first + step * np.arange(pixels)
+    return (1 + np.minimum(0, np.minimum(at, cells - 1 - at))).astype(np.float32)
 
 
 def _pixel_span(low: float, high: float, frame_side: int) -> tuple[int, int, float, float]:
     """First pixel, one past the last pixel, and the span of the box, along one axis."""
-    first, end = int(np.ceil(low - 0.5)), int(np.ceil(high - 0.5))
-    if end <= first:
-        first = min(max(int(np.floor((low + high) / 2)), 0), frame_side - 1)
+    first, end = max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), frame_side)
+    if end <= first and low < frame_side and high > 0:
+        middle = (max(low, 0.0) + min(high, float(frame_side))) / 2
+        first = min(int(middle), frame_side - 1)
         end, low, high = first + 1, float(first), float(first + 1)
-    first = min(max(first, 0), frame_side)
-    return first, max(min(end, frame_side), first), low, high
+    first = min(first, frame_side)
+    return first, max(end, first), low, high

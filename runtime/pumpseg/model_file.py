@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pumpseg.errors import ModelFileError
+from pumpseg.letterbox import TOP_LEFT, Rule
 
 METADATA_KEY = "pumpseg"
 FORMAT = 1
-SHIPPED_MODELS = ("fast",)
+SHIPPED_MODELS = ("fast", "accurate")
 DEFAULT_MODEL = "fast"
 
 _MODELS_FOLDER = Path(__file__).parent / "models"
@@ -26,8 +27,9 @@ _MODELS_FOLDER = Path(__file__).parent / "models"
 class ModelInfo:
     """What a model file says about itself.
 
-    input_size: (height, width) in pixels. fill: RGB around the letterboxed frame. score_threshold and
-    nms_threshold: baked into the graph. training and metrics: free-form, as the exporter wrote them.
+    input_size: (height, width) in pixels. fill: RGB around the letterboxed frame, which lies where the rule
+    `letterbox` says. score_threshold and nms_threshold: baked into the graph. fade_masks: how masks are pasted
+    (see `instances.paste_crop`). training and metrics: free-form, as the exporter wrote them.
     """
 
     profile: str
@@ -41,6 +43,8 @@ class ModelInfo:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     source_hash: str = ""
+    letterbox: Rule = TOP_LEFT
+    fade_masks: bool = False
 
 
 class Tensor(Protocol):
@@ -119,15 +123,20 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
 
 
 def _model_info(values: Mapping[str, Any]) -> ModelInfo:
-    placement = values["letterbox"]["placement"]
-    if placement != "top-left":
-        raise ValueError(f"unknown letterbox placement {placement!r}, only 'top-left' is known")
+    rule = Rule(
+        placement=values["letterbox"]["placement"],
+        min_side=int(values["letterbox"].get("min_side", 0)),
+        min_scale=float(values["letterbox"].get("min_scale", 0.0)),
+    )
     fill = tuple(int(value) for value in values["letterbox"]["fill"])
     if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
         raise ValueError(f"letterbox fill must be three values of 0..255, got {fill}")
     input_size = tuple(int(side) for side in values["input_size"])
     if len(input_size) != 2 or min(input_size) < 1:
         raise ValueError(f"input_size must be [height, width], got {values['input_size']}")
+    mask_border = values.get("mask_border", "replicate")
+    if mask_border not in ("replicate", "fade"):
+        raise ValueError(f"unknown mask_border {mask_border!r}, 'replicate' and 'fade' are known")
     class_names = values["classes"]
     if not isinstance(class_names, list) or not class_names or not all(isinstance(n, str) for n in class_names):
         raise ValueError(f"classes must be a list of names, got {class_names!r}")
@@ -143,6 +152,8 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
         metrics=dict(values.get("metrics") or {}),
         licence=str(values.get("licence", "")),
         source_hash=str(values.get("source_hash", "")),
+        letterbox=rule,
+        fade_masks=mask_border == "fade",
     )
 
 

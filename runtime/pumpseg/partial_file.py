@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from pumpseg.errors import SinkError
@@ -11,7 +15,7 @@ from pumpseg.errors import SinkError
 class PartialFile:
     """A temporary file beside `target`, made at once so that a place that cannot be written shows up early.
 
-    Raises SinkError if it cannot be made.
+    What a process that was killed left of the same target is removed. Raises SinkError if it cannot be made.
     """
 
     def __init__(self, target: Path) -> None:
@@ -20,13 +24,14 @@ class PartialFile:
         if target.exists() and not target.is_file():
             raise SinkError(f"cannot write {target}: it is no regular file")
         self.target = target
-        # The suffix stays last: encoders choose the format by it.
-        self.path = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+        # The name stays last: encoders choose the format by its suffix.
+        self.path = target.with_name(f".part-{os.getpid()}-{target.name}")
         try:
             self.path.touch()
             if target.exists() and not os.access(target, os.W_OK):
                 self.path.unlink()
                 raise PermissionError(13, "Permission denied")
+            _remove_orphans(target)
         except OSError as error:
             raise SinkError(f"cannot write {target}: {error.strerror}") from None
 
@@ -40,3 +45,42 @@ class PartialFile:
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def complete_file(target: Path) -> Iterator[Path]:
+    """The path to write `target` under; the file gets its name afterwards, or is removed after an exception.
+
+    Raises SinkError, also in place of an OSError while writing.
+    """
+    file = PartialFile(target)
+    try:
+        yield file.path
+        file.complete()
+    except OSError as error:
+        if isinstance(error, SinkError):
+            raise
+        raise SinkError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        file.discard()
+
+
+def _remove_orphans(target: Path) -> None:
+    """Remove partial files of `target` whose process is gone; where that cannot be known they stay."""
+    if sys.platform == "win32":
+        return
+    name = re.compile(rf"\.part-(\d+)-{re.escape(target.name)}")
+    for path in target.parent.iterdir():
+        process = name.fullmatch(path.name)
+        if process and not _runs(int(process[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import ModelFileError
-from pumpseg.frames import Source
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
 from pumpseg.model_file import check_tensors, find_model, parse_metadata
 from pumpseg.providers import open_session
+
+if TYPE_CHECKING:
+    from pumpseg.video.frames import Source
 
 _OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
 
@@ -40,7 +43,7 @@ class Segmenter:
     spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
         shortest single inference; None polls during an inference only.
 
-    Attributes: `info` (ModelInfo), `provider` (the one that really loaded), `score`.
+    Attributes: `info` (ModelInfo), `path` (of the model file), `provider` (the one that really loaded), `score`.
 
     Several threads may share a segmenter: each one letterboxes into a buffer of its own.
 
@@ -67,7 +70,7 @@ class Segmenter:
         self.info = parse_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         check_tensors(self._session.get_inputs(), self._session.get_outputs(), self.info, path)
         self.score = score
-        self._path = path
+        self.path = path
         self._per_thread = threading.local()
 
     def __call__(self, frame: NDArray[np.uint8]) -> Instances:
@@ -78,7 +81,10 @@ class Segmenter:
         """Instances of one frame, uint8 BGR (H, W, 3), and the seconds every step took."""
         check_frame(frame)
         start = perf_counter()
-        image, placement = letterbox(frame, self.info.input_size, self.info.fill, self._buffer(), swap_red_blue=True)
+        info = self.info
+        image, placement = letterbox(
+            frame, info.input_size, info.fill, self._buffer(), swap_red_blue=True, rule=info.letterbox
+        )
         ready = perf_counter()
         boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, {"image": image[None]})
         ran = perf_counter()
@@ -86,7 +92,7 @@ class Segmenter:
         class_ids = class_ids[kept]
         if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(self.info.class_names):
             raise ModelFileError(
-                f"{self._path} gives class {class_ids.max()} but names {len(self.info.class_names)} classes"
+                f"{self.path} gives class {class_ids.max()} but names {len(self.info.class_names)} classes"
             )
         instances = Instances.in_frame(
             placement.to_frame(boxes[kept]),
@@ -95,21 +101,23 @@ class Segmenter:
             masks[kept],
             placement.frame_size,
             self.info.class_names,
+            self.info.fade_masks,
         )
         return instances, Timings(ready - start, ran - ready, perf_counter() - ran)
 
-    def stream(self, source: str | Path | Source) -> Iterator[tuple[NDArray[np.uint8], Instances]]:
+    def stream(self, source: str | Path | Source, *, workers: int = 1) -> Iterator[tuple[NDArray[np.uint8], Instances]]:
         """Frames, uint8 BGR (H, W, 3), of a source and their instances, worked out ahead in threads.
 
-        source: anything that `pumpseg-video` takes (see `open_source`). Make the segmenter with
-        spinning=False on a machine with few cores. Raises SourceError for a source that cannot be read to
-        its end.
+        source: anything that `pumpseg-video` takes (see `pumpseg.video.open_source`). A file gives every frame
+        in order, a camera its newest one each time. workers: frames of a file that are inferred at the same
+        time; on a CPU, Segmenter(threads=1) with a worker for each core gets through the most frames.
+        Raises SourceError for a source that cannot be read to its end.
         """
-        # These two import the segmenter.
-        from pumpseg import pipeline, sources
+        from pumpseg import video
 
-        opened = sources.open_source(source) if isinstance(source, (str, Path)) else source
-        return ((result.frame.image, result.instances) for result in pipeline.stream(opened, self))
+        opened = video.open_source(source) if isinstance(source, (str, Path)) else source
+        results = video.stream(opened, self, workers=workers)
+        return ((result.frame.image, result.instances) for result in results)
 
     def _buffer(self) -> NDArray[np.uint8]:
         if not hasattr(self._per_thread, "image"):

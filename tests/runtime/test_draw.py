@@ -37,6 +37,15 @@ def test_only_boxes_and_labels_are_touched():
     assert (drawn[:, 160:] == 60).all()
 
 
+def test_labels_can_be_given_or_left_out():
+    frame = np.full((240, 320, 3), 60, np.uint8)
+    instance = three_instances()[1]
+    plain, named, longer = (draw(frame, instance, [text]) for text in ("", "pear", "a large pear"))
+    tags = [(drawn != plain).any(axis=2) for drawn in (draw(frame, instance), named, longer)]
+    assert all(tag.any() for tag in tags)
+    assert tags[2].sum() > tags[1].sum()
+
+
 def test_no_instances_leave_an_equal_frame():
     frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     drawn = draw(frame, Instances.empty((48, 64)))

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -68,6 +68,7 @@ def test_paste_matches_detectron2_away_from_the_border():
 
 
 @given(st.tuples(*[st.floats(-5, 25, width=32)] * 2), st.floats(0, 0.99), st.floats(0, 0.99))
+@example((-0.5, 0.0), 0.75, 0.5)  # the one pixel centre that it holds lies outside the frame
 def test_a_box_smaller_than_a_pixel_gives_the_pixel_under_it(corner, width, height):
     box = np.array([corner[0], corner[1], corner[0] + width, corner[1] + height], np.float32)
     instances = Instances.in_frame(
@@ -167,3 +168,13 @@ def test_arrays_that_do_not_belong_together_are_refused():
             frame_size=(4, 4),
             class_names=("a",),
         )
+
+
+def test_masks_can_fade_along_the_border_as_matterports_do():
+    probabilities = np.full((2, 2), 0.6, np.float32)
+    box = np.array([1, 1, 5, 5], np.float32)
+    assert paste_crop(probabilities, box, (8, 8)).mask.all()
+    # The outer pixels lie a quarter cell outside the middles of the outer cells: 0.6 * 0.75 < 0.5.
+    faded = paste_crop(probabilities, box, (8, 8), fade=True)
+    assert (faded.x, faded.y) == (1, 1)
+    assert faded.mask.tolist() == [[False] * 4, [False, True, True, False], [False, True, True, False], [False] * 4]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pumpseg.letterbox import letterbox, place
+from pumpseg.letterbox import Rule, letterbox, place
 
 sides = st.integers(1, 4000)
 
@@ -80,3 +80,73 @@ def test_an_empty_frame_and_a_wrong_buffer_are_refused():
         letterbox(np.zeros((0, 5, 3), np.uint8), (8, 8))
     with pytest.raises(ValueError, match="out must be"):
         letterbox(np.zeros((5, 5, 3), np.uint8), (8, 8), out=np.zeros((8, 9, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("frame", "size", "rule", "content", "offset"),
+    [
+        # what utils.resize_image(mode="square") of mrcnn gives: enlarged to the shorter side, unless it would not fit
+        ((448, 640), 1024, Rule("centred", min_side=800), (717, 1024), (153, 0)),
+        ((600, 600), 1024, Rule("centred", min_side=800), (800, 800), (112, 112)),
+        ((600, 601), 1024, Rule("centred"), (600, 601), (212, 211)),
+        ((3000, 2000), 1024, Rule("centred", min_side=800), (1024, 683), (0, 170)),
+        ((100, 200), 1024, Rule("centred", min_scale=2.0), (200, 400), (412, 312)),
+    ],
+)
+def test_centred_frames_lie_where_mrcnn_puts_them(frame, size, rule, content, offset):
+    placement = place(frame, (size, size), rule)
+    assert (placement.content_size, placement.offset) == (content, offset)
+
+
+def test_boxes_of_centred_frames_are_whole_pixels_from_first_to_last():
+    placement = place((300, 450), (256, 256), Rule("centred", min_side=256))
+    top, height = placement.offset[0], placement.content_size[0]
+    whole = np.array([[0, top, 256, top + height]])
+    assert placement.to_frame(whole).tolist() == [[0, 0, 450, 300]]
+    assert np.allclose(placement.to_input(np.array([[0, 0, 450, 300]])), whole)
+    first_pixel = placement.to_frame(np.array([[0, top, 1, top + 1]]))
+    assert first_pixel.tolist() == [[0, 0, 1, 1]]
+
+
+@given(
+    st.tuples(st.integers(2, 900), st.integers(2, 900)),
+    st.integers(0, 300),
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+)
+def test_boxes_return_to_centred_frames(frame, min_side, shares):
+    placement = place(frame, (256, 256), Rule("centred", min_side=min_side))
+    (height, width), (y, x) = placement.content_size, placement.offset
+    assert max(height, width) <= 256
+    assert min(y, x) >= 0
+    assert y + height <= 256
+    assert x + width <= 256
+    if min(height, width) < 2:
+        return
+    box = np.array(
+        [round(share * (side - 1)) for share, side in zip(shares, (*frame[::-1], *frame[::-1]), strict=True)]
+    )
+    assert np.abs(placement.to_frame(placement.to_input(box)) - box).max() == 0
+
+
+def test_centred_frames_are_resized_towards_black_and_cut():
+    frame = np.full((2, 2, 3), 200, np.uint8)
+    frame[0, 0] = 0
+    image, _ = letterbox(frame, (4, 4), (0, 0, 0), rule=Rule("centred", min_side=4))
+    # a quarter pixel outside counts 3/4; inside 1/4 and 3/4 of the neighbours
+    wanted = [[0, 37, 112, 112], [37, 87, 162, 150], [112, 162, 187, 150], [112, 150, 150, 112]]
+    assert image[..., 0].tolist() == wanted
+
+
+def test_centred_frames_leave_the_rest_to_the_fill_also_in_a_used_buffer():
+    buffer = np.full((8, 8, 3), 77, np.uint8)
+    frame = np.full((4, 8, 3), 5, np.uint8)
+    frame[..., 2] = 250
+    image, placement = letterbox(frame, (8, 8), (1, 2, 3), buffer, swap_red_blue=True, rule=Rule("centred"))
+    assert placement.offset == (2, 0)
+    assert (image[[0, 1, 6, 7]] == (1, 2, 3)).all()
+    assert (image[2:6] == (250, 5, 5)).all()
+
+
+def test_unknown_rules_are_refused():
+    with pytest.raises(ValueError, match="unknown letterbox placement 'left'"):
+        Rule("left")

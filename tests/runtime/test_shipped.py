@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from pumpseg import Segmenter
-from pumpseg.cli import main
 from pumpseg.model_file import SHIPPED_MODELS, shipped_model
+from pumpseg.video.cli import main
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,4 @@
 import re
-import threading
-import time
 from fractions import Fraction
 
 import av
@@ -8,18 +6,19 @@ import cv2
 import numpy as np
 import pytest
 
-from pumpseg import camera, sources
-from pumpseg.container import promised_bytes
 from pumpseg.errors import PumpsegError, SourceError
-from pumpseg.sources import ImageSource, open_source
-from pumpseg.video_source import VideoSource
+from pumpseg.video import sources
+from pumpseg.video.container import promised_bytes
+from pumpseg.video.images import ImageSource
+from pumpseg.video.sources import find_files, open_source, open_sources
+from pumpseg.video.video_file import VideoSource
 
 
 @pytest.fixture
 def folder(tmp_path, square_frame):
     for name in ("b.jpg", "a.png", "c.PNG"):
         cv2.imwrite(str(tmp_path / name), square_frame)
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "notes.md").write_text("no image")
     return tmp_path
 
 
@@ -59,8 +58,8 @@ def test_a_file_whose_name_looks_like_a_pattern(tmp_path, square_frame):
     [
         ("missing.mp4", "no such file or folder"),
         ("*.jpeg", "matches nothing"),
-        ("*.txt", "matches 1 paths but no image"),
-        ("notes.txt", "unknown format .txt; images: .bmp"),
+        ("*.md", "matches 1 paths but no image"),
+        ("notes.md", "unknown format .md; images: .bmp"),
     ],
 )
 def test_what_cannot_be_a_source(folder, name, message):
@@ -183,7 +182,7 @@ def scratch(path, places):
 
 def test_a_packet_that_cannot_be_decoded_is_an_error(tmp_path, make_clip):
     path = scratch(make_clip(tmp_path / "scratched.mp4", frames=60), range(1000, 3000, 10))
-    with pytest.raises(SourceError, match=r"is damaged: it ends after frame \d+ of 60"):
+    with pytest.raises(SourceError, match=r"is damaged, or changes its codec.* after frame \d+ of 60"):
         list(VideoSource(path))
 
 
@@ -217,80 +216,89 @@ def test_a_missing_pyav_names_the_extra(clip, monkeypatch):
         VideoSource(clip)
 
 
-class FakeCapture:
-    """A camera of `frames` frames, one every `interval` seconds, that then fails as told."""
-
-    def __init__(self, frames, interval=0.0, failure=None):
-        self.left, self.interval, self.failure = frames, interval, failure
-        self.released = threading.Event()
-        self.number = 0
-
-    def isOpened(self):  # noqa: N802
-        return True
-
-    def get(self, _):
-        return 30.0
-
-    def read(self):
-        time.sleep(self.interval)
-        if self.number == self.left:
-            if self.failure:
-                raise self.failure
-            return False, None
-        self.number += 1
-        return True, np.full((4, 4, 3), self.number, np.uint8)
-
-    def release(self):
-        self.released.set()
+def test_a_damaged_image_among_several_is_left_out(folder, caplog):
+    (folder / "b.jpg").write_bytes(b"text")
+    source = open_source(folder)
+    assert [frame.source for frame in source] == [str(folder / "a.png"), str(folder / "c.PNG")]
+    assert source.failed == 1
+    assert caplog.messages == [f"left out: {folder / 'b.jpg'} is damaged or not an image"]
 
 
-@pytest.fixture
-def fake_camera(monkeypatch):
-    def make(**options):
-        capture = FakeCapture(**options)
-        monkeypatch.setattr(camera, "_open_capture", lambda device: capture)
-        return capture
-
-    return make
+def test_images_that_are_all_damaged_are_an_error(folder):
+    for name in ("a.png", "b.jpg", "c.PNG"):
+        (folder / name).write_bytes(b"text")
+    with pytest.raises(SourceError, match="damaged"):
+        list(open_source(folder))
 
 
-def test_a_camera_gives_the_newest_frame_and_counts_the_others(fake_camera):
-    fake_camera(frames=1000, interval=0.005)
-    source = open_source("webcam:3")
-    assert source.live
-    frames = iter(source)
-    first = next(frames)
-    time.sleep(0.2)
-    second = next(frames)
-    source.close()
-    assert (first.index, second.index) == (0, 1)
-    assert int(second.image[0, 0, 0]) > int(first.image[0, 0, 0]) + 5
-    assert source.dropped > 5
-    assert second.time > 0.1
-    assert second.pts == pytest.approx(1000 * second.time, abs=1)
+def test_images_named_one_by_one_are_one_source(folder):
+    source = open_sources([folder / "c.PNG", folder / "a.png", folder / "c.PNG"])
+    assert [frame.source for frame in source] == [str(folder / "c.PNG"), str(folder / "a.png")]
 
 
-def test_a_camera_that_stops_is_an_error(fake_camera):
-    fake_camera(frames=0)
-    with pytest.raises(SourceError, match="webcam stopped giving frames"):
-        list(open_source("webcam"))
+def test_a_list_of_files(folder, make_clip):
+    (folder / "more").mkdir()
+    make_clip(folder / "more" / "clip.mp4", frames=2)
+    (folder / "list.txt").write_text(f"# mine\n\na.png\n  *.jpg\nmore\n{folder / 'c.PNG'}\n", encoding="utf-8")
+    found = find_files([folder / "list.txt"])
+    assert [file.path.name for file in found] == ["a.png", "b.jpg", "clip.mp4", "c.PNG"]
+    (folder / "images.txt").write_text("a.png\nb.jpg\n", encoding="utf-8")
+    assert len(list(open_source(folder / "images.txt"))) == 2
 
 
-def test_an_exception_of_the_reader_is_raised_where_frames_are_taken(fake_camera):
-    fake_camera(frames=0, failure=RuntimeError("driver"))
-    with pytest.raises(RuntimeError, match="driver"):
-        list(open_source("webcam"))
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.png\nmissing.png\n", "line 2 of .*list.txt: no such file or folder: .*missing.png"),
+        ("webcam\n", "line 1 of .*: webcam cannot be one of several sources"),
+        ("rtsp://a:b@c/d\n", r"rtsp://a:\*\*\*@c/d cannot be one of several"),
+        ("list.txt\n", "is a list itself"),
+        ("# nothing\n", "names no files"),
+        ("\udcff", "cannot read the list"),
+    ],
+)
+def test_lists_that_cannot_be_used(folder, text, message):
+    (folder / "list.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SourceError, match=message):
+        find_files([folder / "list.txt"])
 
 
-def test_closing_a_camera_ends_its_iteration(fake_camera):
-    capture = fake_camera(frames=10**6, interval=0.01)
-    source = open_source("webcam")
-    threading.Timer(0.1, source.close).start()
-    assert list(source)
-    assert capture.released.wait(5)
+def test_results_keep_the_folders_below_what_was_named(folder, make_clip):
+    for name in ("x/one.mp4", "x/y/one.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        make_clip(folder / name, frames=1)
+    (folder / "x" / ".part-7-one.mp4").touch()
+    places = {str(file.path.relative_to(folder)): str(file.place) for file in find_files([f"{folder}/x/**/*.mp4"])}
+    assert places == {"x/one.mp4": "one.mp4", "x/y/one.mp4": "y/one.mp4"}
+    assert [str(file.place) for file in find_files([folder / "x", folder / "a.png"])] == ["one.mp4", "a.png"]
 
 
-def test_a_camera_that_is_not_there(capfd):
-    with pytest.raises(SourceError, match="webcam:87 cannot be opened"):
-        open_source("webcam:87")
-    assert capfd.readouterr() == ("", "")
+def write_ts(path, codec, size, frames=30):
+    with av.open(str(path), "w", format="mpegts") as container:
+        video = container.add_stream(codec, rate=25, options={"g": "10"})
+        video.height, video.width, video.pix_fmt = *size, "yuv420p"
+        for i in range(frames):
+            picture = np.full((*size, 3), 8 * i, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(video.encode())
+    return path.read_bytes()
+
+
+def test_a_codec_that_changes_on_the_way_is_an_error(tmp_path):
+    first = write_ts(tmp_path / "a.ts", "libx264", (64, 96))
+    (tmp_path / "both.ts").write_bytes(first + write_ts(tmp_path / "b.ts", "mpeg2video", (64, 96)))
+    seen = []
+    with pytest.raises(SourceError, match=r"changes its codec on the way: it ends after frame \d+"):
+        seen.extend(frame.index for frame in VideoSource(tmp_path / "both.ts"))
+    # The last ones may go down with the first packet that makes no sense.
+    assert seen == list(range(len(seen)))
+    assert 27 <= len(seen) <= 30
+
+
+def test_a_size_that_changes_on_the_way(tmp_path):
+    first = write_ts(tmp_path / "a.ts", "libx264", (64, 96))
+    (tmp_path / "both.ts").write_bytes(first + write_ts(tmp_path / "b.ts", "libx264", (128, 160)))
+    frames = list(VideoSource(tmp_path / "both.ts"))
+    assert [frame.image.shape for frame in frames] == [(64, 96, 3)] * 30 + [(128, 160, 3)] * 30
+    times = [frame.time for frame in frames]
+    assert times == sorted(set(times))

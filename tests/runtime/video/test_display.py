@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from pumpseg import display
-from pumpseg.display import screen_problem
+from pumpseg.video import display
+from pumpseg.video.display import screen_problem
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display server")

@@ -1,9 +1,11 @@
-"""Annotated videos: H.264 in MP4, MOV or Matroska, with the timestamps and the audio of the source."""
+"""Annotated videos: H.264 or AV1 in MP4, MOV or Matroska, with the timestamps and the audio of the source."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SinkError
-from pumpseg.frames import Frame, VideoTiming
 from pumpseg.instances import Instances
 from pumpseg.partial_file import PartialFile
-from pumpseg.video_source import import_av
+from pumpseg.video.frames import Frame, VideoTiming
+from pumpseg.video.video_file import import_av
 
 log = logging.getLogger("pumpseg")
 
 VIDEO_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+DEFAULT_CODEC = "h264"
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """An encoder of libav and its options."""
+
+    name: str
+    options: dict[str, str] = field(default_factory=dict)
+
+
+CODECS = {
+    # The preset takes 60% of the time of "veryfast", which the model can use better.
+    "h264": _Encoder("libx264", {"preset": "superfast", "crf": "23"}),
+    "av1": _Encoder("libsvtav1", {"preset": "11", "crf": "32"}),
+}
+
 # Code points of ITU-T H.273.
 _BT709 = 1
 _BT601_MATRIX = 6
@@ -31,25 +50,44 @@ class VideoSink:
     """Encodes drawn frames into one file, which appears when complete.
 
     target: .mp4, .m4v, .mov or .mkv. timing: of the source; every frame keeps its pts, so a variable frame
-    rate survives. audio_from: a file whose audio streams are copied without re-encoding, or None. Frames of
-    odd size get a row or column more, as 4:2:0 video asks.
+    rate survives. audio: path or URL of a file whose audio streams are copied without re-encoding, or None.
+    codec: "h264", or "av1", which takes more work. live: write what a recording of weeks
+    needs: an index along the way, which keeps memory flat and the file readable even if the process is killed.
+    Frames of odd size get a row or column more, as 4:2:0 video asks.
 
     Raises SinkError if the file cannot be written.
     """
 
     draws = True
 
-    def __init__(self, target: Path, timing: VideoTiming, audio_from: Path | None = None) -> None:
+    def __init__(
+        self,
+        target: Path,
+        timing: VideoTiming,
+        audio: Path | str | None = None,
+        *,
+        codec: str = DEFAULT_CODEC,
+        live: bool = False,
+    ) -> None:
         if target.suffix.lower() not in VIDEO_FORMATS:
             raise SinkError(f"cannot write {target}: videos are saved as {', '.join(VIDEO_FORMATS)}")
+        if codec not in CODECS:
+            raise SinkError(f"unknown codec {codec!r}; there are {', '.join(CODECS)}")
+        if timing.rate <= 0 or timing.time_base <= 0:
+            raise SinkError(f"cannot write {target}: a video needs a frame rate above 0, not {timing.rate}")
         self._av = import_av()
+        self._encoder = CODECS[codec]
+        if self._encoder.name not in self._av.codecs_available:
+            raise SinkError(f"cannot write {target}: this PyAV has no {self._encoder.name}; choose another codec")
         self._file = PartialFile(target)
         self._timing = timing
-        self._audio_from = audio_from
+        self._audio_from = audio
+        self._live = live
         self._container: Any = None
         self._video: Any = None
         self._audio: _AudioCopy | None = None
         self._size = (0, 0)
+        self._scaled_from = (0, 0)
 
     def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
         assert drawn is not None
@@ -100,12 +138,17 @@ class VideoSink:
 
     def _start(self) -> None:
         container_format = VIDEO_FORMATS[self._file.target.suffix.lower()]
-        options = {"movflags": "+faststart"} if container_format != "matroska" else {}
+        options = {}
+        if container_format != "matroska":
+            options["movflags"] = "+frag_keyframe+empty_moov+default_base_moof" if self._live else "+faststart"
+        encoding = dict(self._encoder.options)
+        if self._live and self._encoder.name == "libx264":
+            # B-frames would shift all times: a fragmented file has no edit list that takes their delay back.
+            encoding["bf"] = "0"
+        # SVT-AV1 writes a page about itself on stderr otherwise.
+        os.environ.setdefault("SVT_LOG", "1")
         self._container = self._av.open(str(self._file.path), "w", format=container_format, options=options)
-        # The preset takes 60% of the time of "veryfast", which the model can use better.
-        self._video = self._container.add_stream(
-            "libx264", rate=self._timing.rate, options={"preset": "superfast", "crf": "20"}
-        )
+        self._video = self._container.add_stream(self._encoder.name, rate=self._timing.rate, options=encoding)
         self._video.height, self._video.width = self._size
         self._video.pix_fmt = "yuv420p"
         # Set after the rate: PyAV would derive a time base from it that cannot hold variable timestamps.
@@ -124,6 +167,12 @@ class VideoSink:
         if down in (0, 1) and right in (0, 1):
             return cv2.copyMakeBorder(drawn, 0, down, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[return-value]
         # A stream may change its size on the way; a file has one.
+        if self._scaled_from != drawn.shape[:2]:
+            self._scaled_from = (drawn.shape[0], drawn.shape[1])
+            log.warning(
+                "%s: the picture changes to %dx%d and is scaled to %dx%d",
+                *(self._file.target, drawn.shape[1], drawn.shape[0], width, height),
+            )
         return cv2.resize(drawn, (width, height))  # type: ignore[return-value]
 
     def _copy_audio(self, until: Fraction | None) -> None:
@@ -149,8 +198,9 @@ class VideoSink:
 class _AudioCopy:
     """Packets of a file's audio streams, addressed to streams of the same kind in an output container."""
 
-    def __init__(self, av: Any, path: Path) -> None:
-        self._input = av.open(str(path))
+    def __init__(self, av: Any, location: Path | str) -> None:
+        self._av = av
+        self._input = av.open(str(location))
         inputs = self._input.streams.audio
         self.codecs = ", ".join(stream.codec_context.name for stream in inputs)
         self._demuxed: Iterator[Any] = self._input.demux(*inputs) if inputs else iter(())
@@ -162,9 +212,13 @@ class _AudioCopy:
         self._streams = {stream.index: output.add_stream_from_template(stream) for stream in self._input.streams.audio}
 
     def packets(self, until: Fraction | None) -> Iterator[Any]:
-        """Packets up to a time in seconds; None for all that is left."""
+        """Packets up to a time in seconds; None for all that is left. Damaged audio ends where the damage is."""
         while True:
-            packet = next(self._demuxed, None) if self._next is None else self._next
+            try:
+                packet = next(self._demuxed, None) if self._next is None else self._next
+            except self._av.FFmpegError as error:
+                log.warning("the audio is damaged and ends early (%s)", error.strerror)
+                self._demuxed, packet = iter(()), None
             self._next = None
             if packet is None:
                 return

@@ -1,4 +1,4 @@
-"""The video loop: decoding, inference, and drawing with encoding overlap, each in a thread of its own.
+"""The video loop: decoding, inference, and drawing with encoding overlap, each in threads of its own.
 
 OpenCV, ONNX Runtime and PyAV release the interpreter lock while they work, so threads are enough. Bounded
 channels join the stages; an exception in any of them ends all and is raised where the results are taken.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 
 from pumpseg.draw import draw
 from pumpseg.errors import SourceError
-from pumpseg.frames import Frame, Source
 from pumpseg.instances import Instances
 from pumpseg.segmenter import Segmenter, Timings
-from pumpseg.sinks import Sink
+from pumpseg.video.frames import Frame, Source
+from pumpseg.video.sinks import Sink
+from pumpseg.video.stats import Stopwatch, Summary
 
 QUEUED_FRAMES = 4
 _POLL_SECONDS = 0.1
@@ -32,37 +34,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A frame, what was found in it, and the seconds that decoding it and each step of inference took."""
+    """A frame and what was found in it.
+
+    came: seconds that decoding took, or for a live source the waiting for the frame. timings: of inference.
+    """
 
     frame: Frame
     instances: Instances
-    decode: float
+    came: float
     timings: Timings
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run came to.
-
-    seconds: from the first frame asked for to the last output closed. stages: milliseconds a frame of each
-    stage, in the order in which a frame passes them; stages overlap, so they add up to more than the time a
-    frame takes.
-    """
-
-    frames: int
-    seconds: float
-    dropped: int
-    interrupted: bool
-    stages: dict[str, float]
-
-    @property
-    def fps(self) -> float:
-        return self.frames / self.seconds if self.seconds > 0 else 0.0
-
-    def __str__(self) -> str:
-        stages = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in self.stages.items())
-        dropped = f", {self.dropped} dropped" if self.dropped else ""
-        return f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{dropped}; ms a frame: {stages}"
 
 
 class Window(Protocol):
@@ -78,7 +58,7 @@ class _EndedError(Exception):
 
 
 class _Channel(Generic[T]):
-    """A bounded queue that both ends can end: the producer by finishing, the consumer by closing it."""
+    """A bounded queue of one producer that both ends can end: by finishing, or by closing it."""
 
     def __init__(self, size: int) -> None:
         self._items: deque[T] = deque()
@@ -88,12 +68,17 @@ class _Channel(Generic[T]):
         self._closed = False
         self._error: BaseException | None = None
 
-    def put(self, item: T) -> None:
-        """Wait for room. Raises _EndedError once the consumer has closed the channel."""
+    def wait_for_room(self) -> None:
+        """Raises _EndedError once the consumer has closed the channel."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
             if self._closed:
                 raise _EndedError
+
+    def put(self, item: T) -> None:
+        """Wait for room. Raises _EndedError once the consumer has closed the channel."""
+        with self._changed:
+            self.wait_for_room()
             self._items.append(item)
             self._changed.notify_all()
 
@@ -126,44 +111,58 @@ class _Channel(Generic[T]):
             self._changed.notify_all()
 
 
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """A frame on its way through inference."""
+
+    frame: Frame
+    came: float
+    found: Future[tuple[Instances, Timings]]
+
+
 def stream(
-    source: Source, segmenter: Segmenter, *, stop: threading.Event | None = None
+    source: Source, segmenter: Segmenter, *, workers: int = 1, stop: threading.Event | None = None
 ) -> Generator[Result, None, None]:
     """Results of a source in order, decoded and inferred ahead in threads. Closes the source in the end.
 
+    workers: frames of a file that are inferred at the same time. A live source has one worker, which takes
+    the newest frame only when there is room for its result, so that no result grows old in a queue.
     stop: ends the stream early when set. Raises whatever the source or the segmenter raised.
     """
-    # Between camera and screen a queue is nothing but delay, and a camera has a reader thread of its own.
-    size = 1 if source.live else QUEUED_FRAMES
-    decoded: _Channel[tuple[Frame, float]] = _Channel(size)
-    results: _Channel[Result] = _Channel(size)
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    workers = 1 if source.live else workers
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pumpseg-infer")
+    # Between camera and screen a queue is nothing but delay.
+    pending: _Channel[_Pending] = _Channel(1 if source.live else QUEUED_FRAMES + workers)
 
-    def infer(frames: Iterable[tuple[Frame, float]]) -> None:
-        for frame, decode_seconds in frames:
-            instances, timings = segmenter.timed(frame.image)
-            results.put(Result(frame, instances, decode_seconds, timings))
+    def feed() -> None:
+        frames = _timed(source)
+        while True:
+            pending.wait_for_room()
+            frame, came = next(frames, (None, 0.0))
+            if frame is None:
+                return
+            found = pool.submit(segmenter.timed, frame.image)
+            if source.live:
+                found.exception()  # waits until it is done: the next frame is taken after that
+            pending.put(_Pending(frame, came, found))
 
-    def decode() -> None:
-        for item in _timed(source):
-            decoded.put(item)
-
-    threads = [_start("infer", lambda: infer(_timed(source) if source.live else _received(decoded)), results)]
-    if not source.live:
-        threads.append(_start("decode", decode, decoded))
+    feeder = _start("feed", feed, pending)
     try:
         while not (stop is not None and stop.is_set()):
-            result = results.get(_POLL_SECONDS)
-            if result is not None:
-                yield result
+            item = pending.get(_POLL_SECONDS)
+            if item is not None:
+                instances, timings = item.found.result()
+                yield Result(item.frame, instances, item.came, timings)
     except _EndedError:
         return
     finally:
-        results.close()
-        decoded.close()
+        pending.close()
         if source.live:
             source.close()
-        for thread in threads:
-            thread.join()
+        feeder.join()
+        pool.shutdown(cancel_futures=True)
         source.close()
 
 
@@ -172,21 +171,27 @@ def process(
     segmenter: Segmenter,
     sinks: Sequence[Sink] = (),
     *,
+    workers: int = 1,
     window: Window | None = None,
+    limit: int | None = None,
     stop: threading.Event | None = None,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> Summary:
     """Run a source through the segmenter into sinks and window.
 
-    Completes every sink, also when `stop` is set, the user closes the window or a camera fails on the way; if
-    anything else fails, discards them. Raises what failed. on_frame is told the number of frames done.
+    Completes every sink when the source ends, after `limit` frames, when `stop` is set or the user closes the
+    window, and also with what there is when the source fails on the way (SourceError, which is raised then).
+    If anything else fails, discards them all and raises it. workers: see `stream`. on_frame is told the number
+    of frames done.
     """
     stop = stop or threading.Event()
-    seconds = dict.fromkeys(("decode", "letterbox", "session", "select", "draw", "write"), 0.0)
-    frames, window_closed = 0, False
+    first = "wait" if source.live else "decode"
+    watches = {name: Stopwatch() for name in (first, "letterbox", "session", "select", "draw", "write")}
+    latency = Stopwatch()
+    frames, found, ended_early = 0, 0, False
     draws = window is not None or any(sink.draws for sink in sinks)
     start = perf_counter()
-    results = stream(source, segmenter, stop=stop)
+    results = stream(source, segmenter, workers=workers, stop=stop)
     try:
         for result in results:
             before_drawing = perf_counter()
@@ -196,40 +201,56 @@ def process(
                 sink.write(result.frame, result.instances, drawn)
             done = perf_counter()
             frames += 1
+            found += len(result.instances)
             for name, spent in (
-                ("decode", result.decode),
+                (first, result.came),
                 ("letterbox", result.timings.pre),
                 ("session", result.timings.session),
                 ("select", result.timings.post),
                 ("draw", before_writing - before_drawing),
                 ("write", done - before_writing),
             ):
-                seconds[name] += spent
+                watches[name].add(spent)
+            if result.frame.arrived is not None:
+                latency.add(before_drawing - result.frame.arrived)
             on_frame(frames)
             if window is not None and drawn is not None:
                 due = None if sinks else _due(source, result.frame, start)
-                window_closed = not window.show(drawn, due)
-                if window_closed:
-                    break
+                ended_early = not window.show(drawn, due)
+            ended_early = ended_early or frames == limit
+            if ended_early:
+                break
         interrupted = stop.is_set()
         results.close()
         before_completing = perf_counter()
-        _complete(sinks, interrupted=interrupted or window_closed)
-        seconds["write"] += perf_counter() - before_completing
-    except BaseException as error:
+        _complete(sinks, interrupted=interrupted or ended_early)
+        watches["write"].total += perf_counter() - before_completing
+    except SourceError as error:
         results.close()
-        # A file can be read again; what a camera saw before it failed cannot.
-        if source.live and frames and isinstance(error, SourceError):
-            _complete(sinks, interrupted=True)
-        raise
+        if not frames:
+            raise
+        _complete(sinks, interrupted=True)
+        kept = f"; what came before ({frames} frames) is kept" if sinks else ""
+        raise SourceError(f"{error}{kept}") from None
     finally:
+        results.close()
         if window is not None:
             window.close()
         for sink in sinks:
             # Does nothing to those that are complete.
             sink.discard()
-    stages = {name: 1000 * spent / max(1, frames) for name, spent in seconds.items()}
-    return Summary(frames, perf_counter() - start, source.dropped, interrupted, stages)
+    seconds = perf_counter() - start
+    return Summary(
+        frames=frames,
+        instances=found,
+        seconds=seconds,
+        dropped=source.dropped,
+        reconnects=source.reconnects,
+        failed=source.failed,
+        interrupted=interrupted,
+        stages={name: watch.times(seconds) for name, watch in watches.items()},
+        latency=latency.times(seconds) if source.live else None,
+    )
 
 
 def _complete(sinks: Sequence[Sink], *, interrupted: bool) -> None:
@@ -254,16 +275,6 @@ def _timed(source: Source) -> Iterator[tuple[Frame, float]]:
         except StopIteration:
             return
         yield frame, perf_counter() - start
-
-
-def _received(channel: _Channel[T]) -> Iterator[T]:
-    while True:
-        try:
-            item = channel.get()
-        except _EndedError:
-            return
-        assert item is not None
-        yield item
 
 
 def _start(name: str, work: Callable[[], None], output: _Channel[Any]) -> threading.Thread:

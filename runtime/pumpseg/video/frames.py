@@ -18,7 +18,8 @@ class Frame:
 
     image: uint8 BGR (H, W, 3). source: what the frame comes from, as the user named it. index: of the frame
     in it, from 0. time: seconds since the source's first frame. pts: the same as the container counts it,
-    in units of the source's time_base; None where there is no container.
+    in units of the source's time_base; None where there is no container. arrived: when a live frame came in,
+    in seconds on the clock of `time.perf_counter`; None where frames wait to be read.
     """
 
     image: NDArray[np.uint8]
@@ -26,6 +27,7 @@ class Frame:
     index: int
     time: float
     pts: int | None = None
+    arrived: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,21 @@ class Source(Protocol):
     """Where frames come from; iterated once, then closed.
 
     inputs: the files it reads, which no output may overwrite. length: frames to come, None if not known.
-    timing: of a video or camera, None for single images. live: frames not taken in time are dropped.
+    timing: of a video or camera, None for single images. audio: path or URL of a file whose sound belongs to
+    the frames, or None. live: frames not taken in time are dropped.
+    dropped, reconnects, failed: frames dropped, times a camera came back, inputs left out because they could
+    not be read; all count up while frames are taken.
     """
 
     name: str
     inputs: tuple[Path, ...]
     length: int | None
     timing: VideoTiming | None
+    audio: str | None
     live: bool
     dropped: int
+    reconnects: int
+    failed: int
 
     def __iter__(self) -> Iterator[Frame]: ...
 

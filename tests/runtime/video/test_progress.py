@@ -1,6 +1,6 @@
 import io
 
-from pumpseg.progress import Progress
+from pumpseg.video.progress import Progress
 
 
 class Terminal(io.StringIO):

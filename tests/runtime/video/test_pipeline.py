@@ -6,14 +6,15 @@ import pytest
 
 from pumpseg import Segmenter
 from pumpseg.errors import SourceError
-from pumpseg.frames import Frame
-from pumpseg.pipeline import QUEUED_FRAMES, process, stream
+from pumpseg.video.frames import Frame
+from pumpseg.video.pipeline import QUEUED_FRAMES, process, stream
 
 
 class Frames:
     """A source made of numbers; `failure` is raised in place of the frame after the last."""
 
-    name, inputs, timing, live, dropped = "frames", (), None, False, 0
+    name, inputs, timing, audio, live = "frames", (), None, None, False
+    dropped = reconnects = failed = 0
 
     def __init__(self, count, failure=None):
         self.length, self.failure = count, failure
@@ -68,9 +69,10 @@ def no_thread_stays():
         time.sleep(0.01)
 
 
-def test_every_frame_passes_in_order(segmenter):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_frame_passes_in_order(segmenter, workers):
     source, notes, told = Frames(200), Notes(), []
-    summary = process(source, segmenter, [notes], on_frame=told.append)
+    summary = process(source, segmenter, [notes], workers=workers, on_frame=told.append)
     assert notes.indices == list(range(200))
     assert told == list(range(1, 201))
     assert (notes.ended, summary.frames, summary.interrupted) == ("complete", 200, False)
@@ -80,7 +82,11 @@ def test_every_frame_passes_in_order(segmenter):
 def test_the_summary_names_every_stage_in_a_line(segmenter):
     summary = process(Frames(20), segmenter, [Notes()])
     assert list(summary.stages) == ["decode", "letterbox", "session", "select", "draw", "write"]
-    assert min(summary.stages.values()) > 0
+    for times in summary.stages.values():
+        assert 0 < times.median <= times.p95 <= times.longest
+        assert times.mean <= times.longest
+        assert 0 < times.busy < 1
+    assert summary.latency is None
     assert summary.fps > 0
     assert str(summary).startswith("20 frames in ")
     assert "\n" not in str(summary)
@@ -106,15 +112,53 @@ def test_a_failing_source_ends_everything(segmenter, count):
     assert notes.indices == list(range(count))
 
 
-def test_a_failing_segmenter_ends_everything(segmenter, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("live", [False, True])
+def test_a_failing_segmenter_ends_everything(segmenter, monkeypatch, workers, live):
+    timed = segmenter.timed
+
     def fail(frame):
-        raise RuntimeError("out of memory")
+        if frame[0, 0, 0] == 30:
+            raise RuntimeError("out of memory")
+        return timed(frame)
 
     monkeypatch.setattr(segmenter, "timed", fail)
-    notes = Notes()
+    source, notes = Frames(500), Notes()
+    source.live = live
     with pytest.raises(RuntimeError, match="out of memory"):
-        process(Frames(500), segmenter, [notes])
-    assert notes.ended == "discarded"
+        process(source, segmenter, [notes], workers=workers)
+    assert (notes.ended, notes.indices) == ("discarded", list(range(30)))
+
+
+def test_workers_infer_at_the_same_time(segmenter, monkeypatch):
+    timed, meeting = segmenter.timed, threading.Barrier(3)
+
+    def wait_for_the_others(frame):
+        meeting.wait(timeout=20)
+        return timed(frame)
+
+    monkeypatch.setattr(segmenter, "timed", wait_for_the_others)
+    assert process(Frames(30), segmenter, workers=3).frames == 30
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        process(Frames(1), segmenter, workers=0)
+
+
+def test_a_live_frame_is_taken_only_when_there_is_room_for_its_result(segmenter):
+    source = Frames(249)
+    source.live = True
+    results = stream(source, segmenter)
+    for taken in range(1, 4):
+        next(results)
+        time.sleep(0.1)
+        # The one in hand, and one that waits.
+        assert source.given <= taken + 1
+    results.close()
+
+
+def test_a_limit_ends_the_run_well(segmenter):
+    notes = Notes()
+    summary = process(Frames(100), segmenter, [notes], limit=7)
+    assert (summary.frames, summary.interrupted, notes.ended) == (7, False, "interrupted")
 
 
 @pytest.mark.parametrize("failing", [{"fails_at": 3}, {"fails_to_complete": True}])
@@ -125,11 +169,12 @@ def test_a_failing_sink_ends_everything(segmenter, failing):
     assert notes.ended == first.ended == "discarded"
 
 
-def test_what_a_camera_saw_before_it_failed_is_kept(segmenter):
-    camera, notes = Frames(5, SourceError("unplugged")), Notes()
-    camera.live = True
-    with pytest.raises(SourceError, match="unplugged"):
-        process(camera, segmenter, [notes])
+@pytest.mark.parametrize("live", [False, True])
+def test_what_came_before_a_source_failed_is_kept(segmenter, live):
+    source, notes = Frames(5, SourceError("unplugged")), Notes()
+    source.live = live
+    with pytest.raises(SourceError, match=r"^unplugged; what came before \(5 frames\) is kept$"):
+        process(source, segmenter, [notes])
     assert (notes.ended, notes.indices) == ("interrupted", [0, 1, 2, 3, 4])
 
 

@@ -1,0 +1,46 @@
+"""ONNX Runtime on a device with memory of its own: the frame is uploaded once, into a buffer that stays there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BoundSession:
+    """A session run through an io binding; otherwise like the `onnxruntime.InferenceSession` that it wraps.
+
+    device: where the input lives, as OrtValue names it: "cuda", or "cpu". Outputs come back as arrays: their
+    number of instances is not known before the run. Several threads may share it, each one has its own buffer.
+    """
+
+    def __init__(self, ort: Any, session: Any, device: str) -> None:
+        self._ort, self._session, self._device = ort, session, device
+        self._per_thread = threading.local()
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self.get_modelmeta, self.get_providers = session.get_modelmeta, session.get_providers
+        self.end_profiling = session.end_profiling
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs named, or all."""
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_ortvalue_input(name, self._uploaded(name, array))
+        for name in names or [output.name for output in self.get_outputs()]:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+        return outputs
+
+    def _uploaded(self, name: str, array: NDArray[Any]) -> Any:
+        array = np.ascontiguousarray(array)
+        buffers = self._per_thread.__dict__.setdefault("buffers", {})
+        value = buffers.get(name)
+        if value is None or tuple(value.shape()) != array.shape:
+            buffers[name] = value = self._ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+        else:
+            value.update_inplace(array)
+        return value

@@ -1,0 +1,199 @@
+"""Many files, one after another or several at once, each into results of its own, resumable."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpseg.errors import PumpsegError, SinkError
+from pumpseg.segmenter import Segmenter
+from pumpseg.video.frames import Source
+from pumpseg.video.images import ImageSource
+from pumpseg.video.manifest import MANIFEST, Entry, Fingerprint, Manifest, output_sizes
+from pumpseg.video.pipeline import process
+from pumpseg.video.sinks import Outputs, open_sinks
+from pumpseg.video.sources import InputFile
+from pumpseg.video.stats import Summary
+from pumpseg.video.video_file import VideoSource
+from pumpseg.video.video_sink import DEFAULT_CODEC, VIDEO_FORMATS
+
+log = logging.getLogger("pumpseg")
+
+DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What is written for each input: annotated copies, JSON lines, COCO results, cutouts. codec: of videos."""
+
+    annotate: bool = True
+    json_lines: bool = False
+    coco: bool = False
+    cutouts: bool = False
+    codec: str = DEFAULT_CODEC
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an input. status: DONE, SKIPPED (was done before), FAILED or STOPPED (by the user).
+
+    summary: of a run that was done; frames and instances are also known of one that was skipped.
+    error: why one failed.
+    """
+
+    path: Path
+    status: str
+    frames: int = 0
+    instances: int = 0
+    summary: Summary | None = None
+    error: str = ""
+
+
+def run_batch(
+    files: Sequence[InputFile],
+    folder: Path,
+    segmenter: Segmenter,
+    options: BatchOptions = BatchOptions(),
+    *,
+    jobs: int = 1,
+    workers: int = 1,
+    stop: threading.Event | None = None,
+    on_start: Callable[[InputFile, int | None], None] = lambda file, frames: None,
+    on_frame: Callable[[InputFile, int], None] = lambda file, done: None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Segment every file into `folder`; what an earlier run finished there is skipped.
+
+    An input is finished when the manifest says so and it, the settings and its outputs are what they were.
+    One that fails does not hold up the others. jobs: videos at the same time. workers: see `stream`; images,
+    which come first, are done jobs x workers at a time.
+    stop: completes the inputs under way as interrupted ones, which are redone next time, and leaves the rest.
+    The callbacks come from the threads of the jobs: on_start with the number of frames to come, on_frame with
+    that of those done.
+
+    Raises SinkError if two inputs would have the same results or the folder cannot be written.
+    """
+    stop = stop or threading.Event()
+    planned = {file: _outputs(file, folder, options) for file in files}
+    _check_places(planned)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make the folder {folder}: {error.strerror}") from None
+    manifest = Manifest(folder)
+    lock = threading.Lock()
+    settings = {
+        "score": segmenter.score,
+        "model": Fingerprint.of(segmenter.path).sha256,
+        "codec": options.codec,
+        "outputs": [name for name in ("annotate", "json_lines", "coco", "cutouts") if getattr(options, name)],
+    }
+
+    def one(file: InputFile) -> Outcome:
+        if stop.is_set():
+            return Outcome(file.path, STOPPED)
+        try:
+            entry = manifest.is_done(file.path, settings)
+            if entry is not None:
+                return Outcome(file.path, SKIPPED, entry.frames, entry.instances)
+            summary, fingerprint = _segment(file, planned[file], segmenter, workers, stop, on_start, on_frame)
+            frames, found = summary.frames, summary.instances
+            if summary.interrupted:
+                return Outcome(file.path, STOPPED, frames, found, summary)
+            written = output_sizes(folder, _paths(planned[file]))
+            with lock:
+                manifest.add(file.path, Entry(fingerprint, settings, written, frames, found))
+        except (PumpsegError, OSError) as error:
+            return Outcome(file.path, FAILED, error=str(error))
+        return Outcome(file.path, DONE, frames, found, summary)
+
+    def told(file: InputFile) -> Outcome:
+        try:
+            outcome = one(file)
+        except BaseException:
+            # A fault of ours ends the batch; the other jobs must not go on behind its back.
+            stop.set()
+            raise
+        on_outcome(outcome)
+        return outcome
+
+    outcomes: dict[InputFile, Outcome] = {}
+    for group, at_once in (
+        ([file for file in files if file.is_image], jobs * workers),
+        ([file for file in files if not file.is_image], jobs),
+    ):
+        with ThreadPoolExecutor(at_once, thread_name_prefix="pumpseg-job") as pool:
+            outcomes.update(zip(group, pool.map(told, group), strict=True))
+    return [outcomes[file] for file in files]
+
+
+def _segment(
+    file: InputFile,
+    outputs: Outputs,
+    segmenter: Segmenter,
+    workers: int,
+    stop: threading.Event,
+    on_start: Callable[[InputFile, int | None], None],
+    on_frame: Callable[[InputFile, int], None],
+) -> tuple[Summary, Fingerprint]:
+    fingerprint = Fingerprint.of(file.path)
+    source: Source = ImageSource(str(file.path), [file.path]) if file.is_image else VideoSource(file.path)
+    try:
+        for path in _paths(outputs):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if outputs.cutouts is not None and outputs.cutouts.is_dir():
+            # Cutouts of an earlier, interrupted run may be more than there are now.
+            shutil.rmtree(outputs.cutouts)
+        sinks = open_sinks(source, outputs, segmenter.info.class_names)
+        on_start(file, source.length)
+        summary = process(
+            source, segmenter, sinks, workers=workers, stop=stop, on_frame=lambda done: on_frame(file, done)
+        )
+    finally:
+        source.close()
+    return summary, fingerprint
+
+
+def _outputs(file: InputFile, folder: Path, options: BatchOptions) -> Outputs:
+    place = folder / file.place
+    # The whole name is kept, for a photo and a clip may share a stem: IMG_1.jpg.jsonl, IMG_1.mov.jsonl.
+    same_format = file.is_image or file.path.suffix.lower() in VIDEO_FORMATS
+    annotated = place if same_format else _named(place, ".mp4")
+    return Outputs(
+        save=annotated if options.annotate else None,
+        json_lines=_named(place, ".jsonl") if options.json_lines else None,
+        coco=_named(place, ".coco.json") if options.coco else None,
+        cutouts=_named(place, ".cutouts") if options.cutouts else None,
+        codec=options.codec,
+    )
+
+
+def _named(place: Path, suffix: str) -> Path:
+    return place.with_name(place.name + suffix)
+
+
+def _paths(outputs: Outputs) -> list[Path]:
+    named = (outputs.save, outputs.json_lines, outputs.coco, outputs.cutouts)
+    return [path for path in named if path is not None]
+
+
+def _check_places(planned: Mapping[InputFile, Outputs]) -> None:
+    inputs = {file.path.resolve() for file in planned}
+    owners: dict[Path, InputFile] = {}
+    for file, outputs in planned.items():
+        for path in _paths(outputs):
+            if path.resolve() in inputs:
+                raise SinkError(f"{path} is an input: choose another --save-dir")
+            if path.name == MANIFEST:
+                raise SinkError(f"{file.path}: its results would be called {MANIFEST}, which is taken")
+            other = owners.setdefault(path.resolve(), file)
+            if other is not file:
+                raise SinkError(
+                    f"{other.path} and {file.path} would both be written to {path}: name the folder above them, "
+                    "or a pattern with ** such as 'clips/**/*.mp4', and they keep their sub-folders"
+                )

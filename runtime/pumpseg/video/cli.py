@@ -1,0 +1,405 @@
+"""The command `pumpseg-video`: cameras, videos or images in; a window, annotated files or JSON out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from pumpseg.command import FAILED, INTERRUPTED, USAGE_ERROR, parse_count, parse_size, run_command
+from pumpseg.cores import physical_cores
+from pumpseg.errors import PumpsegError
+from pumpseg.model_file import DEFAULT_MODEL, SHIPPED_MODELS
+from pumpseg.partial_file import PartialFile
+from pumpseg.providers import AUTO, provider_names
+from pumpseg.segmenter import Segmenter
+from pumpseg.video import batch
+from pumpseg.video.capture import CameraWish
+from pumpseg.video.display import OpenCvWindow, screen_problem
+from pumpseg.video.json_sink import CocoIds
+from pumpseg.video.pipeline import process
+from pumpseg.video.progress import BatchProgress, Progress
+from pumpseg.video.report import batch_table
+from pumpseg.video.sinks import STANDARD_OUTPUT, Outputs, open_sinks
+from pumpseg.video.sources import find_files, open_sources
+from pumpseg.video.video_sink import CODECS, DEFAULT_CODEC
+
+PROGRAM = "pumpseg-video"
+
+# One thread a frame wastes nothing on waiting for others, but every frame under way takes memory of its own.
+MOST_WORKERS = 8
+
+_Handler = Callable[[int, FrameType | None], Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns its exit code: 0, 1 if some inputs failed, 2 after an error told in one line, 130 if interrupted.
+    """
+    # Until frames flow a signal ends the command at once, and what was begun is cleaned up on the way out.
+    with _log_lines(), _signals(signal.default_int_handler):
+        try:
+            return run_command(PROGRAM, lambda: _run(_parser().parse_args(argv)))
+        finally:
+            _let_go_of_stdout()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    stats = None if arguments.stats is None else PartialFile(arguments.stats)
+    try:
+        code, figures = _run_batch(arguments) if arguments.save_dir is not None else _run_one(arguments)
+        if stats is not None:
+            stats.path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            stats.complete()
+        return code
+    except OSError as error:
+        if stats is None or isinstance(error, PumpsegError):
+            raise
+        raise PumpsegError(f"cannot write {arguments.stats}: {error.strerror}") from None
+    finally:
+        if stats is not None:
+            stats.discard()
+
+
+def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    stop = threading.Event()
+    outputs = Outputs(
+        save=arguments.save,
+        json_lines=_named("--json", arguments.json),
+        coco=_named("--coco", arguments.coco),
+        coco_ids=CocoIds.read(arguments.coco_truth) if arguments.coco_truth else None,
+        cutouts=_named("--save-cutouts", arguments.save_cutouts),
+        codec=arguments.codec,
+    )
+    wish = CameraWish(arguments.camera_size, arguments.camera_fps)
+    source = open_sources(arguments.sources, wish=wish, patience=arguments.reconnect)
+    try:
+        threads = arguments.threads or physical_cores() or os.cpu_count() or 1
+        workers = 1 if source.live else min(threads, MOST_WORKERS)
+        segmenter = _segmenter(arguments, threads - workers + 1)
+        sinks = open_sinks(source, outputs, segmenter.info.class_names)
+        try:
+            window = _open_window(arguments, stop)
+        except BaseException:
+            for sink in sinks:
+                sink.discard()
+            raise
+        total = source.length
+        progress = Progress(min(total or math.inf, arguments.limit) if arguments.limit else total)
+        with _signals(_stop_then_interrupt(stop)):
+            try:
+                summary = process(
+                    source,
+                    segmenter,
+                    sinks,
+                    workers=workers,
+                    window=window,
+                    limit=arguments.limit,
+                    stop=stop,
+                    on_frame=progress.update,
+                )
+            finally:
+                progress.clear()
+    finally:
+        source.close()
+    print(f"{PROGRAM}: {'interrupted after ' if summary.interrupted else ''}{summary}", file=sys.stderr)
+    code = INTERRUPTED if summary.interrupted else FAILED if summary.failed else 0
+    return code, {"source": source.name, **summary.to_json()}
+
+
+def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    stop = threading.Event()
+    files = find_files(arguments.sources)
+    threads = arguments.threads or physical_cores() or os.cpu_count() or 1
+    workers = max(1, min(threads, MOST_WORKERS) // arguments.jobs)
+    segmenter = _segmenter(arguments, max(1, threads - workers * arguments.jobs + 1))
+    options = batch.BatchOptions(
+        annotate=not arguments.no_annotate,
+        json_lines=arguments.json is not None,
+        coco=arguments.coco is not None,
+        cutouts=arguments.save_cutouts is not None,
+        codec=arguments.codec,
+    )
+    progress = BatchProgress(len(files))
+    with _signals(_stop_then_interrupt(stop)):
+        try:
+            outcomes = batch.run_batch(
+                files,
+                arguments.save_dir,
+                segmenter,
+                options,
+                jobs=arguments.jobs,
+                workers=workers,
+                stop=stop,
+                on_start=lambda file, frames: progress.start(str(file.path), frames),
+                on_frame=lambda file, done: progress.frame(str(file.path), done),
+                on_outcome=lambda outcome: progress.end(str(outcome.path)),
+            )
+        finally:
+            progress.clear()
+    print(batch_table(outcomes), file=sys.stderr)
+    failed = any(outcome.status == batch.FAILED for outcome in outcomes)
+    code = INTERRUPTED if stop.is_set() else FAILED if failed else 0
+    return code, {"inputs": [_outcome_figures(outcome) for outcome in outcomes]}
+
+
+def _outcome_figures(outcome: batch.Outcome) -> dict[str, Any]:
+    figures: dict[str, Any] = {"source": str(outcome.path), "status": outcome.status}
+    if outcome.error:
+        figures["error"] = outcome.error
+    return figures | (outcome.summary.to_json() if outcome.summary else {})
+
+
+def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
+    # Spinning threads would take the cores that decoding and encoding need.
+    return Segmenter(
+        arguments.model, provider=arguments.provider, threads=threads, score=arguments.score, spinning=False
+    )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise PumpsegError for options that do not go together."""
+    if arguments.save_dir is not None:
+        if arguments.save is not None:
+            raise PumpsegError("--save and --save-dir exclude each other: one result, or one for each input")
+        for option, value in (
+            ("--json", arguments.json),
+            ("--coco", arguments.coco),
+            ("--save-cutouts", arguments.save_cutouts),
+        ):
+            if isinstance(value, Path):
+                raise PumpsegError(
+                    f"with --save-dir every input has results of its own, so {option} takes no name, not {value}; "
+                    "name the sources first"
+                )
+        if arguments.limit or arguments.coco_truth:
+            raise PumpsegError("--limit and --coco-truth do not go with --save-dir")
+        return
+    if arguments.jobs != 1 or arguments.no_annotate:
+        raise PumpsegError("--jobs and --no-annotate go with --save-dir")
+    if arguments.coco_truth and arguments.coco is None:
+        raise PumpsegError("--coco-truth goes with --coco FILE")
+    for option, value in (("--coco", arguments.coco), ("--save-cutouts", arguments.save_cutouts)):
+        if value == STANDARD_OUTPUT:
+            raise PumpsegError(f"{option} cannot go to standard output")
+
+
+def _named(option: str, value: Path | bool | None) -> Path | None:
+    if value is True:
+        raise PumpsegError(f"{option} needs a name here; only with --save-dir are the names given")
+    return value or None
+
+
+def _open_window(arguments: argparse.Namespace, stop: threading.Event) -> OpenCvWindow | None:
+    if arguments.no_show:
+        return None
+    problem = screen_problem()
+    if problem:
+        print(f"{PROGRAM}: going on without a window: {problem}", file=sys.stderr)
+        return None
+    return OpenCvWindow(PROGRAM, stop)
+
+
+def _stop_then_interrupt(stop: threading.Event) -> _Handler:
+    """A handler whose first signal lets the files be completed and whose second interrupts at once."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    return handle
+
+
+@contextlib.contextmanager
+def _signals(handler: _Handler) -> Iterator[None]:
+    """Handle Ctrl-C, SIGTERM and a terminal that closes with `handler` for a while; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # Ignored on purpose under nohup.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+@contextlib.contextmanager
+def _log_lines() -> Iterator[None]:
+    """Show what the package logs as plain lines on stderr."""
+    logger = logging.getLogger("pumpseg")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _let_go_of_stdout() -> None:
+    """Where the reader of standard output is gone, keep Python from complaining about it once more at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong option in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PumpsegError(f"{message} (see {PROGRAM} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        PROGRAM,
+        description="Find instances in a camera's picture, videos or images, and mark them.",
+        epilog=f"exit code: 0; 1 if some inputs failed; {USAGE_ERROR} after an error; {INTERRUPTED} if interrupted",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="webcam, webcam:N, /dev/videoN, demo, an rtsp:// or http:// URL, a video, images, a folder, "
+        "a 'pattern*.mp4', or a .txt list of files",
+    )
+
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="annotated: a video or image file, a folder for several images or the frames of a video, "
+        "or - for raw frames on standard output",
+    )
+    results.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="one JSON object a frame, masks as COCO RLE; - for standard output",
+    )
+    results.add_argument("--coco", type=Path, nargs="?", const=True, metavar="FILE", help="COCO results json")
+    results.add_argument(
+        "--coco-truth",
+        type=Path,
+        metavar="FILE",
+        help="COCO json that gives the image and category ids of --coco, by file name and class",
+    )
+    results.add_argument(
+        "--save-cutouts", type=Path, nargs="?", const=True, metavar="DIR", help="a transparent PNG of every instance"
+    )
+    results.add_argument(
+        "--codec", choices=tuple(CODECS), default=DEFAULT_CODEC, help=f"of saved videos (default {DEFAULT_CODEC})"
+    )
+    results.add_argument("--stats", type=Path, metavar="FILE", help="what every stage took, as JSON")
+
+    many = parser.add_argument_group("batches")
+    many.add_argument(
+        "--save-dir",
+        type=Path,
+        metavar="DIR",
+        help="results of their own for every input, here; the same line again goes on after an interruption",
+    )
+    many.add_argument("--jobs", type=parse_count, default=1, metavar="N", help="videos at the same time (default 1)")
+    many.add_argument("--no-annotate", action="store_true", help="write no annotated copies")
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--score", type=_score, default=0.5, metavar="S", help="leave out instances below it (default 0.5)"
+    )
+    model.add_argument(
+        "--model",
+        metavar="NAME_OR_FILE",
+        help=f"{', '.join(SHIPPED_MODELS)} or an ONNX file (default {DEFAULT_MODEL})",
+    )
+    model.add_argument(
+        "--provider",
+        default=AUTO,
+        metavar="P",
+        help=f"execution provider: {', '.join(provider_names())} (default {AUTO})",
+    )
+    model.add_argument("--threads", type=parse_count, metavar="N", help="of inference (default: physical cores)")
+
+    camera = parser.add_argument_group("cameras")
+    camera.add_argument("--camera-size", type=_size, metavar="WxH", help="picture to ask a camera device for")
+    camera.add_argument("--camera-fps", type=_positive, metavar="F", help="frames a second to ask it for")
+    camera.add_argument(
+        "--reconnect",
+        type=_seconds,
+        default=math.inf,
+        metavar="S",
+        help="seconds to try to get a lost camera or stream back (default: for ever); 0 to stop at once",
+    )
+
+    parser.add_argument("--limit", type=parse_count, metavar="N", help="stop after N frames")
+    parser.add_argument("--no-show", action="store_true", help="open no window")
+    parser.add_argument("--version", action="version", version=f"pumpseg {version('pumpseg')}")
+    return parser
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _score(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} does not lie in 0..1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        return parse_size("--camera-size", text)
+    except PumpsegError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

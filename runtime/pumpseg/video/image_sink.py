@@ -1,0 +1,164 @@
+"""Annotated images and frames, and instances cut out of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import SinkError
+from pumpseg.instances import Instances
+from pumpseg.partial_file import PartialFile, complete_file
+from pumpseg.video.frames import Frame
+
+_JPEG_QUALITY = 92
+
+
+class ImageSink:
+    """One annotated image, in the format of its suffix. Raises SinkError if OpenCV cannot write that."""
+
+    draws = True
+
+    def __init__(self, target: Path) -> None:
+        check_image_format(target)
+        self._file = PartialFile(target)
+        self._written = False
+
+    def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
+        assert drawn is not None
+        data = _encoded(drawn, self._file.target)
+        try:
+            self._file.path.write_bytes(data)
+        except OSError as error:
+            raise SinkError(f"cannot write {self._file.target}: {error.strerror}") from None
+        self._written = True
+
+    def complete(self, *, interrupted: bool = False) -> None:
+        if self._written:
+            self._file.complete()
+        else:
+            self._file.discard()
+
+    def discard(self) -> None:
+        self._file.discard()
+
+
+class ImageFolderSink:
+    """One annotated image for each input image, under its name in a folder; complete once it is there."""
+
+    draws = True
+
+    def __init__(self, inputs: tuple[Path, ...], folder: Path) -> None:
+        self._outputs = image_outputs(inputs, folder)
+        self._folder = _Folder(folder)
+
+    def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
+        assert drawn is not None
+        write_image(self._outputs[frame.source], drawn)
+
+    def complete(self, *, interrupted: bool = False) -> None:
+        """Every image is complete already."""
+
+    def discard(self) -> None:
+        self._folder.discard()
+
+
+class FrameFolderSink:
+    """Every annotated frame of a video or camera as a JPEG in a folder: 000000.jpg, 000001.jpg, ..."""
+
+    draws = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = _Folder(folder)
+        stale = next(folder.glob("[0-9]*.jpg"), None)
+        if stale is not None:
+            raise SinkError(f"{folder} holds frames already ({stale.name}): name another folder, or empty it")
+
+    def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
+        assert drawn is not None
+        write_image(self._folder.path / f"{frame.index:06}.jpg", drawn)
+
+    def complete(self, *, interrupted: bool = False) -> None:
+        """Every frame is complete already."""
+
+    def discard(self) -> None:
+        self._folder.discard()
+
+
+class CutoutSink:
+    """Every instance as a transparent PNG of the size of its mask: NAME-FRAME-NUMBER.png, best score first.
+
+    Pixels outside the mask keep their colour and are fully transparent. One image's names have no FRAME.
+    """
+
+    draws = False
+
+    def __init__(self, folder: Path, *, of_video: bool) -> None:
+        self._folder = _Folder(folder)
+        self._of_video = of_video
+
+    def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
+        # A camera's name may hold what no file name may.
+        stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(frame.source).stem) or "frame"
+        name = f"{stem}-{frame.index:06}" if self._of_video else stem
+        for number, crop in enumerate(instances.crop_masks()):
+            if not crop.mask.any():
+                continue
+            height, width = crop.mask.shape
+            cutout = np.empty((height, width, 4), np.uint8)
+            cutout[..., :3] = frame.image[crop.y : crop.y + height, crop.x : crop.x + width]
+            cutout[..., 3] = crop.mask * np.uint8(255)
+            write_image(self._folder.path / f"{name}-{number:02}.png", cutout)
+
+    def complete(self, *, interrupted: bool = False) -> None:
+        """Every cutout is complete already."""
+
+    def discard(self) -> None:
+        self._folder.discard()
+
+
+class _Folder:
+    """A folder that is made if need be, and taken away again if nothing came into it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._made = not path.exists()
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"cannot make the folder {path}: {error.strerror}") from None
+
+    def discard(self) -> None:
+        if self._made and self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def image_outputs(inputs: tuple[Path, ...], folder: Path) -> dict[str, Path]:
+    """The output file of every input image, by the input's path."""
+    return {str(path): folder / path.name for path in inputs}
+
+
+def check_image_format(target: Path) -> None:
+    """Raise SinkError unless OpenCV writes images of this suffix."""
+    if not target.suffix or not cv2.haveImageWriter(target.name):
+        raise SinkError(f"cannot write {target}: {target.suffix or 'no suffix'} is no image format; try .png")
+
+
+def write_image(target: Path, image: NDArray[np.uint8]) -> None:
+    """Write an image, uint8 BGR or BGRA, all or nothing. Raises SinkError."""
+    data = _encoded(image, target)
+    with complete_file(target) as path:
+        path.write_bytes(data)
+
+
+def _encoded(image: NDArray[np.uint8], target: Path) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if target.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        encoded, data = cv2.imencode(target.suffix, image, options)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise SinkError(f"cannot encode {image.shape[1]}x{image.shape[0]} pixels as {target}")
+    return data.tobytes()

@@ -1,0 +1,22 @@
+"""GStreamer's RTSP server playing a clip once to each client. Run as `/usr/bin/python3 gst_camera.py PORT CLIP`."""
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402 - its versions come first
+
+Gst.init(None)
+server = GstRtspServer.RTSPServer()
+server.set_address("127.0.0.1")
+server.set_service(sys.argv[1])
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch(
+    f"( filesrc location={sys.argv[2]} ! qtdemux ! h264parse ! rtph264pay name=pay0 config-interval=-1 )"
+)
+server.get_mount_points().add_factory("/camera", factory)
+server.attach(None)
+print("listening on", server.get_bound_port(), flush=True)
+GLib.MainLoop().run()

@@ -1,0 +1,50 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pumpseg.video.stats import Stopwatch, Summary
+
+
+@given(st.lists(st.floats(2e-6, 3600), min_size=1, max_size=200))
+def test_a_stopwatch_tells_what_a_list_would(durations):
+    watch = Stopwatch()
+    for seconds in durations:
+        watch.add(seconds)
+    times = watch.times(run_seconds=2 * sum(durations))
+    assert times.mean == pytest.approx(1000 * np.mean(durations))
+    assert times.longest == 1000 * max(durations)
+    assert times.busy == pytest.approx(0.5)
+    for told, share in ((times.median, 0.5), (times.p95, 0.95)):
+        exact = 1000 * float(np.quantile(durations, share, method="inverted_cdf"))
+        assert told == pytest.approx(exact, rel=0.05)
+
+
+def test_nothing_timed_yet():
+    times = Stopwatch().times(0.0)
+    assert (times.mean, times.median, times.longest, times.busy) == (0, 0, 0, 0)
+
+
+@given(st.one_of(st.just(0.0), st.floats(0, 1e-6), st.floats(1e5, 1e9)))
+def test_durations_out_of_the_bins_are_counted(seconds):
+    watch = Stopwatch()
+    watch.add(seconds)
+    assert watch.times(1).longest == 1000 * seconds
+    assert watch.times(1).median <= 1000 * seconds
+
+
+def test_a_summary_is_a_line_and_a_json_value():
+    watch = Stopwatch()
+    watch.add(0.010)
+    times = watch.times(1.0)
+    summary = Summary(100, 7, 4.0, 5, 1, 2, False, {"decode": times, "session": times}, times)
+    assert str(summary) == (
+        "100 frames in 4.0 s, 25.0 fps, 5 dropped, 1 reconnect, 2 inputs left out; "
+        "ms a frame: decode 10.0, session 10.0; latency 10"
+    )
+    value = json.loads(json.dumps(summary.to_json()))
+    assert (value["fps"], value["instances"], value["reconnects"]) == (25, 7, 1)
+    assert value["stages"]["decode"]["mean"] == pytest.approx(10)
+    assert value["latency"]["p95"] == pytest.approx(10, rel=0.05)

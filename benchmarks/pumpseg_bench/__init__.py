@@ -1,1 +1,1 @@
-"""Latency and fps of the runtime across execution providers."""
+"""How fast, how near to the machine's limit and how right a model is on every execution provider: `pumpseg-bench`."""

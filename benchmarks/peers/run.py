@@ -1,0 +1,72 @@
+"""Puts pumpseg beside what else one would pick, and writes the table in benchmarks/README.md. One command:
+
+    python3 benchmarks/peers/run.py
+
+It needs Python 3.11 to 3.13 and a network: it makes two virtual environments under benchmarks/peers/work (about
+5 GB, most of it PyTorch), one for pumpseg and one for Ultralytics, whose packages and licence (AGPL-3.0) stay out of
+pumpseg's. What exists is used again, so the second run takes minutes only. Run it on a machine that does nothing else.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+PEER_PACKAGES = ("ultralytics>=8.4,<9", "onnx>=1.20,<2", "onnxslim>=0.1.71")
+SIDES = ("640", "384")
+
+
+def python_of(environment: Path) -> str:
+    return str(environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+
+
+def make_environment(environment: Path, *packages: str) -> str:
+    """Make or complete a virtual environment. Returns its interpreter."""
+    if not Path(python_of(environment)).is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    print(f"installing {' '.join(packages)} into {environment.name}", file=sys.stderr, flush=True)
+    subprocess.run([python_of(environment), "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python_of(environment)
+
+
+def versions(python: str, *packages: str) -> dict[str, str]:
+    code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    printed = subprocess.run([python, "-c", code, *packages], check=True, capture_output=True, text=True).stdout
+    return dict(zip(packages, printed.split(), strict=True))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="where environments and models go")
+    parser.add_argument("--threads", nargs="+", default=["1", "2"], help="default 1 2")
+    parser.add_argument("--frames", default="60", help="measured of every row (default 60)")
+    parser.add_argument("--source", default="demo", help="as pumpseg-bench takes it (default demo)")
+    parser.add_argument(
+        "--models", nargs="+", default=["fast"], help="pumpseg models; ratios are to the first on the CPU"
+    )
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="where the table goes")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    try:
+        (work / "models").mkdir(parents=True, exist_ok=True)
+        ours = make_environment(work / "pumpseg", f"{REPOSITORY}[cpu,openvino,bench]")
+        onnxruntime = versions(ours, "onnxruntime")["onnxruntime"]
+        theirs = make_environment(work / "ultralytics", *PEER_PACKAGES, f"onnxruntime=={onnxruntime}")
+        export = [theirs, str(HERE / "ultralytics_worker.py"), "export", str(work / "models"), *SIDES]
+        subprocess.run(export, check=True, stdout=sys.stderr)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    peer_versions = ", ".join(f"{name} {number}" for name, number in versions(theirs, "ultralytics", "torch").items())
+    command = [ours, str(HERE / "compare.py"), "--peers", str(work / "models"), "--peer-python", theirs]
+    command += ["--peer-versions", peer_versions, "--frames", arguments.frames, "--source", arguments.source]
+    command += ["--sides", *SIDES, "--threads", *arguments.threads, "--models", *arguments.models]
+    command += ["--readme", str(arguments.readme.resolve())]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

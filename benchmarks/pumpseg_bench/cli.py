@@ -1,0 +1,173 @@
+"""pumpseg-bench: which execution provider and how many threads, measured on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from pumpseg.command import INTERRUPTED, USAGE_ERROR, parse_count
+from pumpseg.errors import PumpsegError
+from pumpseg.model_file import DEFAULT_MODEL
+from pumpseg.partial_file import PartialFile
+from pumpseg.providers import PROVIDERS
+
+PROGRAM = "pumpseg-bench"
+DISTRUST = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns its exit code: 0; 1 if a row failed, fell back or disagrees with the reference; 2 after an error told in
+    one line; 130 if interrupted.
+    """
+    try:
+        return _run(_parser().parse_args(argv))
+    except PumpsegError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except ImportError as error:
+        print(f'{PROGRAM}: error: {error}: pip install "pumpseg[bench]"', file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted before anything was measured", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from pumpseg_bench import machine
+    from pumpseg_bench.page import page
+    from pumpseg_bench.report import write_json, write_text
+    from pumpseg_bench.rounds import Plan, benchmark
+    from pumpseg_bench.table import show
+
+    for target in (arguments.json, arguments.html):
+        if target is not None:
+            # Better told now than after minutes.
+            PartialFile(target).discard()
+    everything = arguments.providers == ["all"]
+    plan = Plan(
+        models=tuple(arguments.models or [DEFAULT_MODEL]),
+        providers=tuple(PROVIDERS) if everything else tuple(dict.fromkeys(arguments.providers)),
+        binding=not everything,
+        threads=tuple(arguments.threads or sorted({1, machine.usable_cores()})),
+        batches=tuple(arguments.batch),
+        source=arguments.source,
+        frames=arguments.frames,
+        reference=arguments.reference,
+    )
+    with _progress() as on_step:
+        report = benchmark(plan, on_step=on_step)
+    if arguments.json is not None:
+        write_json(report, arguments.json)
+    if arguments.html is not None:
+        write_text(page(report), arguments.html)
+    console = Console()
+    if not console.is_terminal:
+        # A file has no width of its own.
+        console = Console(width=160)
+    show(report, console, operators=arguments.profile)
+    if report.interrupted:
+        return INTERRUPTED
+    return DISTRUST if report.problems() else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Shows on stderr what is being done: a bar on a terminal, else a plain line for every step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        said = [""]
+
+        def say(text: str, share: float) -> None:
+            if text != said[0]:
+                said[0] = text
+                print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+        yield say
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda text, share: progress.update(task, description=text, completed=share)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong option in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PumpsegError(f"{message} (see {PROGRAM} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        PROGRAM,
+        description="Measure models on every execution provider that loads here: latency, fps, memory, and whether "
+        "the results are right.",
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"names or ONNX files (default {DEFAULT_MODEL})")
+    parser.add_argument(
+        "--providers",
+        type=_providers,
+        default=["all"],
+        metavar="P,...",
+        help=f"all, which lists those that do not load, or some of {', '.join(PROVIDERS)} (default all)",
+    )
+    parser.add_argument(
+        "--threads", type=_counts, metavar="N,...", help="threads of one inference (default: 1 and all physical cores)"
+    )
+    parser.add_argument(
+        "--source",
+        default="demo",
+        metavar="S",
+        help="synthetic, camera, or what pumpseg-video takes: a video, an image, a folder (default demo)",
+    )
+    parser.add_argument(
+        "--frames", type=parse_count, default=150, metavar="N", help="frames measured in every row (default 150)"
+    )
+    parser.add_argument(
+        "--batch",
+        type=_counts,
+        default=[1],
+        metavar="N,...",
+        help="frames handed over at once, each to a thread of its own: a model file takes one at a time (default 1)",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="MODEL",
+        help="whose results on the CPU all rows are compared with, such as the float file of an int8 one "
+        "(default: each model's own)",
+    )
+    parser.add_argument("--profile", action="store_true", help="print the time of every operator type")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the whole report for machines")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="the report as one page with plots")
+    parser.add_argument("--version", action="version", version=f"pumpseg {version('pumpseg')}")
+    return parser
+
+
+def _providers(text: str) -> list[str]:
+    names = text.split(",")
+    if names == ["all"]:
+        return names
+    for name in names:
+        if name not in PROVIDERS:
+            raise argparse.ArgumentTypeError(f"{name!r} is no provider; there are all, {', '.join(PROVIDERS)}")
+    return names
+
+
+def _counts(text: str) -> list[int]:
+    return sorted({parse_count(part) for part in text.split(",")})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

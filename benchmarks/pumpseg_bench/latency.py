@@ -1,0 +1,85 @@
+"""What repeated measurements allow one to say, and with what certainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEWEST_FOR_FPS = 30
+FEWEST_FOR_P99 = 100
+CONFIDENCE = 0.95
+_RESAMPLES = 2000
+_PORTION = 4_000_000
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds a frame. p50_interval: 95% confidence interval of the median. p99: None below 100 frames."""
+
+    p50: float
+    p50_interval: tuple[float, float]
+    p90: float
+    p99: float | None
+    max: float
+
+
+def latency_of(rounds: Sequence[Sequence[float]]) -> Latency:
+    """Latency of the milliseconds measured in every round. Raises ValueError without any."""
+    samples = _pooled(rounds)
+    if not samples.size:
+        raise ValueError("there is no latency without a measurement")
+    p50, p90, p99 = np.percentile(samples, [50, 90, 99])
+    return Latency(
+        float(p50),
+        median_interval(rounds),
+        float(p90),
+        float(p99) if len(samples) >= FEWEST_FOR_P99 else None,
+        float(samples.max()),
+    )
+
+
+def median_interval(rounds: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float]:
+    """Confidence interval of the median of all samples, by a percentile bootstrap.
+
+    Whole rounds are drawn with replacement, because what disturbs a machine disturbs the frames of a round
+    together (cluster bootstrap; Davison and Hinkley 1997, section 3.8), and then samples within each of them. A
+    single round is resampled sample by sample. Raises ValueError without any sample.
+    """
+    filled = [np.asarray(samples, np.float64) for samples in rounds if len(samples)]
+    if not filled:
+        raise ValueError("there is no median without a measurement")
+    lengths = np.array([len(samples) for samples in filled])
+    starts = np.cumsum(lengths) - lengths
+    pooled, width = np.concatenate(filled), lengths.max()
+    rng = np.random.default_rng(seed)
+    medians = []
+    # In portions, for the sake of memory.
+    for portion in np.array_split(np.arange(_RESAMPLES), math.ceil(_RESAMPLES * len(filled) * width / _PORTION)):
+        drawn = rng.integers(len(filled), size=(len(portion), len(filled)))
+        within = rng.integers(lengths[drawn][..., None], size=(*drawn.shape, width))
+        # Every round gives as many samples as it has; what is too much sorts to the end.
+        values = np.where(
+            np.arange(width) < lengths[drawn][..., None], pooled[starts[drawn][..., None] + within], np.inf
+        )
+        values = np.sort(values.reshape(len(portion), -1), axis=1)
+        counts = lengths[drawn].sum(axis=1)
+        row = np.arange(len(portion))
+        medians.append((values[row, (counts - 1) // 2] + values[row, counts // 2]) / 2)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(np.concatenate(medians), [tail, 100 - tail])
+    median = float(np.median(pooled))
+    # Rounds of unequal medians may put the whole interval to one side by a hair.
+    return min(float(low), median), max(float(high), median)
+
+
+def frames_per_second(frames: int, seconds: float) -> float | None:
+    """None from fewer than 30 frames: such a figure would be chance."""
+    return frames / seconds if frames >= FEWEST_FOR_FPS and seconds > 0 else None
+
+
+def _pooled(rounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    return np.concatenate([np.asarray(samples, np.float64) for samples in rounds]) if len(rounds) else np.zeros(0)

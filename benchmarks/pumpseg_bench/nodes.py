@@ -1,0 +1,173 @@
+"""Which provider ran which node of a graph, how long each took, and how much arithmetic a frame is.
+
+All of it is read from profiles of real frames, so that what depends on the number of instances is counted as often
+as it happens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.letterbox import letterbox
+from pumpseg.model_file import parse_metadata
+from pumpseg.providers import OPENVINO, PROVIDERS, import_onnxruntime, open_session
+from pumpseg_bench.frames import FrameFile
+
+PROFILED_FRAMES = 10
+
+_CONVOLUTIONS = {"Conv", "FusedConv", "NhwcFusedConv", "NhwcConv", "QLinearConv", "ConvInteger"}
+_MATRIX_PRODUCTS = {
+    *("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "QGemm", "QLinearMatMul"),
+    *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
+}
+_INT8 = {
+    *("QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul"),
+    *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
+}
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """providers: nodes of the optimised graph by the provider that ran them. operators: milliseconds a frame by
+    operator type, the slowest first."""
+
+    providers: dict[str, int]
+    operators: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Floating-point operations of a frame, two a multiply-accumulate, in convolutions and matrix products.
+
+    The rest of the graph is left out. int8: those of them that ONNX Runtime's CPU provider does in 8-bit integers.
+    """
+
+    operations: float
+    int8: float
+
+
+def provider_nodes(path: Path, provider: str, threads: int | None, frames: FrameFile) -> NodeReport:
+    """Profile some frames of a model on a provider, with the very options that a Segmenter uses."""
+    if provider == OPENVINO:
+        return _openvino_nodes(path, threads, frames)
+    with tempfile.TemporaryDirectory() as folder:
+        session, _ = open_session(path, provider, threads=threads, profile=Path(folder) / "nodes")
+        events = _profile(session, _inputs(session, path, frames))
+    places: dict[str, str] = {}
+    seconds: dict[str, float] = defaultdict(float)
+    for event in events:
+        arguments = event["args"]
+        places[event["name"]] = arguments["provider"]
+        seconds[arguments["op_name"]] += event["dur"] / 1e6
+    names = {provider.ort_name: name for name, provider in PROVIDERS.items()}
+    counted = Counter(names.get(place, place) for place in places.values())
+    return NodeReport(dict(counted.most_common()), _per_frame(seconds))
+
+
+def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeReport:
+    session, _ = open_session(path, OPENVINO, threads=threads, profile=path)
+    seconds: dict[str, float] = defaultdict(float)
+    count = 0
+    for image in _inputs(session, path, frames):
+        session.run(None, {"image": image})
+        times = session.node_times()  # type: ignore[attr-defined]
+        count = len(times)
+        for _, kind, spent in times:
+            seconds[kind] += spent
+    return NodeReport({OPENVINO: count}, _per_frame(seconds))
+
+
+def arithmetic(path: Path, frames: FrameFile) -> Arithmetic:
+    """Count the operations of a model, averaged over some frames. Runs it unoptimised on the CPU: that keeps the
+    nodes that the file has, and an int8 file in QDQ form counts like the float one."""
+    ort = import_onnxruntime()
+    totals = []
+    for level in (ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL):
+        with tempfile.TemporaryDirectory() as folder:
+            options = ort.SessionOptions()
+            options.graph_optimization_level = level
+            options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "arithmetic")
+            options.log_severity_level = 3
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            events = _profile(session, _inputs(session, path, frames))
+        optimised = level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        totals.append(
+            sum(
+                operations(event["args"]["op_name"], *_shapes(event["args"]))
+                for event in events
+                if not optimised or event["args"]["op_name"] in _INT8
+            )
+        )
+    return Arithmetic(totals[0] / PROFILED_FRAMES, totals[1] / PROFILED_FRAMES)
+
+
+def operations(op_name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
+    """Operations, two a multiply-accumulate, of one node with these shapes; 0 for any but the dense operators.
+
+    Scales, zero points and biases among the inputs have one side at most and are passed over.
+    """
+    operands = [shape for shape in inputs if len(shape) >= 2]
+    if len(operands) < 2:
+        return 0
+    data, weights = operands[0], operands[1]
+    if op_name in _CONVOLUTIONS:
+        # Weights are (out, in / groups, kernel...): what one output value takes.
+        return 2 * math.prod(outputs[0]) * math.prod(weights[1:])
+    if op_name == "ConvTranspose":
+        return 2 * math.prod(data) * math.prod(weights[1:])
+    if op_name in _MATRIX_PRODUCTS:
+        result = math.prod(outputs[0])
+        # Operands may come transposed: (M, K) or (K, M), so K is what is left of the first one's last two sides.
+        rows = outputs[0][-2] if len(outputs[0]) >= 2 else 1
+        inner = math.prod(data[-2:]) // rows if rows else 0
+        return 2 * result * inner
+    return 0
+
+
+def _profile(session: Any, images: Iterable[NDArray[np.uint8]]) -> list[dict[str, Any]]:
+    """Events of the nodes' kernels in all runs but the first, which warms up."""
+    first = True
+    for image in images:
+        if first:
+            session.run(None, {"image": image})
+            first = False
+        session.run(None, {"image": image})
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    runs = sorted((event for event in events if event.get("name") == "model_run"), key=lambda event: event["ts"])
+    # A provider other than the CPU is tried on a black image when it is opened.
+    start = runs[-PROFILED_FRAMES]["ts"]
+    return [
+        event
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= start
+    ]
+
+
+def _inputs(session: Any, path: Path, frames: FrameFile) -> Iterable[NDArray[np.uint8]]:
+    info = parse_metadata(session.get_modelmeta().custom_metadata_map, path)
+    frame = frames.empty()
+    for i in range(PROFILED_FRAMES):
+        frames.read(i * frames.count // PROFILED_FRAMES, frame)
+        yield letterbox(frame, info.input_size, info.fill, swap_red_blue=True)[0][None]
+
+
+def _shapes(arguments: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:
+    return tuple(  # type: ignore[return-value]
+        [shape for typed in arguments[key] for shape in typed.values()]
+        for key in ("input_type_shape", "output_type_shape")
+    )
+
+
+def _per_frame(seconds: dict[str, float]) -> dict[str, float]:
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    return {name: 1000 * spent / PROFILED_FRAMES for name, spent in ordered}

@@ -1,0 +1,185 @@
+"""One row of the benchmark in a process of its own: it alone loads, warms up, uses memory and may crash.
+
+Started with a JSON object as its only argument, it opens a segmenter, finds the instances of one frame and says
+so; then it answers requests, one JSON object a line, until its input ends. What libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import PumpsegError
+from pumpseg.instances import Instances
+from pumpseg.segmenter import Segmenter
+from pumpseg_bench.frames import FrameFile
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What a row runs: a model file on a provider with so many threads, `batch` frames handed over together."""
+
+    model: str
+    provider: str
+    threads: int
+    batch: int
+    frames: FrameFile
+
+    @classmethod
+    def from_json(cls, text: str) -> Setup:
+        values = json.loads(text)
+        frames = values.pop("frames")
+        return cls(**values, frames=FrameFile(Path(frames.pop("path")), **frames))
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+
+class Row:
+    """The segmenter of one row, and the measurements that are made of it."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._segmenter = Segmenter(setup.model, provider=setup.provider, threads=setup.threads)
+        self._pool = ThreadPoolExecutor(setup.batch) if setup.batch > 1 else None
+        self._buffers = [setup.frames.empty() for _ in range(setup.batch)]
+        self._next = 0
+        self._segment(self._read(1))
+
+    def run(self, count: int) -> dict[str, Any]:
+        """Milliseconds of `count` frames by step, and the seconds and CPU seconds that finding instances took."""
+        from pumpseg.draw import draw
+
+        steps: dict[str, list[float]] = {name: [] for name in ("latency", "pre", "session", "post", "masks", "draw")}
+        seconds = cpu_seconds = 0.0
+        instances_seen = 0
+        while len(steps["latency"]) < count:
+            frames = self._read(min(self._setup.batch, count - len(steps["latency"])))
+            cpu_start, start = process_time(), perf_counter()
+            results = self._segment(frames)
+            seconds += perf_counter() - start
+            cpu_seconds += process_time() - cpu_start
+            for frame, (instances, timings) in zip(frames, results, strict=True):
+                before = perf_counter()
+                instances.crop_masks()
+                pasted = perf_counter()
+                draw(frame, instances)
+                drawn = perf_counter()
+                spent = (timings.pre, timings.session, timings.post)
+                for name, value in zip(steps, (sum(spent), *spent, pasted - before, drawn - pasted), strict=True):
+                    steps[name].append(1000 * value)
+                instances_seen += len(instances)
+        return {"steps": steps, "seconds": seconds, "cpu_seconds": cpu_seconds, "instances": instances_seen}
+
+    def instances(self) -> list[dict[str, Any]]:
+        """What is found in every distinct frame; masks as COCO RLE."""
+        found = []
+        for index in range(self._setup.frames.count):
+            self._setup.frames.read(index, self._buffers[0])
+            instances = self._segmenter(self._buffers[0])
+            found.append(
+                {
+                    "boxes": instances.boxes.tolist(),
+                    "scores": instances.scores.tolist(),
+                    "class_ids": instances.class_ids.tolist(),
+                    "masks": instances.rle(),
+                }
+            )
+        return found
+
+    def nodes(self) -> dict[str, Any]:
+        """Where every node of the graph ran, and the milliseconds a frame of every operator type."""
+        from pumpseg_bench.nodes import provider_nodes
+
+        return dataclasses.asdict(
+            provider_nodes(Path(self._setup.model), self._setup.provider, self._setup.threads, self._setup.frames)
+        )
+
+    def work(self) -> dict[str, Any]:
+        """The arithmetic of a frame."""
+        from pumpseg_bench.nodes import arithmetic
+
+        return dataclasses.asdict(arithmetic(Path(self._setup.model), self._setup.frames))
+
+    def memory(self) -> int | None:
+        """The most bytes that this process ever had resident; None where the system does not tell."""
+        return _peak_memory()
+
+    def _segment(self, frames: list[NDArray[np.uint8]]) -> list[tuple[Instances, Any]]:
+        if self._pool is None:
+            return [self._segmenter.timed(frame) for frame in frames]
+        return list(self._pool.map(self._segmenter.timed, frames))
+
+    def _read(self, count: int) -> list[NDArray[np.uint8]]:
+        for buffer in self._buffers[:count]:
+            self._setup.frames.read(self._next, buffer)
+            self._next += 1
+        return self._buffers[:count]
+
+
+def _peak_memory() -> int | None:
+    # The peak of getrusage is inherited from the process that started this one.
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    import psutil
+
+    peak: int | None = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if peak is None and sys.platform == "darwin":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak
+
+
+def serve(open_row: Callable[[str], Any]) -> int:
+    """Open a row with the command line's argument and answer requests for its methods until stdin ends.
+
+    A request is {"do": METHOD, ...its arguments}; the answer is {"result": ...} or {"error": LINE}.
+    """
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
+        os.dup2(2, 1)
+
+        def answer(value: dict[str, Any]) -> None:
+            channel.write(json.dumps(value) + "\n")
+            channel.flush()
+
+        try:
+            row = open_row(sys.argv[1])
+        except PumpsegError as error:
+            answer({"error": str(error), "kind": type(error).__name__})
+            return 2
+        answer({"result": "ready"})
+        for request in _requests():
+            method = request.pop("do")
+            try:
+                answer({"result": getattr(row, method)(**request)})
+            except Exception as error:
+                answer({"error": f"{type(error).__name__}: {error}"})
+    return 0
+
+
+def _requests() -> Iterator[dict[str, Any]]:
+    for line in sys.stdin:
+        yield json.loads(line)
+
+
+def main() -> int:
+    return serve(lambda text: Row(Setup.from_json(text)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+import math
+from pathlib import Path
+
+import onnx
+import pytest
+
+from pumpseg.model_file import shipped_model
+from pumpseg_bench.nodes import arithmetic, operations, provider_nodes
+from pumpseg_bench.peak import PeakMeter
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "outputs", "wanted"),
+    [
+        ("Conv", [[1, 3, 8, 8], [16, 3, 3, 3], [16]], [[1, 16, 8, 8]], 2 * 16 * 64 * 27),
+        ("Conv", [[1, 32, 8, 8], [32, 1, 3, 3]], [[1, 32, 4, 4]], 2 * 32 * 16 * 9),
+        ("QLinearConv", [[1, 3, 8, 8], [], [], [16, 3, 1, 1], [16], [16], [], []], [[1, 16, 8, 8]], 2 * 16 * 64 * 3),
+        ("ConvTranspose", [[5, 64, 14, 14], [64, 64, 2, 2], [64]], [[5, 64, 28, 28]], 2 * 5 * 64 * 196 * 64 * 4),
+        ("MatMul", [[2, 7, 5], [5, 3]], [[2, 7, 3]], 2 * 2 * 7 * 5 * 3),
+        ("Gemm", [[5, 7], [5, 3], [3]], [[7, 3]], 2 * 7 * 5 * 3),
+        ("MatMul", [[0, 5], [5, 3]], [[0, 3]], 0),
+        ("Add", [[2, 2], [2, 2]], [[2, 2]], 0),
+        ("Relu", [[2, 2]], [[2, 2]], 0),
+    ],
+)
+def test_operations(operator, inputs, outputs, wanted):
+    assert operations(operator, inputs, outputs) == wanted
+
+
+def test_the_arithmetic_of_the_shipped_model_is_at_least_that_of_its_trunk(frames):
+    graph = onnx.shape_inference.infer_shapes(onnx.load(shipped_model())).graph
+    shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    # Weights may be stored in half precision and cast.
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
+    trunk = 0
+    for node in graph.node:
+        shape = shapes.get(node.output[0], [])
+        if node.op_type == "Conv" and len(shape) == 4 and shape[0] == 1:
+            trunk += 2 * math.prod(shape) * math.prod(weights[node.input[1]][1:])
+    counted = arithmetic(shipped_model(), frames)
+    assert trunk > 2e9
+    assert trunk < counted.operations < 2 * trunk
+    assert counted.int8 == 0
+
+
+def test_nodes_of_the_cpu_and_of_openvino(frames, setup):
+    on_cpu = provider_nodes(Path(setup.model), "cpu", 1, frames)
+    assert set(on_cpu.providers) == {"cpu"}
+    assert on_cpu.providers["cpu"] > 100
+    assert next(iter(on_cpu.operators)) == "Conv"
+    assert list(on_cpu.operators.values()) == sorted(on_cpu.operators.values(), reverse=True)
+    pytest.importorskip("openvino")
+    on_openvino = provider_nodes(Path(setup.model), "openvino", 1, frames)
+    assert set(on_openvino.providers) == {"openvino"}
+    assert on_openvino.providers["openvino"] > 50
+    assert on_openvino.operators["Convolution"] > 0
+
+
+def test_the_peak_of_this_machine():
+    meter = PeakMeter(1)
+    assert meter.rounds == 0
+    meter.run()
+    peak = meter.peak()
+    assert peak.threads == 1
+    assert 0.1 < peak.float32 < 1e5
+    assert 0.1 < peak.int8 < 1e5

@@ -1,0 +1,115 @@
+import sys
+
+import pytest
+
+from pumpseg.errors import ModelFileError
+from pumpseg_bench.rounds import Plan, _shares, benchmark
+
+PLANTED = """
+import dataclasses, json, sys
+from pumpseg import providers
+from pumpseg.segmenter import Segmenter
+from pumpseg_bench import worker
+
+provider = json.loads(sys.argv[1])["provider"]
+if provider == "cuda":
+    # In the CPU wheel, loads, is listed by get_providers(), and runs not one node.
+    providers.PROVIDERS["cuda"] = providers.Provider("cuda", "AzureExecutionProvider", "")
+if provider == "coreml":
+    providers.PROVIDERS["coreml"] = providers.Provider("coreml", "CPUExecutionProvider", "")
+    del providers.PROVIDERS["cpu"]
+    right = Segmenter.timed
+
+    def wrong(self, frame):
+        instances, timings = right(self, frame)
+        return dataclasses.replace(instances, mask_boxes=instances.mask_boxes * 0.8), timings
+
+    Segmenter.timed = wrong
+if provider == "openvino":
+    run = worker.Row.run
+
+    def dying(self, count):
+        if count == 4:
+            sys.stderr.write("segmentation fault\\n")
+            sys.stderr.flush()
+            import os
+            os._exit(139)
+        return run(self, count)
+
+    worker.Row.run = dying
+    providers.PROVIDERS["openvino"] = providers.PROVIDERS["cpu"]
+    providers.OPENVINO = "none"
+worker.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def report(photo, tmp_path_factory):
+    """Of a run with one provider that is right and others that are not, each in its own way."""
+    script = tmp_path_factory.mktemp("planted") / "worker.py"
+    script.write_text(PLANTED, encoding="utf-8")
+    providers = ("cpu", "cuda", "coreml", "openvino", "directml")
+    plan = Plan(("fast",), providers, binding=False, threads=(1,), source=str(photo), frames=40)
+    return benchmark(plan, command=(sys.executable, str(script)))
+
+
+def row_of(report, provider):
+    return next(row for row in report.rows if row.provider == provider)
+
+
+def test_the_cpu_is_right(report):
+    row = row_of(report, "cpu")
+    assert row.frames == 40
+    assert row.fps > 0
+    assert row.agreement.agrees
+    assert row.agreement.instances > 0
+    assert not row.fallen_back
+    assert set(row.nodes) == {"cpu"}
+    assert 0 < row.limit < 1.5
+    assert len(row.cold_start) == 3
+    assert row.latency.p50_interval[0] <= row.latency.p50 <= row.latency.p50_interval[1]
+    assert not any(row.label in problem for problem in report.problems())
+
+
+def test_a_provider_that_silently_falls_back_is_reported(report):
+    row = row_of(report, "cuda")
+    assert row.fallen_back
+    assert set(row.nodes) == {"cpu"}
+    assert any("has fallen back" in problem and "cuda" in problem for problem in report.problems())
+
+
+def test_a_fast_provider_that_is_wrong_is_reported(report):
+    row = row_of(report, "coreml")
+    assert row.fps > 0
+    assert not row.fallen_back
+    assert not row.agreement.agrees
+    assert row.agreement.mask_iou < 0.95
+    assert any("disagrees" in problem and "coreml" in problem for problem in report.problems())
+
+
+def test_a_row_that_dies_is_reported_and_the_others_go_on(report):
+    row = row_of(report, "openvino")
+    assert row.frames == 0
+    assert row.latency is None
+    assert "ended with code 139" in row.failure
+    assert any("failed" in problem and "openvino" in problem for problem in report.problems())
+
+
+def test_a_provider_that_is_not_here_is_listed_with_its_install_line(report):
+    (absent,) = report.absent
+    assert absent.provider == "directml"
+    assert "directml is not in this onnxruntime" in absent.reason
+    assert "onnxruntime-directml" in absent.install
+    assert "pip" not in absent.reason
+
+
+def test_frames_are_spread_over_the_rounds():
+    assert _shares(25, 10) == [3] * 5 + [2] * 5
+    assert _shares(3, 10) == [1, 1, 1]
+
+
+def test_models_of_one_name_are_refused(tmp_path):
+    twin = tmp_path / "fast"
+    twin.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="same name"):
+        benchmark(Plan(("fast", str(twin)), ("cpu",), binding=True, threads=(1,)))

@@ -8,8 +8,17 @@ import json
 import os
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)  # machines under load stall now and then
+settings.load_profile("unhurried")
+
+# How long one example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("pumpseg", deadline=None)
+hypothesis.settings.load_profile("pumpseg")
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # what the tests compare with, whatever the user's own Keras is set to
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -93,7 +102,7 @@ def make_split():
     return write_split
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw_photo():
     """Draws a photo and its masks; see `drawn_photo`."""
     return drawn_photo
@@ -111,6 +120,7 @@ def tiny_settings(fruit):
         steps=2,
         batch_size=2,
         warmup_steps=1,
+        pictures_every=2,
         averaged_share=5.0,  # so that the moving average differs from the weights after these few steps
         seed=5,
     )
@@ -196,6 +206,25 @@ def tiny_model():
 
     keras.utils.set_random_seed(3)
     return build_mask_rcnn(dataclasses.replace(EDGE, input_size=(96, 96)), ("apple", "pumpkin"))
+
+
+@pytest.fixture(scope="session")
+def narrow_matterport():
+    """The profile matterport-resnet50 for 128x128 pictures, thin beyond the backbone."""
+    import dataclasses
+
+    from pumpseg.letterbox import Rule
+    from pumpseg_train.model.profile import MATTERPORT_RESNET50
+
+    return dataclasses.replace(
+        MATTERPORT_RESNET50,
+        input_size=(128, 128),
+        letterbox=Rule("centred", min_side=128),
+        fpn_channels=16,
+        rpn_channels=16,
+        box_units=16,
+        mask_channels=16,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,25 @@
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
-from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchors
+from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchors, whole_image
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
+from pumpseg_train.model.roi_align import roi_level_size
+
+SCORE_THRESHOLD = "score_threshold"  # the name of this constant in the graph
+
+
+def with_score_threshold(graph: onnx.ModelProto, threshold: float) -> onnx.ModelProto:
+    """A copy of an assembled graph with another score threshold."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    (constant,) = (tensor for tensor in copy.graph.initializer if tensor.name == SCORE_THRESHOLD)
+    constant.CopyFrom(numpy_helper.from_array(np.array([threshold], np.float32), SCORE_THRESHOLD))
+    return copy
 
 
 def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
@@ -20,21 +32,25 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     profile, graph = model.profile, GraphWriter()
     image = graph.op("Cast", graph.op("Transpose", "image", perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
     trunk = graph.inline(convert_dense(model.trunk, (1, *size, 3)), "trunk", image)
-    pyramid = [trunk[name] for name in ("p3", "p4", "p5")]
+    pyramid = [trunk[name] for name in profile.levels[: profile.roi_levels]]
 
     proposals, objectness = _propose(graph, trunk, profile, size)
-    features, order = _pool(graph, pyramid, proposals, profile, profile.box_pool)
+    features, order = _pool(graph, pyramid, proposals, profile, profile.box_pool, size)
     proposals, objectness = (graph.op("Gather", tensor, order, axis=0) for tensor in (proposals, objectness))
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
     heads = graph.inline(box_head, "box_head", features)
-    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, profile, size)
+    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, size)
 
-    features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool)
+    features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool, size)
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
-    masks = graph.op("Sigmoid", graph.inline(mask_head, "mask_head", features)["mask_logits"])
-    masks = graph.op("Gather", masks, _inverse_permutation(graph, order), axis=0)
-
+    masks = graph.inline(mask_head, "mask_head", features)["mask_logits"]
     side = profile.mask_size
+    if not profile.class_agnostic:
+        masks = _of_class(graph, masks, graph.op("Gather", class_ids, order, axis=0), model, side * side)
+        masks = graph.op("Reshape", masks, graph.ints(-1, side, side))
+    masks = graph.op("Sigmoid", masks)
+    masks = graph.op("Gather", masks, _inverse_permutation(graph, order), axis=0)
+    boxes = _shift_ends(graph, boxes, profile)
     return graph.model(
         f"pumpseg_{profile.name}",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *size, 3])],
@@ -55,74 +71,155 @@ def _propose(graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: 
     logits, index = graph.ops("TopK", 2, logits, graph.ints(count), axis=0)
     scores = graph.op("Sigmoid", logits)
     deltas = graph.op("Gather", graph.op("Reshape", trunk["anchor_deltas"], graph.ints(-1, 4)), index, axis=0)
-    boxes = _decode(graph, deltas, graph.op("Gather", graph.constant(references), index, axis=0), size)
-    keep = _suppress(
-        graph,
-        boxes,
-        scores,
-        profile.proposals,
-        profile.proposal_nms_threshold,
-        profile.proposal_score_threshold,
-    )
+    if set(profile.anchor_deltas_std) != {1.0}:
+        deltas = graph.op("Mul", deltas, graph.constant(profile.anchor_deltas_std))
+    boxes = _decode(graph, deltas, graph.op("Gather", graph.constant(references), index, axis=0))
+    window = whole_image(profile, size)
+    boxes = _clip(graph, boxes, graph.constant(window[:2]), graph.constant(window[2:]))
+    least = graph.constant([profile.proposal_score_threshold])
+    keep = _suppress(graph, boxes, scores, profile.proposals, profile.proposal_nms_threshold, least)
     return graph.op("Gather", boxes, keep, axis=0), graph.op("Gather", scores, keep, axis=0)
 
 
 def _detections(
-    graph: GraphWriter, heads: dict[str, str], proposals: str, objectness: str, profile: Profile, size: tuple[int, int]
+    graph: GraphWriter,
+    heads: dict[str, str],
+    proposals: str,
+    objectness: str,
+    model: MaskRCNN,
+    size: tuple[int, int],
 ) -> tuple[str, str, str]:
     """Boxes (N, 4), scores (N,) and class_ids (N,), best first."""
+    profile = model.profile
     probabilities = graph.op("Softmax", heads["class_logits"], axis=-1)
-    probabilities = graph.op("Slice", probabilities, graph.ints(1), graph.ints(np.iinfo(np.int64).max), graph.ints(1))
-    scores = graph.op("ReduceMax", probabilities, axes=[1], keepdims=0)
-    scores = graph.op("Mul", scores, objectness)
-    class_ids = graph.op("ArgMax", probabilities, axis=1, keepdims=0)
-    deltas = graph.op("Mul", heads["box_deltas"], graph.constant(profile.box_deltas_std))
-    boxes = _decode(graph, deltas, proposals, size)
+    of_classes = graph.op("Slice", probabilities, graph.ints(1), graph.ints(np.iinfo(np.int64).max), graph.ints(1))
+    scores = graph.op("ReduceMax", of_classes, axes=[1], keepdims=0)
+    class_ids = graph.op("ArgMax", of_classes, axis=1, keepdims=0)
+    if profile.joint_score:
+        scores = graph.op("Mul", scores, objectness)
+    else:
+        background = graph.op("Gather", probabilities, graph.constant(0, np.int64), axis=1)
+        scores = graph.op("Where", graph.op("Greater", scores, background), scores, graph.constant(0.0))
+    deltas = heads["box_deltas"]
+    if not profile.class_agnostic:
+        deltas = _of_class(graph, deltas, class_ids, model, 4)
+    deltas = graph.op("Mul", deltas, graph.constant(profile.box_deltas_std))
+    boxes = _decode(graph, deltas, proposals)
+    if profile.clip_to_content:
+        boxes = _clip(graph, boxes, *_content_window(graph, profile, size))
+    else:
+        window = whole_image(profile, size)
+        boxes = _clip(graph, boxes, graph.constant(window[:2]), graph.constant(window[2:]))
 
-    class_numbers = graph.op("Cast", graph.op("Unsqueeze", class_ids, graph.ints(1)), to=TensorProto.FLOAT)
-    apart = graph.op("Add", boxes, graph.op("Mul", class_numbers, graph.constant(2.0 * max(size))))
-    keep = _suppress(graph, apart, scores, profile.max_detections, profile.nms_threshold, profile.score_threshold)
+    if len(model.classes) == 1:
+        least = graph.constant([profile.score_threshold], name=SCORE_THRESHOLD)
+        keep = _suppress(graph, boxes, scores, profile.max_detections, profile.nms_threshold, least)
+    else:
+        keep = _suppress_by_class(graph, boxes, scores, class_ids, model)
     return tuple(graph.op("Gather", tensor, keep, axis=0) for tensor in (boxes, scores, class_ids))  # type: ignore[return-value]
 
 
-def _decode(graph: GraphWriter, deltas: str, references: str, size: tuple[int, int]) -> str:
-    """Boxes (N, 4) inside the image from deltas: `model.boxes.decode` and `clip`."""
+def _of_class(graph: GraphWriter, answers: str, class_ids: str, model: MaskRCNN, width: int) -> str:
+    """What a head answers (N, K + 1, width) for the class of each row (N,): `model.detect.of_class`."""
+    count = graph.op("Squeeze", graph.op("Shape", class_ids), graph.ints(0))
+    zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
+    first = graph.op("Mul", graph.op("Range", zero, count, one), graph.constant(len(model.classes) + 1, np.int64))
+    rows = graph.op("Add", first, graph.op("Add", class_ids, one))
+    return graph.op("Gather", graph.op("Reshape", answers, graph.ints(-1, width)), rows, axis=0)
+
+
+def _decode(graph: GraphWriter, deltas: str, references: str) -> str:
+    """Boxes (N, 4) from deltas: `model.boxes.decode`."""
     low, high = graph.ops("Split", 2, references, graph.ints(2, 2), axis=1)
     shift, log_scale = graph.ops("Split", 2, deltas, graph.ints(2, 2), axis=1)
     half = graph.constant(0.5)
-    sides = graph.op("Max", graph.op("Sub", high, low), graph.constant(1e-3))
+    sides = graph.op("Sub", high, low)
     centre = graph.op("Mul", graph.op("Add", low, high), half)
     centre = graph.op("Add", centre, graph.op("Mul", shift, sides))
     growth = graph.op("Exp", graph.op("Min", log_scale, graph.constant(MAX_LOG_SCALE)))
     half_sides = graph.op("Mul", graph.op("Mul", sides, growth), half)
-    corners = graph.op("Concat", graph.op("Sub", centre, half_sides), graph.op("Add", centre, half_sides), axis=1)
-    limits = graph.constant([size[1], size[0]] * 2)
-    return graph.op("Min", graph.op("Max", corners, graph.constant(0.0)), limits)
+    return graph.op("Concat", graph.op("Sub", centre, half_sides), graph.op("Add", centre, half_sides), axis=1)
 
 
-def _suppress(graph: GraphWriter, boxes: str, scores: str, most: int, overlap: float, score: float) -> str:
-    """Indices (K,) int64 of the boxes that non-maximum suppression keeps, best first."""
+def _clip(graph: GraphWriter, boxes: str, low: str, high: str) -> str:
+    """Boxes (N, 4) cut to the corners `low` and `high` (2,): `model.boxes.clip`."""
+    lows, highs = (graph.op("Concat", corner, corner, axis=0) for corner in (low, high))
+    return graph.op("Max", graph.op("Min", boxes, highs), lows)
+
+
+def _content_window(graph: GraphWriter, profile: Profile, size: tuple[int, int]) -> tuple[str, str]:
+    """Corners (2,) of the frame inside the image: `model.boxes.content_window`."""
+    starts, ends = [], []
+    for axis, side in ((2, size[1]), (1, size[0])):
+        brightest = graph.op("ReduceMax", "image", axes=[3, 3 - axis], keepdims=0)  # (1, side)
+        used = graph.op("Cast", graph.op("Cast", brightest, to=TensorProto.BOOL), to=TensorProto.INT32)
+        before = graph.op("ArgMax", used, axis=1, keepdims=0)
+        last = graph.op("ArgMax", used, axis=1, keepdims=0, select_last_index=1)
+        # In a black image both are at their defaults, which makes the whole image the window.
+        after = graph.op("Sub", graph.ints(side - 1), last)
+        start = graph.op("Min", before, after)
+        end = graph.op("Sub", graph.ints(side), graph.op("Min", after, graph.op("Add", start, graph.ints(1))))
+        starts.append(start)
+        ends.append(end)
+    low, high = (
+        graph.op("Cast", graph.op("Concat", *values, axis=0), to=TensorProto.FLOAT) for values in (starts, ends)
+    )
+    return low, graph.op("Sub", high, graph.constant(profile.last_pixel))
+
+
+def _shift_ends(graph: GraphWriter, boxes: str, profile: Profile) -> str:
+    """From boxes inside the model to those of the contract, which end after their last pixel."""
+    if not profile.last_pixel:
+        return boxes
+    return graph.op("Add", boxes, graph.constant([0, 0, profile.last_pixel, profile.last_pixel]))
+
+
+def _suppress(graph: GraphWriter, boxes: str, scores: str, most: int, overlap: float, least: str) -> str:
+    """Indices (K,) int64 of the boxes above the score `least` that non-maximum suppression keeps, best first."""
     rows = graph.op(
         "NonMaxSuppression",
         graph.op("Unsqueeze", boxes, graph.ints(0)),
         graph.op("Unsqueeze", scores, graph.ints(0, 1)),
         graph.ints(most),
         graph.constant([overlap]),
-        graph.constant([score]),
+        least,
     )
     return graph.op("Gather", rows, graph.constant(2, np.int64), axis=1)
 
 
-def _pool(graph: GraphWriter, pyramid: list[str], boxes: str, profile: Profile, pool: int) -> tuple[str, str]:
+def _suppress_by_class(graph: GraphWriter, boxes: str, scores: str, class_ids: str, model: MaskRCNN) -> str:
+    """As `_suppress`, each class for itself, and the best `max_detections` of all."""
+    profile = model.profile
+    classes = graph.constant(np.arange(len(model.classes))[:, None], np.int64)
+    own = graph.op("Equal", graph.op("Unsqueeze", class_ids, graph.ints(0)), classes)  # (K, N)
+    by_class = graph.op("Where", own, graph.op("Unsqueeze", scores, graph.ints(0)), graph.constant(-1.0))
+    rows = graph.op(
+        "NonMaxSuppression",
+        graph.op("Unsqueeze", boxes, graph.ints(0)),
+        graph.op("Unsqueeze", by_class, graph.ints(0)),
+        graph.ints(profile.max_detections),
+        graph.constant([profile.nms_threshold]),
+        graph.constant([profile.score_threshold], name=SCORE_THRESHOLD),
+    )
+    keep = graph.op("Gather", rows, graph.constant(2, np.int64), axis=1)
+    count = graph.op("Min", graph.op("Shape", keep), graph.ints(profile.max_detections))
+    best = graph.ops("TopK", 2, graph.op("Gather", scores, keep, axis=0), count, axis=0)[1]
+    return graph.op("Gather", keep, best, axis=0)
+
+
+def _pool(
+    graph: GraphWriter, pyramid: list[str], boxes: str, profile: Profile, pool: int, size: tuple[int, int]
+) -> tuple[str, str]:
     """RoIAlign of boxes (N, 4): features (N, C, pool, pool) level by level, and the box number of each row.
 
     The boxes are put in the order of their levels; gathering features instead would copy far more.
     """
     areas = _areas(graph, boxes)
-    levels = len(profile.strides)
-    limits = [(profile.roi_level_size / 2**step) ** 2 for step in range(levels - 1, -1, -1)]
+    levels = len(pyramid)
+    level_size = roi_level_size(profile, size)
+    limits = [(level_size / 2**step) ** 2 for step in range(levels - 1, -1, -1)]
     features, order = [], []
-    for level, (feature, stride) in enumerate(zip(pyramid, profile.strides, strict=True)):
+    for level, (feature, stride) in enumerate(zip(pyramid, profile.strides, strict=False)):
         tests = []
         if level > 0:
             tests.append(graph.op("GreaterOrEqual", areas, graph.constant(limits[level])))
@@ -135,22 +232,39 @@ def _pool(graph: GraphWriter, pyramid: list[str], boxes: str, profile: Profile, 
             graph.op("Shape", rows),
             value=helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
         )
+        rois, scale = graph.op("Gather", boxes, rows, axis=0), 1.0 / stride
+        if profile.roi_corners:
+            rois, scale = _grown(graph, rois, pool, stride, size), 1.0
         features.append(
             graph.op(
                 "RoiAlign",
                 feature,
-                graph.op("Gather", boxes, rows, axis=0),
+                rois,
                 image_numbers,
                 mode="avg",
                 output_height=pool,
                 output_width=pool,
                 sampling_ratio=profile.roi_sampling_ratio,
-                spatial_scale=1.0 / stride,
+                spatial_scale=scale,
                 coordinate_transformation_mode="half_pixel",
             )
         )
         order.append(rows)
     return graph.op("Concat", *features, axis=0), graph.op("Concat", *order, axis=0)
+
+
+def _grown(graph: GraphWriter, boxes: str, pool: int, stride: int, size: tuple[int, int]) -> str:
+    """RoIs (N, 4) in cells, whose cells' middles are the samples of `model.roi_align.crop_and_resize`."""
+    cells = [(side // stride - 1) / (side - 1) for side in (size[1], size[0])]
+    low, high = graph.ops("Split", 2, graph.op("Mul", boxes, graph.constant(cells * 2)), graph.ints(2, 2), axis=1)
+    margin = graph.op("Mul", graph.op("Sub", high, low), graph.constant(0.5 / (pool - 1)))
+    half = graph.constant(0.5)  # RoiAlign takes it off again
+    return graph.op(
+        "Concat",
+        graph.op("Add", graph.op("Sub", low, margin), half),
+        graph.op("Add", graph.op("Add", high, margin), half),
+        axis=1,
+    )
 
 
 def _areas(graph: GraphWriter, boxes: str) -> str:

@@ -28,8 +28,8 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, inputs, names, f"{kind}_{number}", **attributes))
         return names
 
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        name = f"constant_{len(self._initializers)}"
+    def constant(self, value: Any, dtype: Any = np.float32, name: str = "") -> str:
+        name = name or f"constant_{len(self._initializers)}"
         self._initializers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 

@@ -57,18 +57,18 @@ def verify(
     session, _ = open_session(file, "cpu")
     detector = Detector(model)
     detector.compile(jit_compile=False)
-    fill = (round(model.profile.pixel_mean),) * 3
+    profile = model.profile
     rows: list[tuple[float, float, float]] = []
     count = 0
     for path in photos:
         count += 1
-        image = letterbox(read_frame(path), size, fill, swap_red_blue=True)[0][None]
+        image = letterbox(read_frame(path), size, profile.fill, swap_red_blue=True, rule=profile.letterbox)[0][None]
         names = ("boxes", "scores", "class_ids", "masks")
         exported = dict(zip(names, session.run(list(names), {"image": image}), strict=True))
         found = detector.predict_on_batch(image)
         reference = {name: found[name][0][found["valid"][0]] for name in names}
         # What lies within the tolerance of the score threshold may rightly fall on either side of it.
-        least = model.profile.score_threshold + tolerance.score
+        least = profile.score_threshold + tolerance.score
         rows += compare(reference, exported, least) + compare(exported, reference, least)
     differences = np.array(rows).reshape(-1, 3)
     agrees = (differences <= (tolerance.box, tolerance.score, tolerance.mask)).all(axis=1)

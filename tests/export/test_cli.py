@@ -78,8 +78,8 @@ def test_an_interrupt_leaves_nothing_behind(tiny_run, tmp_path, assembled, monke
     ("options", "message"),
     [
         (["--size", "100"], "100x100: sides must be multiples of 32"),
-        (["--size", "0"], "multiples of 32"),
-        (["--size", "big"], "--size big: expected a number of pixels"),
+        (["--size", "0"], "--size 0x0: expected WIDTHxHEIGHT"),
+        (["--size", "big"], "--size big: expected WIDTHxHEIGHT"),
         (["--size", "64x"], "--size 64x"),
         (["--size", "64x64x64"], "--size 64x64x64"),
         (["--data", "nowhere"], "nowhere/val/annotations.json does not exist"),
@@ -110,7 +110,7 @@ def test_a_missing_or_unfinished_run_is_named(tmp_path, tiny_run, capsys):
     assert main([str(tmp_path / "nowhere"), "-o", target]) == 2
     assert "nowhere is not a training run" in one_line(capsys)
     (tmp_path / "begun").mkdir()
-    shutil.copy(tiny_run / "settings.json", tmp_path / "begun")
+    shutil.copy(tiny_run / "settings.toml", tmp_path / "begun")
     assert main([str(tmp_path / "begun"), "-o", target]) == 2
     assert "has no checkpoint yet" in one_line(capsys)
 

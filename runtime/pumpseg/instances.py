@@ -179,8 +179,9 @@ def paste_crop(
     Cell j covers [x1 + j * w / M, x1 + (j + 1) * w / M). The cells are sampled bilinearly at the pixel
     centres, as detectron2 does (`paste_masks_in_image`, grid_sample with align_corners=False) with two
     differences at the border: the outer cells are replicated rather than faded to zero, and only pixels
-    whose centre lies inside the box are set. A box too thin to hold a pixel centre takes the pixel under its
-    middle. fade: let the outer half cells fade to zero after all, as Matterport's `unmold_mask` does.
+    whose centre lies inside the box are set. A box thinner than a pixel that holds no centre in the frame takes
+    the pixel under its middle instead. fade: let the outer half cells fade to zero after all, as Matterport's
+    `unmold_mask` does.
 
     OpenCV 5 samples in full precision; OpenCV 4 rounds positions to 1/32 cell.
     """
@@ -222,7 +223,7 @@ def _fading(first: float, step: float, pixels: int, cells: int) -> NDArray[np.fl
 def _pixel_span(low: float, high: float, frame_side: int) -> tuple[int, int, float, float]:
     """First pixel, one past the last pixel, and the span of the box, along one axis."""
     first, end = max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), frame_side)
-    if end <= first and low < frame_side and high > 0:
+    if end <= first and high - low < 1 and low < frame_side and high > 0:
         middle = (max(low, 0.0) + min(high, float(frame_side))) / 2
         first = min(int(middle), frame_side - 1)
         end, low, high = first + 1, float(first), float(first + 1)

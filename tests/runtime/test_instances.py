@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -31,12 +31,24 @@ def pastes(draw):
     position = st.floats(-20, 70, width=32)
     x1, y1 = draw(position), draw(position)
     x2, y2 = x1 + draw(st.floats(1, 80)), y1 + draw(st.floats(1, 80))
+    box = np.array([x1, y1, x2, y2], np.float32)
+    width, height = box[2:].astype(float) - box[:2]
+    assume(width >= 1 and height >= 1)  # rounding to float32 may have made it thinner
     side = draw(st.sampled_from([2, 7, 14, 28]))
     cells = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).random((side, side), np.float32)
-    return cells, np.array([x1, y1, x2, y2], np.float32), frame_size
+    return cells, box, frame_size
+
+
+# A quarter of a pixel of the box is in the frame: its centre is outside the box.
+SLIVER = (
+    np.array([[0.8506242, 0.63696164], [0.5111365, 0.26978666]], np.float32),
+    np.array([0, 24.75, 1, 25.75], np.float32),
+    (25, 1),
+)
 
 
 @given(pastes())
+@example(SLIVER)
 def test_paste_matches_plain_numpy(case):
     cells, box, frame_size = case
     crop = paste_crop(cells, box, frame_size)
@@ -49,6 +61,17 @@ def test_paste_matches_plain_numpy(case):
     inside = (column >= x1) & (column < x2) & (row >= y1) & (row < y2)
     certain = abs(sampled - 0.5) > NEAR_THRESHOLD
     np.testing.assert_array_equal(pasted & certain, (sampled >= 0.5) & inside & certain)
+
+
+def test_an_object_that_barely_enters_the_frame_is_not_squeezed_into_it():
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    disc = (np.hypot(rows, columns) < 14).astype(np.float32)
+    pixels = [
+        np.count_nonzero(paste_crop(disc, np.array([10, top, 90, top + 80], np.float32), (60, 100)).mask)
+        for top in (59.9, 59.6, 59.4)
+    ]
+    assert pixels[:2] == [0, 0]
+    assert 0 < pixels[2] < 40
 
 
 def test_paste_matches_detectron2_away_from_the_border():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pumpseg.errors import SinkError
+
+_PARTIAL = re.compile(r"\.part-(\d{1,9})-(.+)", re.DOTALL)
 
 
 class PartialFile:
@@ -24,8 +27,7 @@ class PartialFile:
         if target.exists() and not target.is_file():
             raise SinkError(f"cannot write {target}: it is no regular file")
         self.target = target
-        # The name stays last: encoders choose the format by its suffix.
-        self.path = target.with_name(f".part-{os.getpid()}-{target.name}")
+        self.path = target.with_name(_partial_name(os.getpid(), target.name))
         try:
             self.path.touch()
             if target.exists() and not os.access(target, os.W_OK):
@@ -69,11 +71,28 @@ def _remove_orphans(target: Path) -> None:
     """Remove partial files of `target` whose process is gone; where that cannot be known they stay."""
     if sys.platform == "win32":
         return
-    name = re.compile(rf"\.part-(\d+)-{re.escape(target.name)}")
-    for path in target.parent.iterdir():
-        process = name.fullmatch(path.name)
-        if process and not _runs(int(process[1])):
-            path.unlink(missing_ok=True)
+    for process in _processes_before(target.parent.absolute()).get(target.name, ()):
+        if not _runs(process):
+            target.with_name(_partial_name(process, target.name)).unlink(missing_ok=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _processes_before(folder: Path) -> Mapping[str, list[int]]:
+    """Whose partial files lay in a folder when it was first written to, by the names of their targets.
+
+    Listed once only: a folder of results fills up, and listing it for each of them would take longer and longer.
+    """
+    found: dict[str, list[int]] = {}
+    for name in os.listdir(folder):  # noqa: PTH208 - names only
+        partial = _PARTIAL.fullmatch(name)
+        if partial and int(partial[1]) != os.getpid():
+            found.setdefault(partial[2], []).append(int(partial[1]))
+    return found
+
+
+def _partial_name(process: int, target: str) -> str:
+    # The name of the target stays last: encoders choose the format by its suffix.
+    return f".part-{process}-{target}"
 
 
 def _runs(process: int) -> bool:

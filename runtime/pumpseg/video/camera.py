@@ -102,7 +102,9 @@ class Camera:
             while not self._closing.is_set():
                 try:
                     capture = capture or self._connect()
+                    skipped = capture.skipped
                     frame = capture.read()
+                    skipped = capture.skipped - skipped
                 except SourceError as error:
                     if capture is not None:
                         capture.close()
@@ -121,7 +123,8 @@ class Camera:
                     self.reconnects += 1
                     lost, delay, reason = None, FIRST_DELAY, ""
                 with self._changed:
-                    self.dropped += self._newest is not None and self._taken
+                    if self._taken:
+                        self.dropped += skipped + (self._newest is not None)
                     self._newest = frame
                     self._changed.notify_all()
         finally:

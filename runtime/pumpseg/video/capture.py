@@ -40,10 +40,15 @@ class CameraWish:
 
 
 class Capture(Protocol):
-    """An open camera. rate: frames a second as it claims. granted: size, rate and format in words."""
+    """An open camera.
+
+    rate: frames a second as it claims. granted: size, rate and format in words. skipped: frames that came and were
+    thrown away unseen, so far.
+    """
 
     rate: Fraction
     granted: str
+    skipped: int
 
     def read(self) -> tuple[NDArray[np.uint8], float]:
         """The next frame, uint8 BGR (H, W, 3), and when it arrived on the clock of `time.perf_counter`.
@@ -67,6 +72,8 @@ def redacted(url: str) -> str:
 
 class DeviceCapture:
     """A camera of this machine, by number or device path (/dev/video0)."""
+
+    skipped = 0
 
     def __init__(self, device: int | str, wish: CameraWish) -> None:
         self._capture = _open_device(device, wish)
@@ -169,6 +176,7 @@ class StreamCapture:
         self._decoded: list[tuple[Any, float]] = []
         self._waited = perf_counter()
         self._skips = False
+        self.skipped = 0
         self._bad = 0
         self._to_bgr = BgrConverter()
 
@@ -208,9 +216,10 @@ class StreamCapture:
     def _is_skipped(self, packet: Any, arrived: float) -> bool:
         """Whether a packet is one of a backlog: once behind, until caught up and at a frame that stands alone."""
         behind = arrived - self._waited > BEHIND_SECONDS
-        if behind and not self._skips:
-            log.info("decoding falls behind the stream: frames are skipped to catch up")
+        if behind and not self.skipped:
+            log.info("decoding falls behind the stream: frames are skipped to catch up, now and whenever it does again")
         self._skips = behind or (self._skips and not (packet.is_keyframe or self._only_key_frames))
+        self.skipped += self._skips
         return self._skips
 
     def close(self) -> None:

@@ -19,7 +19,8 @@ class FakeCapture:
 
     rate, granted = Fraction(30), "4x4 at 30 fps"
 
-    def __init__(self, frames, interval=0.0, failure=None):
+    def __init__(self, frames, interval=0.0, failure=None, skips=0):
+        self.skipped, self.skips = 0, skips
         self.left, self.interval, self.failure = frames, interval, failure or SourceError("it stopped giving frames")
         self.closed = threading.Event()
         self.number = 0
@@ -29,6 +30,7 @@ class FakeCapture:
         if self.number == self.left:
             raise self.failure
         self.number += 1
+        self.skipped += self.skips
         return np.full((4, 4, 3), self.number, np.uint8), time.perf_counter()
 
     def close(self):
@@ -66,6 +68,13 @@ def test_the_newest_frame_wins_and_the_others_are_counted():
     assert source.dropped > 5
     assert second.time > 0.1
     assert second.pts == pytest.approx(1000 * second.time, abs=1)
+
+
+def test_frames_that_were_thrown_away_undecoded_are_counted_too():
+    source = Camera("rtsp://x", connecting_to(FakeCapture(3, 0.05, skips=7)), patience=0)
+    with pytest.raises(SourceError, match="is lost"):
+        list(source)
+    assert source.dropped in (14, 21)  # of the first frame it depends on who was quicker
 
 
 def test_frames_before_anybody_asked_are_not_counted_as_dropped():

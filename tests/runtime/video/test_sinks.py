@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from pumpseg import Instances
 from pumpseg.errors import SinkError
 from pumpseg.video.frames import Frame, VideoTiming
-from pumpseg.video.image_sink import CutoutSink, FrameFolderSink, ImageSink
+from pumpseg.video.image_sink import CutoutSink, FrameFolderSink, ImageSink, write_image
 from pumpseg.video.images import ImageSource
 from pumpseg.video.json_sink import CocoIds, CocoSink, JsonLinesSink, frame_record
 from pumpseg.video.sinks import Outputs, open_sinks
@@ -404,3 +404,13 @@ def test_orphans_of_a_killed_process_are_removed(tmp_path):
     sink.discard()
     kept = {f".part-{gone.pid}-other.jsonl", f".part-{os.getppid()}-out.jsonl"}
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_full_folder_is_not_listed_for_every_file(tmp_path, monkeypatch):
+    listed = []
+    for name in ("listdir", "scandir"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path, real=real: (listed.append(path), real(path))[1])
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", np.zeros((4, 4, 3), np.uint8))
+    assert len(listed) == 1

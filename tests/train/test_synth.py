@@ -218,6 +218,59 @@ def test_dataset_is_the_same_for_the_same_seed(dataset, tmp_path):
     assert (tmp_path / "again" / name).read_bytes() == (dataset / name).read_bytes()
 
 
+@pytest.fixture
+def blue_photos(tmp_path):
+    """A folder of one photo, all of it blue."""
+    (tmp_path / "backgrounds").mkdir()
+    cv2.imwrite(str(tmp_path / "backgrounds" / "blue.png"), np.full((70, 90, 3), (200, 40, 20), np.uint8))
+    return tmp_path / "backgrounds"
+
+
+@pytest.fixture
+def green_pumpkins(tmp_path):
+    """A data set of one photo with a green disc, which is called a pumpkin, and a crowd."""
+    folder = tmp_path / "cutouts"
+    (folder / "images").mkdir(parents=True)
+    picture, disc = np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8)
+    cv2.circle(picture, (50, 50), 40, (0, 255, 0), cv2.FILLED)
+    cv2.circle(disc, (50, 50), 40, 1, cv2.FILLED)
+    cv2.imwrite(str(folder / "images" / "a.png"), picture)
+    annotation = {"image_id": 1, "category_id": 1, **mask_record(disc.astype(bool))}
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}],
+        "categories": [{"id": 1, "name": "pumpkin"}],
+        "annotations": [{"id": 1, "iscrowd": 0, **annotation}, {"id": 2, "iscrowd": 1, **annotation}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(truth), encoding="utf-8")
+    return folder
+
+
+def test_given_cutouts_and_backgrounds_come_into_the_pictures(tmp_path, blue_photos, green_pumpkins):
+    out = tmp_path / "data"
+    given = ["--cutouts", str(green_pumpkins), "--backgrounds", str(blue_photos)]
+    assert main(["synth", "--out", str(out), "--images", "6", "--seed", "2", "--size", "128x96", *given]) == 0
+    coco = COCO(str(out / "train" / "annotations.json"))
+    green_inside = green_outside = green_masks = 0
+    blue = []
+    for image in coco.imgs.values():
+        picture = cv2.imread(str(out / "train" / "images" / image["file_name"])).astype(int)
+        b, g, r = np.moveaxis(picture, -1, 0)
+        green = (g > 1.6 * b + 20) & (g > 1.6 * r + 20)
+        inside = np.zeros(green.shape, bool)
+        for annotation in coco.imgToAnns[image["id"]]:
+            mask = coco.annToMask(annotation).astype(bool)
+            inside |= mask
+            green_masks += green[mask].mean() > 0.6
+        green_inside += np.count_nonzero(green & inside)
+        # A pixel more for the lens and JPEG.
+        wide = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5))) > 0
+        green_outside += np.count_nonzero(green & ~wide)
+        blue.append(np.mean((b > 1.3 * g) & (b > 1.3 * r)))
+    assert green_masks > 2
+    assert green_outside < 0.05 * green_inside
+    assert np.median(blue) > 0.3
+
+
 def test_folder_with_something_in_it_is_refused(dataset, capsys):
     before = sorted(dataset.rglob("*"))
     assert main(["synth", "--out", str(dataset), "--images", "1"]) == 2
@@ -252,6 +305,9 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
         ["--out", "DIR", "--images", "1", "--truth", "t.jsonl"],
         ["--clip", "DIR/c.avi"],
         ["--clip", "DIR/c.mp4", "--images", "3"],
+        ["--clip", "DIR/c.mp4", "--backgrounds", "DIR"],
+        ["--out", "DIR/new", "--images", "1", "--backgrounds", "DIR"],
+        ["--out", "DIR/new", "--images", "1", "--cutouts", "DIR"],
         ["--clip", "DIR/c.mp4", "--seconds", "0"],
         ["--clip", "DIR/c.mp4", "--seconds", "nan"],
         ["--clip", "DIR/c.mp4", "--size", "65x64"],

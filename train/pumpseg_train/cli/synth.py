@@ -19,6 +19,22 @@ def add_synth(commands: Commands) -> None:
     target.add_argument("--clip", type=Path, metavar="FILE.mp4", help="H.264 clip to write")
     parser.add_argument("--images", type=int, metavar="N", help="train images (with --out)")
     parser.add_argument("--val-images", type=int, metavar="N", help="val images (default: a tenth, at least 1)")
+    parser.add_argument(
+        "--cutouts",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="folders with annotations.json + images/ whose pumpkins stand among the rendered ones (with --out)",
+    )
+    parser.add_argument(
+        "--backgrounds",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="folders of photos without pumpkins, taken instead of rendered surroundings (with --out)",
+    )
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of the clip (default 5)")
     parser.add_argument("--fps", type=int, default=24, metavar="N", help="frames a second of the clip (default 24)")
     parser.add_argument("--truth", type=Path, metavar="FILE.jsonl", help="write the clip's exact masks, a line a frame")
@@ -37,6 +53,7 @@ def _synth(arguments: argparse.Namespace) -> None:
         if arguments.truth is not None:
             raise PumpsegError("--truth goes with --clip: a data set has its truth in annotations.json")
         from pumpseg_train.synth.dataset import write_dataset
+        from pumpseg_train.synth.material import read_material
 
         write_dataset(
             arguments.out,
@@ -44,12 +61,15 @@ def _synth(arguments: argparse.Namespace) -> None:
             arguments.val_images,
             seed=arguments.seed,
             size=size,
+            material=read_material(arguments.cutouts, arguments.backgrounds),
             progress=counter("images"),
         )
         print(f"wrote {arguments.out}")
         return
     if arguments.images is not None or arguments.val_images is not None:
         raise PumpsegError("--images and --val-images go with --out, not with --clip")
+    if arguments.cutouts or arguments.backgrounds:
+        raise PumpsegError("--cutouts and --backgrounds go with --out, not with --clip")
     from pumpseg_train.synth.clip import write_clip
 
     write_clip(

@@ -11,14 +11,17 @@ import numpy as np
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.masks import mask_record
 from pumpseg_train.data.new_folder import new_folder
+from pumpseg_train.synth.material import LABEL, NOTHING, Material
 from pumpseg_train.synth.scene import Scene, render_scene
 
 SPLITS = ("train", "val")
 
 
-def scene_of(seed: int, split: str, index: int, size: tuple[int, int] = (640, 480)) -> Scene:
+def scene_of(
+    seed: int, split: str, index: int, size: tuple[int, int] = (640, 480), material: Material = NOTHING
+) -> Scene:
     """The scene at this place of a data set; a longer set thus begins like a shorter one."""
-    return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size)
+    return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size, material)
 
 
 def write_dataset(
@@ -28,11 +31,13 @@ def write_dataset(
     *,
     seed: int = 0,
     size: tuple[int, int] = (640, 480),
+    material: Material = NOTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Render `out`/{train,val}/images/*.jpg and annotations.json, all or nothing.
 
     val_images: a tenth of `images` by default, at least 1. size: (width, height) in pixels, each 64 or more.
+    material: see `render_scene`; both splits draw from all of it.
     progress is called with (done, total) after each image.
     Raises DatasetError where `out` is not an empty or a new folder, or a number makes no sense.
     """
@@ -46,20 +51,22 @@ def write_dataset(
         counts = {"train": images, "val": val_images}
         done = 0
         for split in SPLITS:
-            for _ in _write_split(unfinished / split, split, counts[split], seed, size):
+            for _ in _write_split(unfinished / split, split, counts[split], seed, size, material):
                 done += 1
                 if progress is not None:
                     progress(done, images + val_images)
 
 
-def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> Iterator[None]:
+def _write_split(
+    folder: Path, split: str, count: int, seed: int, size: tuple[int, int], material: Material
+) -> Iterator[None]:
     """Write one split, yielding after each image."""
     (folder / "images").mkdir(parents=True)
     width, height = size
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
-        scene = scene_of(seed, split, index, size)
+        scene = scene_of(seed, split, index, size, material)
         name = f"synth_{seed}_{index:06d}.jpg"
         quality = int(np.random.default_rng([seed, SPLITS.index(split), index, 1]).integers(72, 96))
         coded, data = cv2.imencode(".jpg", scene.image, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -80,7 +87,7 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
         yield
     truth = {
         "info": {"description": f"Rendered pumpkins, pumpseg-data synth, seed {seed}"},
-        "categories": [{"id": 1, "name": "pumpkin"}],
+        "categories": [{"id": 1, "name": LABEL}],
         "images": listed,
         "annotations": annotations,
     }

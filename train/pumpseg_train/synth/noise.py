@@ -72,10 +72,16 @@ def encode_srgb(light: Array) -> Array:
     return _SRGB_OF_ROOT[index.astype(np.int32)]
 
 
+def decode_srgb(pixels: Array) -> Array:
+    """sRGB uint8 (...) to linear light, float32; the channel order is kept."""
+    return _LINEAR[pixels]
+
+
 def _srgb_of_root() -> Array:
     value = (np.arange(4096) / 4095) ** 2
     srgb = np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
     return np.round(srgb * 255).astype(np.uint8)
 
 
+_LINEAR = np.array([linear(value, 0, 0)[2] for value in range(256)], np.float32)
 _SRGB_OF_ROOT = _srgb_of_root()

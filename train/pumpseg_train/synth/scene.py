@@ -15,6 +15,7 @@ from pumpseg_train.synth.ground import (
     make_ground,
     render_ground,
 )
+from pumpseg_train.synth.material import NOTHING, Material, cutout_sprite, draw_background
 from pumpseg_train.synth.noise import Array, smoothstep
 from pumpseg_train.synth.props import make_ball, make_block, render_ball, render_block, render_leaf
 from pumpseg_train.synth.pumpkin import Pumpkin, make_pumpkin, random_light, random_turn, render_pumpkin
@@ -24,6 +25,9 @@ SMALLEST_AREA = 48
 """Visible pixels below which a pumpkin is left out of the picture rather than labelled."""
 SMALLEST_SHARE = 0.12
 """Visible share of a pumpkin, of what lies inside the image, below which it is left out too."""
+
+CUTOUT_SHARE = 0.5
+"""Of the pumpkins, where cut-outs are given."""
 
 
 @dataclass(frozen=True)
@@ -155,20 +159,28 @@ def visible_shares(sprites: list[Sprite], owner: Array, labels: list[int]) -> tu
     return areas, shares
 
 
-def render_scene(rng: np.random.Generator, size: tuple[int, int] = (640, 480)) -> Scene:
-    """A random scene of `size` (width, height) pixels. It may, now and then, hold no pumpkin at all."""
+def render_scene(rng: np.random.Generator, size: tuple[int, int] = (640, 480), material: Material = NOTHING) -> Scene:
+    """A random scene of `size` (width, height) pixels. It may, now and then, hold no pumpkin at all.
+
+    material: cut-outs take the place of some rendered pumpkins, a background that of ground and backdrop.
+    """
     layout = str(rng.choice(["ground", "portrait", "heap", "none"], p=[0.6, 0.17, 0.18, 0.05]))
     light = random_light(rng)
     if rng.random() < 0.06:
         light = replace(light, key=light.key * [0.35, 0.12, 0.08], sky=light.sky * [0.2, 0.11, 0.09])
     camera = _random_camera(rng, size, layout)
-    bodies = _bodies(rng, camera, light, layout)
+    bodies = _bodies(rng, camera, light, layout, material)
 
-    ground_kind = str(rng.choice(GROUNDS))
-    backdrop_kind = str(rng.choice(BACKDROPS))
-    ground = make_ground(rng, ground_kind)
-    albedo, distance = render_ground(ground, camera)
-    backdrop = make_backdrop(rng, backdrop_kind, size, camera.horizon)
+    if material.backgrounds:
+        albedo = draw_background(rng, material.backgrounds, size)
+        # Without a distance no haze veils the photo.
+        distance, backdrop = np.zeros(albedo.shape[:2], np.float32), np.zeros_like(albedo)
+    else:
+        ground_kind = str(rng.choice(GROUNDS))
+        backdrop_kind = str(rng.choice(BACKDROPS))
+        ground = make_ground(rng, ground_kind)
+        albedo, distance = render_ground(ground, camera)
+        backdrop = make_backdrop(rng, backdrop_kind, size, camera.horizon)
     bodies.sort(key=lambda body: -float((body.placement.position - camera.position) @ camera.axes[2]))
     sprites = [body.render(_lit(body, bodies)) for body in bodies]
     if rng.random() < 0.25:
@@ -215,7 +227,7 @@ def _lit(body: Body, bodies: list[Body]) -> Placement:
     return replace(body.placement, neighbours=tuple((other.placement.position, other.reach) for other in nearest))
 
 
-def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str) -> list[Body]:
+def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str, material: Material) -> list[Body]:
     if layout == "portrait":
         count, props = int(rng.integers(1, 4)), int(rng.integers(0, 3))
     elif layout == "heap":
@@ -239,7 +251,9 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str)
             # It comes to lie on those laid before that it would run into.
             lift = max((0.9 * (size + r) - np.hypot(spot[0] - x, spot[1] - z) for x, z, r in taken[:-1]), default=0.0)
             lift = float(np.clip(lift, 0, 1.4 * size))
-        if i < count:
+        if i < count and material.cutouts and rng.random() < CUTOUT_SHARE:
+            bodies.append(_cutout_body(rng, camera, light, spot, size, lift, material))
+        elif i < count:
             # A heap comes from one field: its pumpkins may share a shape, each turned its own way.
             again = layout == "heap" and len(grown) > 4 and rng.random() < 0.6
             pumpkin = grown[int(rng.integers(len(grown)))] if again else None
@@ -304,6 +318,21 @@ def _pumpkin_body(
     placement, outline = place(camera, spot, size, turn, pumpkin.support, lift)
     body = Body(placement, outline, size * 0.92, True, lambda where: render_pumpkin(chosen, where, light))
     return body, chosen
+
+
+def _cutout_body(
+    rng: np.random.Generator,
+    camera: Camera,
+    light: Light,
+    spot: tuple[float, float],
+    size: float,
+    lift: float,
+    material: Material,
+) -> Body:
+    cutout = material.cutouts[int(rng.integers(len(material.cutouts)))]
+    mirrored = bool(rng.random() < 0.5)
+    placement, outline = place(camera, spot, size, UPRIGHT, _unit_support().reshape(-1, 3), lift)
+    return Body(placement, outline, size * 0.92, True, lambda where: cutout_sprite(cutout, mirrored, where, light))
 
 
 def _prop_body(

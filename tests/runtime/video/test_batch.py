@@ -193,7 +193,7 @@ def test_killed_in_the_middle_and_run_again_gives_identical_outputs(tmp_path, ma
 
     out = tmp_path / "killed"
     run = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not [path for path in out.glob(".part-*-b.mp4") if path.stat().st_size]:
         assert run.poll() is None, run.stderr.read()
         assert time.monotonic() < deadline
@@ -253,9 +253,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, small
     option, name = output.split("=")
     done = command(clip, "--model", model_path, option, small_disk / name)
     assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if "provider" not in line]
+    errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(errors) == 1
     assert errors[0].startswith("pumpseg-video: error: cannot write ")
+    assert "Traceback" not in done.stderr
     assert errors[0].endswith("No space left on device")
     left = {path.name for path in small_disk.rglob("*")} - {"ballast", "frames"}
     assert all(cv2.imread(str(small_disk / "frames" / image)) is not None for image in left)

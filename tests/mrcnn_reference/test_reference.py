@@ -277,7 +277,9 @@ def test_mrcnns_own_data_set_fills_batches(tmp_path):
     }
     (tmp_path / "train").mkdir()
     for entry in entries.values():
-        skimage.io.imsave(tmp_path / "train" / entry["filename"], np.full((96, 128, 3), 90, np.uint8))
+        skimage.io.imsave(
+            tmp_path / "train" / entry["filename"], np.full((96, 128, 3), 90, np.uint8), check_contrast=False
+        )
     (tmp_path / "train" / "via_region_data.json").write_text(json.dumps(entries))
     data = BalloonDataset()
     data.load_balloon(tmp_path, "train")

@@ -29,7 +29,6 @@ from pumpseg_bench.worker_process import WORKER, WorkerProcess
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- peers: made by peers/run.py -->", "<!-- end of peers -->"
 ROUNDS = 10
 WARMUP_FRAMES = 3
 _RESAMPLES = 2000
@@ -117,15 +116,13 @@ def ratio_interval(rows: Sequence[Sequence[float]], base: Sequence[Sequence[floa
 def table(
     groups: Sequence[Sequence[Contender]], frames: FrameFile, source: str, peer_versions: str, others: float
 ) -> str:
-    """The part of the README between its two markers."""
+    """What was measured on what, and the rows, each compared with the first of its group: Markdown."""
     here = machine.describe()
     versions = ", ".join(f"{name} {number}" for name, number in here.versions.items())
     lines = [
-        BEGIN,
-        "",
         f"{datetime.now(UTC):%Y-%m-%d}, {here.processor}, {here.cores} cores, {here.system}; "
         f"{versions}; {peer_versions}. "
-        f"{frames.count} frames of {frames.width}x{frames.height} from {source}, "
+        f"Frames of {frames.width}x{frames.height} from {source}: {frames.count}; "
         f"{len(groups[0][0].latency) * len(groups[0][0].latency[0])} measured of each row.",
         "",
         "| threads | what | input | whole frame, ms (95% interval) | network alone, ms | times pumpseg's | instances |",
@@ -141,17 +138,20 @@ def table(
                 f"| {row.threads} | {row.name} | {row.side} | {np.median(row.latency):.1f} ({low:.1f}–{high:.1f}) | "
                 f"{np.median(row.session):.1f} | {times} | {row.instances / measured:.1f} |"
             )
-    lines.append("")
     if others > 0.1 * here.cores:
-        lines += [f"**Other processes kept {others:.1f} of {here.cores} cores busy: a busy machine's figures.**", ""]
-    return "\n".join([*lines, END])
+        lines += ["", f"**Other processes kept {others:.1f} of {here.cores} cores busy: a busy machine's figures.**"]
+    return "\n".join(lines)
 
 
-def insert(text: str, section: str) -> str:
-    """The README with the section in place of the one between the markers. Raises PumpsegError without them."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise PumpsegError(f"{README.name} must hold {BEGIN!r} and {END!r} once each")
-    return text[: text.index(BEGIN)] + section + text[text.index(END) + len(END) :]
+def insert(text: str, section: str, name: str) -> str:
+    """The README with the section between the markers of `name`, in place of what is there.
+
+    Raises PumpsegError without them.
+    """
+    begin, end = f"<!-- {name}: made by peers/run.py -->", f"<!-- end of {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise PumpsegError(f"{README.name} must hold {begin!r} and {end!r} once each")
+    return f"{text[: text.index(begin) + len(begin)]}\n\n{section}\n\n{text[text.index(end) :]}"
 
 
 def say(text: str) -> None:
@@ -182,7 +182,7 @@ def main() -> int:
                 others = max(others, measure(rows, arguments.frames))
                 groups.append(rows)
         section = table(groups, frames, arguments.source, arguments.peer_versions, others)
-        write_text(insert(arguments.readme.read_text(encoding="utf-8"), section), arguments.readme)
+        write_text(insert(arguments.readme.read_text(encoding="utf-8"), section, "peers"), arguments.readme)
     except PumpsegError as error:
         say(f"error: {error}")
         return 2

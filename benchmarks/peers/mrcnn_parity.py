@@ -1,11 +1,14 @@
 """Matterport's mrcnn beside the matterport profile: the same detections, and how long each takes.
 
     python benchmarks/peers/mrcnn_parity.py             # detections: ResNet-50 and -101, 2 and 5 classes, 256 and 1024
-    python benchmarks/peers/mrcnn_parity.py --speed     # seconds side by side at 1024, with oneDNN, two threads
+    python benchmarks/peers/mrcnn_parity.py --speed     # time side by side at 1024, with oneDNN, two threads
 
 In a clone of this repository, with `pip install -e '.[dev,matterport-reference]'` and
 `pip install --no-deps 'tf-keras==2.21.*'`. mrcnn runs as the tests run it (tests/mrcnn_reference), in a process of its
 own, with seeded weights; they are kept in --work and used again.
+
+For the speed both sides stay open and take turns, frame by frame, ours as `pumpseg-bench` measures it. Weights do not
+matter to the time but by the number of detections, which is the same on both sides.
 
 "own rows" is how many rows mrcnn differs from itself by, with TensorFlow's oneDNN on and off. Rounding changes, for
 one, which of two boxes of like score is the last of its 1000 proposals, and NMS then changes the detections around it.
@@ -18,13 +21,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import compare
 import cv2
 import numpy as np
 import onnx
@@ -32,22 +36,31 @@ import onnx
 from pumpseg import Segmenter
 from pumpseg.instances import Instances
 from pumpseg.letterbox import Rule, letterbox
+from pumpseg.providers import open_session
+from pumpseg_bench.frames import FrameFile
+from pumpseg_bench.peak import PeakMeter
+from pumpseg_bench.report import write_text
+from pumpseg_bench.worker import Setup
+from pumpseg_bench.worker_process import WORKER
 
+HERE = Path(__file__).resolve().parent
 ORACLE = Path(__file__).parents[2] / "tests" / "mrcnn_reference" / "oracle.py"
 BOX, SCORE, MASK_IOU = 1.0, 1e-3, 0.99  # what a detection may differ by: frame pixels, probability
 MOST_DIFFERING = 0.02  # share of the rows: ties and samples at the border are a matter of rounding in mrcnn itself
 SMALL, LARGE = (256, 256), (1024, 800)  # IMAGE_MAX_DIM, IMAGE_MIN_DIM
+THREADS = 2  # of the speed comparison
+PEAK_RUNS = 5
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speed", action="store_true", help="compare seconds instead of detections")
+    parser.add_argument("--speed", action="store_true", help="compare time instead of detections")
     parser.add_argument("--photos", type=Path, nargs="+", help="the first is also the one at 1024 (default: skimage's)")
     parser.add_argument("--backbones", nargs="+", default=["resnet50", "resnet101"])
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 5], help="with the background (default 2 5)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 1024], choices=[256, 1024])
-    parser.add_argument("--repeats", type=int, default=7, help="of the speed comparison, after two to warm up")
-    parser.add_argument("--rounds", type=int, default=2, help="of the speed comparison: mrcnn, then ours, again")
+    parser.add_argument("--frames", type=int, default=20, help="of the speed comparison, on each side (default 20)")
+    parser.add_argument("--readme", type=Path, help="file whose section about the speed is written anew")
     parser.add_argument("--work", type=Path, help="folder for weights and results (default: a temporary one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -168,9 +181,9 @@ def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: 
                     reference, repeated = (
                         read_detections(folder / f"{photo.stem}.npz", image) for folder in (out, again)
                     )
-                    own = compare(reference, repeated).differing
+                    own = match(reference, repeated).differing
                     for name, find in finders.items():
-                        row = compare(reference, of_instances(find(np.ascontiguousarray(image[..., ::-1]))))
+                        row = match(reference, of_instances(find(np.ascontiguousarray(image[..., ::-1]))))
                         over_limit = row.differing > max(1, MOST_DIFFERING * row.mrcnn)
                         over |= over_limit
                         failed |= over_limit and row.differing > own
@@ -225,7 +238,7 @@ class Row:
     mask_median: float
 
 
-def compare(reference: Detections, found: Detections) -> Row:
+def match(reference: Detections, found: Detections) -> Row:
     """Pairs the detections of both: the same class, box within 1 px, score within 1e-3, mask IoU from 0.99."""
     free = np.ones(len(found.scores), bool)
     scores, distances, overlaps = [], [], []
@@ -259,94 +272,52 @@ def compare(reference: Detections, found: Detections) -> Row:
 
 
 def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> None:
-    """Times mrcnn and the exported file in turns, and says where the time of the file goes."""
+    """Times detect() and a Segmenter on the exported file in turns, and says how near to the peak the file comes."""
     image = np.ascontiguousarray(np.load(photo)[..., ::-1])
+    frames = FrameFile(work / "frame", 1, *image.shape[:2])
+    frames.path.write_bytes(image.tobytes())
     classes = arguments.classes[0]
-    peak = measure_peak()
-    print(
-        f"{photo.stem} {image.shape[1]}x{image.shape[0]}, input 1024, {classes} classes, two threads, median (min-max)"
-    )
-    print(f"peak of a 3x3 convolution of 256 channels: {peak:.0f} GFLOP/s")
+    meter = PeakMeter(THREADS)
+    groups, others, notes = [], 0.0, []
     for backbone in arguments.backbones:
         base = work / f"{backbone}-{classes}"
         weights, exported = base / "weights.h5", base / "1024.onnx"
         if not weights.is_file():
             run_mrcnn(base, [photo], backbone, classes, SMALL, onednn=True)
         export(backbone, classes, LARGE, weights, exported)
-        segmenter = Segmenter(exported, provider="cpu", threads=2, score=confidence(classes), spinning=True)
-        ours, theirs = [], []
-        for _ in range(arguments.rounds):
-            options = {"weights": weights, "repeats": arguments.repeats}
-            run_mrcnn(base / "timed", [photo], backbone, classes, LARGE, onednn=True, **options)
-            with np.load(base / "timed" / f"{photo.stem}.npz") as file:
-                theirs.append(file["seconds"])
-            rows, found = [], None
-            for _ in range(arguments.repeats + 2):
-                start = time.perf_counter()
-                found, timings = segmenter.timed(image)
-                ran = time.perf_counter()
-                found.crop_masks()
-                pasted = time.perf_counter() - ran
-                rows.append((timings.pre, timings.session, timings.post + pasted, time.perf_counter() - start))
-            ours.append(np.array(rows[2:])[:, :3])
-        mrcnn, pumpseg = np.concatenate(theirs), np.concatenate(ours)
-        flop = count_flop(exported, detections=len(found))
-        seconds = float(np.median(pumpseg.sum(axis=1)))
-        print(f"\n{backbone}: {len(found)} detections")
-        for name, table in (
-            ("mrcnn detect(), TensorFlow with oneDNN", mrcnn),
-            ("Segmenter, ONNX Runtime fp32", pumpseg),
-        ):
-            total = table.sum(axis=1)
-            parts = ", ".join(
-                f"{n} {v:.3f}" for n, v in zip(("mold", "network", "paste"), np.median(table, axis=0), strict=True)
-            )
-            print(f"  {name:40}{np.median(total):7.3f} s ({total.min():.3f}-{total.max():.3f}): {parts}")
-        reached = flop / 1e9 / float(np.median(pumpseg[:, 1]))
-        print(
-            f"  ratio {np.median(mrcnn.sum(axis=1)) / seconds:.2f}; {flop / 1e9:.0f} GFLOP at {reached:.0f} GFLOP/s, "
-            f"{reached / peak:.0%} of the peak"
+        settings = {"backbone": backbone, "classes": classes, "size": LARGE[0], "min_side": LARGE[1]}
+        settings |= {"weights": str(weights), "confidence": confidence(classes), "threads": THREADS}
+        settings["frames"] = dataclasses.asdict(frames)
+        worker = (sys.executable, str(HERE / "mrcnn_worker.py"))
+        side = str(LARGE[0])
+        setup = Setup(str(exported), "cpu", THREADS, 1, frames)
+        ours = compare.Contender(f"pumpseg matterport-{backbone}", side, THREADS, WORKER, setup.to_json())
+        theirs = compare.Contender(
+            f"mrcnn detect(), {backbone}", side, THREADS, worker, json.dumps(settings, default=str)
         )
-        for part, share in time_shares(exported, segmenter, image):
-            print(f"    {share:6.1%} {part}")
-
-
-def session_with_threads(model: onnx.ModelProto | Path, *, profile: Path | None = None):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.log_severity_level = 3
-    if profile:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
-def measure_peak() -> float:
-    """GFLOP/s of one large convolution through ONNX Runtime on two threads, the best of some runs."""
-    channels, side = 256, 128
-    weights = np.random.default_rng(0).standard_normal((channels, channels, 3, 3)).astype(np.float32)
-    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
-    shape = [1, channels, side, side]
-    graph = onnx.helper.make_graph(
-        [node],
-        "peak",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)],
-        [onnx.numpy_helper.from_array(weights, "w")],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    session = session_with_threads(model)
-    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    best = min(_seconds(lambda: session.run(None, {"x": x})) for _ in range(10))
-    return 2 * 9 * channels * channels * side * side / best / 1e9
-
-
-def _seconds(action) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+        for _ in range(PEAK_RUNS):
+            meter.run()
+        others = max(others, compare.measure([ours, theirs], arguments.frames))
+        for _ in range(PEAK_RUNS):
+            meter.run()
+        groups.append([ours, theirs])
+        seconds = float(np.median(ours.session)) / 1000
+        detections = round(ours.instances / sum(map(len, ours.latency)))
+        shares = ", ".join(f"{part} {share:.0%}" for part, share in time_shares(exported, image))
+        notes.append((backbone, count_flop(exported, detections) / 1e9, seconds, shares))
+    peak = meter.peak().float32
+    versions = ", ".join(f"{name} {version(name)}" for name in ("mrcnn", "tf-keras", "tensorflow-cpu"))
+    section = compare.table(groups, frames, f"the photo {photo.stem}", f"{versions} with oneDNN", others)
+    section += f"\n\nThe peak of {THREADS} threads is {peak:.0f} GFLOP/s.\n"
+    for backbone, flop, seconds, shares in notes:
+        section += (
+            f"\n- {backbone}: {flop:.0f} GFLOP at {flop / seconds:.0f} GFLOP/s, {flop / seconds / peak:.0%} of it. "
+            f"The network's time: {shares}."
+        )
+    print(section)
+    if arguments.readme:
+        text = compare.insert(arguments.readme.read_text(encoding="utf-8"), section, "mrcnn")
+        write_text(text, arguments.readme)
 
 
 def count_flop(path: Path, detections: int) -> float:
@@ -369,12 +340,12 @@ def count_flop(path: Path, detections: int) -> float:
     return total
 
 
-def time_shares(path: Path, segmenter: Segmenter, image: np.ndarray) -> list[tuple[str, float]]:
+def time_shares(path: Path, image: np.ndarray) -> list[tuple[str, float]]:
     """Shares of the session's time, largest first, by part of the model, from ONNX Runtime's own profile."""
-    info = segmenter.info
+    info = Segmenter(path, provider="cpu").info
     blob = letterbox(image, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
     with tempfile.TemporaryDirectory() as folder:
-        session = session_with_threads(path, profile=Path(folder) / "profile")
+        session, _ = open_session(path, "cpu", threads=THREADS, profile=Path(folder) / "profile")
         for _ in range(3):
             session.run(None, {"image": blob})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

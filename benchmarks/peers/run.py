@@ -2,9 +2,10 @@
 
     python3 benchmarks/peers/run.py
 
-It needs Python 3.11 to 3.13 and a network: it makes two virtual environments under benchmarks/peers/work (about
-5 GB, most of it PyTorch), one for pumpseg and one for Ultralytics, whose packages and licence (AGPL-3.0) stay out of
-pumpseg's. What exists is used again, so the second run takes minutes only. Run it on a machine that does nothing else.
+It needs Python 3.11 to 3.13 and a network: it makes virtual environments under benchmarks/peers/work (about 7 GB, most
+of it PyTorch), one for pumpseg, one for Ultralytics, whose packages and licence (AGPL-3.0) stay out of pumpseg's, and
+one for Matterport's mrcnn on TensorFlow beside the profile that stands in for it. What exists is used again, so the
+second run takes minutes only. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -16,7 +17,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 PEER_PACKAGES = ("ultralytics>=8.4,<9", "onnx>=1.20,<2", "onnxslim>=0.1.71")
+# tf-keras asks for the package tensorflow, which would lie over tensorflow-cpu.
+TF_KERAS = ("--no-deps", "tf-keras==2.21.*")
 SIDES = ("640", "384")
+PEERS = ("ultralytics", "mrcnn")
 
 
 def python_of(environment: Path) -> str:
@@ -47,25 +51,47 @@ def main() -> int:
     parser.add_argument(
         "--models", nargs="+", default=["fast"], help="pumpseg models; ratios are to the first on the CPU"
     )
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="where the table goes")
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="where the tables go")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="default: all")
     arguments = parser.parse_args()
-    work = arguments.work.resolve()
+    arguments.work, arguments.readme = arguments.work.resolve(), arguments.readme.resolve()
     try:
-        (work / "models").mkdir(parents=True, exist_ok=True)
-        ours = make_environment(work / "pumpseg", f"{REPOSITORY}[cpu,openvino,bench]")
-        onnxruntime = versions(ours, "onnxruntime")["onnxruntime"]
-        theirs = make_environment(work / "ultralytics", *PEER_PACKAGES, f"onnxruntime=={onnxruntime}")
-        export = [theirs, str(HERE / "ultralytics_worker.py"), "export", str(work / "models"), *SIDES]
-        subprocess.run(export, check=True, stdout=sys.stderr)
-    except (OSError, subprocess.CalledProcessError) as error:
+        (arguments.work / "models").mkdir(parents=True, exist_ok=True)
+        if "ultralytics" in arguments.peers:
+            beside_ultralytics(arguments)
+        if "mrcnn" in arguments.peers:
+            beside_mrcnn(arguments)
+    except subprocess.CalledProcessError as error:
+        print(f"error: {' '.join(map(str, error.cmd[:4]))} ended with code {error.returncode}", file=sys.stderr)
+        return 2
+    except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def beside_ultralytics(arguments: argparse.Namespace) -> None:
+    """Writes the table with the YOLO models."""
+    work = arguments.work
+    ours = make_environment(work / "pumpseg", f"{REPOSITORY}[cpu,openvino,bench]")
+    onnxruntime = versions(ours, "onnxruntime")["onnxruntime"]
+    theirs = make_environment(work / "ultralytics", *PEER_PACKAGES, f"onnxruntime=={onnxruntime}")
+    export = [theirs, str(HERE / "ultralytics_worker.py"), "export", str(work / "models"), *SIDES]
+    subprocess.run(export, check=True, stdout=sys.stderr)
     peer_versions = ", ".join(f"{name} {number}" for name, number in versions(theirs, "ultralytics", "torch").items())
     command = [ours, str(HERE / "compare.py"), "--peers", str(work / "models"), "--peer-python", theirs]
     command += ["--peer-versions", peer_versions, "--frames", arguments.frames, "--source", arguments.source]
     command += ["--sides", *SIDES, "--threads", *arguments.threads, "--models", *arguments.models]
-    command += ["--readme", str(arguments.readme.resolve())]
-    return subprocess.run(command, check=False).returncode
+    subprocess.run([*command, "--readme", str(arguments.readme)], check=True)
+
+
+def beside_mrcnn(arguments: argparse.Namespace) -> None:
+    """Writes the table with Matterport's mrcnn."""
+    work = arguments.work
+    make_environment(work / "mrcnn", f"{REPOSITORY}[cpu,bench,export,matterport-reference]")
+    python = make_environment(work / "mrcnn", *TF_KERAS)
+    command = [python, str(HERE / "mrcnn_parity.py"), "--speed", "--work", str(work / "models" / "mrcnn")]
+    subprocess.run([*command, "--readme", str(arguments.readme)], check=True)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def _inputs(session: Any, path: Path, frames: FrameFile) -> Iterable[NDArray[np.
     frame = frames.empty()
     for i in range(PROFILED_FRAMES):
         frames.read(i * frames.count // PROFILED_FRAMES, frame)
-        yield letterbox(frame, info.input_size, info.fill, swap_red_blue=True)[0][None]
+        yield letterbox(frame, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
 
 
 def _shapes(arguments: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:

@@ -8,7 +8,7 @@ from pumpseg_bench.latency import FEWEST_FOR_FPS
 from pumpseg_bench.report import STAGES, Report, RowReport
 
 NOTHING = "–"
-SPEED = ("row", "p50", "95% interval", "p90", "p99", "max", "fps", "cold start", "limit")
+SPEED = ("row", "p50", "95% interval", "p90", "p99", "max", "fps", "cold start", "warm-up", "limit")
 STAGE_COLUMNS = ("row", *STAGES, "CPU cores", "peak memory")
 TRUST = ("row", "nodes ran on", "found", "matched", "mask IoU")
 
@@ -42,7 +42,7 @@ def notes(report: Report) -> list[str]:
     return [
         "latency: one frame through Segmenter (pre + session + post), batches by the frame; masks and draw come on top",
         "rows took turns in rounds; the interval is that of the median",
-        "cold start: process start to first instances, files in the system's cache",
+        "cold start: process start to first instances, files in the system's cache; warm-up: slowest frame after it",
         "limit: share of this machine's measured peak that the session reaches",
         f"matched, mask IoU: against {report.reference}",
     ]
@@ -79,6 +79,7 @@ def speed(row: RowReport) -> list[str]:
         _number(None if latency is None else latency.max),
         _number(row.fps),
         NOTHING if not row.cold_start else f"{sorted(row.cold_start)[len(row.cold_start) // 2]:.2f} s",
+        _number(max(row.warmup, default=None)),
         NOTHING if row.limit is None else f"{row.limit:.0%}",
     ]
 

@@ -36,9 +36,13 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
 
     proposals, objectness = _propose(graph, trunk, profile, size)
     features, order = _pool(graph, pyramid, proposals, profile, profile.box_pool, size)
-    proposals, objectness = (graph.op("Gather", tensor, order, axis=0) for tensor in (proposals, objectness))
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
-    heads = graph.inline(box_head, "box_head", features)
+    # Back in the order of the proposals, which decides between equal scores.
+    places = _inverse_permutation(graph, order)
+    heads = {
+        name: graph.op("Gather", answers, places, axis=0)
+        for name, answers in graph.inline(box_head, "box_head", features).items()
+    }
     boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, size)
 
     features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool, size)
@@ -68,8 +72,14 @@ def _propose(graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: 
     references = anchors(profile, size)
     logits = graph.op("Reshape", trunk["objectness"], graph.ints(-1))
     count = min(profile.candidates, len(references))
-    logits, index = graph.ops("TopK", 2, logits, graph.ints(count), axis=0)
-    scores = graph.op("Sigmoid", logits)
+    if profile.rank_by_probability:
+        # `model.proposals.probability`: ONNX Runtime's Sigmoid is off by the last bits.
+        one = graph.constant(1.0)
+        probabilities = graph.op("Div", one, graph.op("Add", one, graph.op("Exp", graph.op("Neg", logits))))
+        scores, index = graph.ops("TopK", 2, probabilities, graph.ints(count), axis=0)
+    else:
+        logits, index = graph.ops("TopK", 2, logits, graph.ints(count), axis=0)
+        scores = graph.op("Sigmoid", logits)
     deltas = graph.op("Gather", graph.op("Reshape", trunk["anchor_deltas"], graph.ints(-1, 4)), index, axis=0)
     if set(profile.anchor_deltas_std) != {1.0}:
         deltas = graph.op("Mul", deltas, graph.constant(profile.anchor_deltas_std))

@@ -1,5 +1,7 @@
 """The dense networks through tf2onnx, channels first at both ends."""
 
+from typing import Any
+
 import keras
 import onnx
 
@@ -25,7 +27,7 @@ def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.Mod
     import tf2onnx.convert
 
     place = keras.Input(shape[1:], batch_size=shape[0], name="input")
-    outputs = model(place)  # called anew, so that every layer knows the fixed size
+    outputs = _with_resize(model)(place)  # called anew, so that every layer knows the fixed size
     fixed = keras.Model(place, outputs, name=model.name)
     # tf2onnx names outputs after the model, and Keras sorts them by key.
     names = [model.name if number == 0 else f"{model.name}_{number}" for number in range(len(outputs))]
@@ -39,6 +41,29 @@ def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.Mod
     )
     _rename_outputs(converted, keys)
     return converted
+
+
+class _Resize(keras.layers.UpSampling2D):
+    """Its base in one operator.
+
+    The base repeats rows and columns, which becomes Tile and Transpose, slow and in the way of ONNX Runtime's blocked
+    layout; with a Resize the whole pyramid stays in that.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        import tensorflow as tf
+
+        height, width = (side * factor for side, factor in zip(inputs.shape[1:3], self.size, strict=True))
+        return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=[height, width])
+
+
+def _with_resize(model: keras.Model) -> keras.Model:
+    """The model with `_Resize` for every nearest UpSampling2D; all other layers, and so the weights, are its own."""
+
+    def change(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return _Resize.from_config(layer.get_config()) if type(layer) is keras.layers.UpSampling2D else layer
+
+    return keras.models.clone_model(model, clone_function=change)
 
 
 def _rename_outputs(model: onnx.ModelProto, names: list[str]) -> None:

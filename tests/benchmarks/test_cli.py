@@ -39,7 +39,16 @@ def test_rows_of_the_cpu_and_of_openvino_are_real(run):
 
 def test_the_terminal_tells_everything(run):
     process, report, _ = run
-    for word in ("p50", "95% interval", "cold start", "peak memory", "nodes ran on", "operators of fast", "Conv"):
+    for word in (
+        "p50",
+        "95% interval",
+        "cold start",
+        "warm-up",
+        "peak memory",
+        "nodes ran on",
+        "operators of fast",
+        "Conv",
+    ):
         assert word in process.stdout
     for absent in report["absent"]:
         assert absent["install"] in process.stdout

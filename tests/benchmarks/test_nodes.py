@@ -1,11 +1,14 @@
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 
-from pumpseg.model_file import shipped_model
-from pumpseg_bench.nodes import arithmetic, operations, provider_nodes
+from pumpseg.model_file import METADATA_KEY, shipped_model
+from pumpseg_bench.nodes import _inputs, arithmetic, operations, provider_nodes
 from pumpseg_bench.peak import PeakMeter
 
 
@@ -57,6 +60,15 @@ def test_nodes_of_the_cpu_and_of_openvino(frames, setup):
     assert set(on_openvino.providers) == {"openvino"}
     assert on_openvino.providers["openvino"] > 50
     assert on_openvino.operators["Convolution"] > 0
+
+
+def test_frames_lie_where_the_model_wants_them(frames):
+    metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(shipped_model()).metadata_props}[METADATA_KEY]
+    metadata["letterbox"] = {"placement": "centred", "fill": [0, 0, 0], "min_side": 0, "min_scale": 0.0}
+    meta = SimpleNamespace(custom_metadata_map={METADATA_KEY: json.dumps(metadata)})
+    image = next(iter(_inputs(SimpleNamespace(get_modelmeta=lambda: meta), Path("centred.onnx"), frames)))
+    # 640x480 becomes 384x288, with 48 lines above and below.
+    assert np.flatnonzero(image[0].any(axis=(1, 2))).tolist() == list(range(48, 336))
 
 
 def test_the_peak_of_this_machine():

@@ -19,16 +19,17 @@ def compare():
     del sys.modules["compare"]
 
 
-def test_the_table_goes_between_its_markers(compare):
+@pytest.mark.parametrize("name", ["peers", "mrcnn"])
+def test_the_table_goes_between_its_markers(compare, name):
     readme = compare.README.read_text(encoding="utf-8")
-    section = f"{compare.BEGIN}\nnew\n{compare.END}"
-    changed = compare.insert(readme, section)
-    assert section in changed
-    assert compare.insert(changed, section) == changed
-    assert changed.split(compare.BEGIN)[0] == readme.split(compare.BEGIN)[0]
-    assert changed.split(compare.END)[1] == readme.split(compare.END)[1]
+    begin, end = f"<!-- {name}: made by peers/run.py -->", f"<!-- end of {name} -->"
+    changed = compare.insert(readme, "new", name)
+    assert f"{begin}\n\nnew\n\n{end}" in changed
+    assert compare.insert(changed, "new", name) == changed
+    assert changed.split(begin)[0] == readme.split(begin)[0]
+    assert changed.split(end)[1] == readme.split(end)[1]
     with pytest.raises(PumpsegError, match="once each"):
-        compare.insert("no markers", section)
+        compare.insert("no markers", "new", name)
 
 
 def test_the_ratio_of_rows_that_took_turns(compare):

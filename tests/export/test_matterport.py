@@ -75,6 +75,8 @@ def test_the_file_says_what_it_is_and_has_only_plain_operators(exported):
     assert (info.score_threshold, info.nms_threshold) == (0.3, 0.3)
     kinds = {node.op_type for node in onnx.load(exported).graph.node}
     assert not kinds & {"Loop", "If", "Scan", "Unique"}
+    assert "Resize" in kinds, "the pyramid is enlarged by one operator"
+    assert "Tile" not in kinds
 
 
 def test_the_segmenter_finds_what_keras_finds(exported, loud, fruit):

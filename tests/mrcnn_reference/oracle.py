@@ -8,7 +8,6 @@ have no ties.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import mrcnn_shim  # noqa: F401  (before mrcnn)
@@ -38,7 +37,6 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--stages", action="store_true", help="save the tensors on the way as well")
-    parser.add_argument("--repeats", type=int, default=0, help="time detect() this often, after two runs to warm up")
     arguments = parser.parse_args()
 
     model = MaskRCNN("inference", make_config(arguments), str(arguments.out / "logs"))
@@ -54,8 +52,6 @@ def main():
         arrays["masks"] = np.packbits(np.moveaxis(found["masks"], -1, 0).astype(bool), axis=None)
         if arguments.stages:
             arrays |= stages(model, image)
-        if arguments.repeats:
-            arrays["seconds"] = timed(model, image, arguments.repeats)
         np.savez(arguments.out / f"{path.stem}.npz", **arrays)
 
 
@@ -140,22 +136,6 @@ def stages(model, image):
     session = get_session()
     values = session.run(outputs, dict(zip(model.keras_model.inputs, inputs, strict=True)))
     return {"molded": inputs[0][0], "window": window, **{n: v[0] for n, v in zip(names, values, strict=True)}}
-
-
-def timed(model, image, repeats):
-    """Seconds (repeats, 3) of molding, of the network and of unmolding."""
-    rows = []
-    for _ in range(repeats + 2):
-        marks = [time.perf_counter()]
-        molded, metas, windows = model.mold_inputs([image])
-        anchors = model.get_anchors(molded[0].shape)[None]
-        marks.append(time.perf_counter())
-        detections, _, _, masks, _, _, _ = model.keras_model.predict([molded, metas, anchors], verbose=0)
-        marks.append(time.perf_counter())
-        model.unmold_detections(detections[0], masks[0], image.shape, molded[0].shape, windows[0])
-        marks.append(time.perf_counter())
-        rows.append(np.diff(marks))
-    return np.array(rows[2:])
 
 
 if __name__ == "__main__":

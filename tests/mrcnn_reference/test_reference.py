@@ -214,6 +214,84 @@ def test_mrcnn_loads_what_we_write_and_finds_the_same(reference, model, photo, t
     assert np.abs(again["scores"] - reference["scores"]).max(initial=0) < 1e-6
 
 
+def test_mrcnns_own_data_set_fills_batches(tmp_path):
+    """`BalloonDataset` of samples/balloon/balloon.py, with skimage and on mrcnn's own base class."""
+    utils = pytest.importorskip("mrcnn.utils", exc_type=ImportError)
+    import json
+
+    import skimage.draw
+    import skimage.io
+    from mrcnn.config import Config
+
+    from pumpseg_train.matterport.config import to_profile
+    from pumpseg_train.matterport.dataset import Batches
+
+    class BalloonConfig(Config):
+        NAME = "balloon"
+        IMAGES_PER_GPU = 2
+        NUM_CLASSES = 1 + 1
+        IMAGE_MIN_DIM = IMAGE_MAX_DIM = SIDE
+
+    class BalloonDataset(utils.Dataset):
+        def load_balloon(self, dataset_dir, subset):
+            self.add_class("balloon", 1, "balloon")
+            assert subset in ["train", "val"]
+            dataset_dir = os.path.join(dataset_dir, subset)  # noqa: PTH118
+            annotations = json.load(open(os.path.join(dataset_dir, "via_region_data.json")))  # noqa: PTH118, PTH123, SIM115
+            annotations = list(annotations.values())
+            annotations = [a for a in annotations if a["regions"]]
+            for a in annotations:
+                if type(a["regions"]) is dict:
+                    polygons = [r["shape_attributes"] for r in a["regions"].values()]
+                else:
+                    polygons = [r["shape_attributes"] for r in a["regions"]]
+                image_path = os.path.join(dataset_dir, a["filename"])  # noqa: PTH118
+                image = skimage.io.imread(image_path)
+                height, width = image.shape[:2]
+                self.add_image(
+                    "balloon", image_id=a["filename"], path=image_path, width=width, height=height, polygons=polygons
+                )
+
+        def load_mask(self, image_id):
+            image_info = self.image_info[image_id]
+            if image_info["source"] != "balloon":
+                return super(self.__class__, self).load_mask(image_id)
+            info = self.image_info[image_id]
+            mask = np.zeros([info["height"], info["width"], len(info["polygons"])], dtype=np.uint8)
+            for i, p in enumerate(info["polygons"]):
+                rr, cc = skimage.draw.polygon(p["all_points_y"], p["all_points_x"])
+                mask[rr, cc, i] = 1
+            return mask.astype(bool), np.ones([mask.shape[-1]], dtype=np.int32)
+
+        def image_reference(self, image_id):
+            info = self.image_info[image_id]
+            if info["source"] == "balloon":
+                return info["path"]
+            return super(self.__class__, self).image_reference(image_id)
+
+    polygon = {"name": "polygon", "all_points_x": [20, 80, 80, 20], "all_points_y": [10, 10, 70, 70]}
+    entries = {
+        "a": {"filename": "a.png", "regions": {"0": {"shape_attributes": polygon}}},
+        "b": {"filename": "b.png", "regions": [{"shape_attributes": polygon}]},
+        "c": {"filename": "c.png", "regions": {}},
+    }
+    (tmp_path / "train").mkdir()
+    for entry in entries.values():
+        skimage.io.imsave(
+            tmp_path / "train" / entry["filename"], np.full((96, 128, 3), 90, np.uint8), check_contrast=False
+        )
+    (tmp_path / "train" / "via_region_data.json").write_text(json.dumps(entries))
+    data = BalloonDataset()
+    data.load_balloon(tmp_path, "train")
+    data.prepare()
+    config = BalloonConfig()
+    (batch,) = Batches(data, config, to_profile(config), steps=1)[0]
+    assert batch["image"].shape == (2, SIDE, SIDE, 3)
+    assert batch["class_ids"][:, :2].tolist() == [[1, 0], [1, 0]]
+    assert np.abs(batch["boxes"][:, 0] - [20, 26, 81, 87]).max() <= 1, "96x128 lies 16 below the top"
+    assert batch["active"].tolist() == [[1, 1]] * 2
+
+
 def test_mrcnns_own_classes_are_accepted():
     pytest.importorskip("mrcnn")
     from mrcnn.config import Config

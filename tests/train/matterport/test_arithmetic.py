@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pumpseg_train.matterport.targets import anchor_targets, mask_targets, roi_targets
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import MATTERPORT_RESNET50
+from pumpseg_train.model.proposals import probability, propose
 from pumpseg_train.model.roi_align import crop_and_resize, pool_pyramid, roi_level_size, roi_levels
 
 SMALL = dataclasses.replace(MATTERPORT_RESNET50, input_size=(128, 128))
@@ -100,6 +101,31 @@ def test_nms_is_the_greedy_one_also_along_chains():
     keep = np.array(bx.non_maximum_suppression(boxes, np.ones((1, 50), bool), 0.5, rounds=60))[0]
     wanted = tf.image.non_max_suppression(boxes[0], np.linspace(1, 0.1, 50), 50, 0.5).numpy()
     assert np.flatnonzero(keep).tolist() == sorted(wanted.tolist())
+
+
+@given(st.floats(-80, 80, width=32), st.floats(-80, 80, width=32))
+@settings(max_examples=200, deadline=None)
+def test_the_rpn_is_as_sure_as_the_softmax_of_mrcnn_to_the_last_bit(background, foreground):
+    pair = np.array([background, foreground], np.float32)
+    wanted = float(tf.nn.softmax(pair)[1])
+    found = float(probability(tf.constant(pair[1] - pair[0])))
+    if foreground > background:
+        assert abs(found - wanted) <= 2**-24, "one step of float32 below 1, for the two ways to take exp()"
+    assert found == pytest.approx(wanted, rel=1e-5, abs=1e-30)
+
+
+def test_of_anchors_that_are_equally_likely_in_float32_the_first_comes_first():
+    count = len(bx.anchors(SMALL, (128, 128)))
+    logits = np.full((1, count), -9, np.float32)
+    # Far apart from each other, so that none suppresses another; the later, the larger, but all are 1 in float32.
+    sure = [3 * (32 * y + x) + 1 for y in (4, 12, 20, 28) for x in (4, 12, 20, 28)]
+    logits[0, sure] = np.linspace(20, 60, len(sure))
+    answers = {"objectness": logits, "anchor_deltas": np.zeros((1, count, 4), np.float32)}
+    found = propose(answers, SMALL, (128, 128), candidates=len(sure), count=len(sure))
+    assert np.allclose(found.boxes[0], np.clip(bx.anchors(SMALL, (128, 128))[sure], 0, 127))
+    by_logit = dataclasses.replace(SMALL, rank_by_probability=False)
+    found = propose(answers, by_logit, (128, 128), candidates=len(sure), count=len(sure))
+    assert np.allclose(found.boxes[0], np.clip(bx.anchors(SMALL, (128, 128))[sure[::-1]], 0, 127))
 
 
 def test_anchors_learn_by_mrcnns_rules():

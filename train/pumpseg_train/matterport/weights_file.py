@@ -103,7 +103,7 @@ def load_weights(model: MaskRCNN, path: Path, exclude: Collection[str] = ()) -> 
     found = count_classes(weights)
     if found not in (None, len(model.classes)) and not excluded.issuperset(CLASS_LAYERS):
         raise WeightsError(
-            f"{path} knows {found} classes and the background, here are {len(model.classes)} "
+            f"{path} knows {found} class{'es' * (found != 1)} and the background, here are {len(model.classes)} "
             f"({', '.join(model.classes[:3])}{', ...' if len(model.classes) > 3 else ''}): name all of its classes, or "
             f"exclude {', '.join(CLASS_LAYERS)} to train them anew"
         )

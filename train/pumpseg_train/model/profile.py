@@ -51,6 +51,7 @@ class Profile:
     proposals: int = 300  # at most: heaps of objects need many, and most pictures few
     proposal_score_threshold: float = 0.02  # what is less likely an object costs no time in the box head
     proposal_nms_threshold: float = 0.7
+    rank_by_probability: bool = False  # what is likelier comes first, and where float32 knows no difference, the first
     nms_rounds: int = 12  # of Keras' NMS: the longest chain of boxes that suppress each other
     joint_score: bool = True  # objectness x class probability; else the latter, where no background is likelier
     clip_to_content: bool = False  # boxes end at the letterboxed frame, not at the input's border
@@ -108,6 +109,7 @@ MATTERPORT_RESNET101 = Profile(  # mrcnn/config.py of mrcnn 0.2
     candidates=6000,
     proposals=1000,
     proposal_score_threshold=0.0,
+    rank_by_probability=True,
     nms_rounds=60,
     joint_score=False,
     clip_to_content=True,

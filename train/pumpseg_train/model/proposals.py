@@ -34,8 +34,12 @@ def propose(
     `score_threshold`.
     """
     anchors = ops.convert_to_tensor(bx.anchors(profile, size))
-    logits, index = ops.top_k(outputs["objectness"], min(candidates, anchors.shape[0]))
-    scores = ops.sigmoid(logits)
+    candidates = min(candidates, anchors.shape[0])
+    if profile.rank_by_probability:
+        scores, index = ops.top_k(probability(outputs["objectness"]), candidates)
+    else:
+        logits, index = ops.top_k(outputs["objectness"], candidates)
+        scores = ops.sigmoid(logits)
     deltas = ops.take_along_axis(outputs["anchor_deltas"], ops.expand_dims(index, -1), axis=1)
     deltas = deltas * ops.convert_to_tensor(profile.anchor_deltas_std)
     boxes = bx.decode(deltas, ops.take(anchors, index, axis=0))
@@ -45,6 +49,15 @@ def propose(
     )
     boxes, real = take_kept(boxes, keep, count)
     return Proposals(boxes, take_kept(scores, keep, count)[0], real)
+
+
+def probability(logits: Any) -> Any:
+    """Of the first of two classes whose logits differ by `logits`, to the last bit as their softmax has it.
+
+    Trained networks are so sure of many anchors that float32 has but a few values left for them below 1: whether two of
+    these are equal decides their order, and a sigmoid that is off by the last bit would change it.
+    """
+    return 1 / (1 + ops.exp(-logits))
 
 
 def take_kept(boxes: Any, keep: Any, count: int) -> tuple[Any, Any]:

@@ -40,6 +40,7 @@ class Profile:
     roi_sampling_ratio: int = 2
     roi_corners: bool = False  # RoIs are sampled once a cell, corner to corner, as tf.image.crop_and_resize does
     box_pool: int = 7
+    box_channels: int = 48  # between the pooled features and the dense layers
     box_units: int = 256
     box_dropout: float = 0.3  # in training
     mask_pool: int = 14

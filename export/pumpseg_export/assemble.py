@@ -39,7 +39,15 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     proposals, objectness = (graph.op("Gather", tensor, order, axis=0) for tensor in (proposals, objectness))
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
     heads = graph.inline(box_head, "box_head", features)
-    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, size)
+    window = _window(graph, profile, size)
+    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, window)
+    if profile.refine_boxes:
+        features, order = _pool(graph, pyramid, boxes, profile, profile.box_pool, size)
+        boxes, scores, class_ids = (graph.op("Gather", tensor, order, axis=0) for tensor in (boxes, scores, class_ids))
+        heads = graph.inline(box_head, "box_head_again", features)
+        boxes = _moved(graph, boxes, heads["box_deltas"], class_ids, model, window)
+        order = _inverse_permutation(graph, order)
+        boxes, scores, class_ids = (graph.op("Gather", tensor, order, axis=0) for tensor in (boxes, scores, class_ids))
 
     features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool, size)
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
@@ -87,7 +95,7 @@ def _detections(
     proposals: str,
     objectness: str,
     model: MaskRCNN,
-    size: tuple[int, int],
+    window: tuple[str, str],
 ) -> tuple[str, str, str]:
     """Boxes (N, 4), scores (N,) and class_ids (N,), best first."""
     profile = model.profile
@@ -100,23 +108,32 @@ def _detections(
     else:
         background = graph.op("Gather", probabilities, graph.constant(0, np.int64), axis=1)
         scores = graph.op("Where", graph.op("Greater", scores, background), scores, graph.constant(0.0))
-    deltas = heads["box_deltas"]
-    if not profile.class_agnostic:
-        deltas = _of_class(graph, deltas, class_ids, model, 4)
-    deltas = graph.op("Mul", deltas, graph.constant(profile.box_deltas_std))
-    boxes = _decode(graph, deltas, proposals)
-    if profile.clip_to_content:
-        boxes = _clip(graph, boxes, *_content_window(graph, profile, size))
-    else:
-        window = whole_image(profile, size)
-        boxes = _clip(graph, boxes, graph.constant(window[:2]), graph.constant(window[2:]))
-
+    boxes = _moved(graph, proposals, heads["box_deltas"], class_ids, model, window)
     if len(model.classes) == 1:
         least = graph.constant([profile.score_threshold], name=SCORE_THRESHOLD)
         keep = _suppress(graph, boxes, scores, profile.max_detections, profile.nms_threshold, least)
     else:
         keep = _suppress_by_class(graph, boxes, scores, class_ids, model)
     return tuple(graph.op("Gather", tensor, keep, axis=0) for tensor in (boxes, scores, class_ids))  # type: ignore[return-value]
+
+
+def _moved(
+    graph: GraphWriter, boxes: str, deltas: str, class_ids: str, model: MaskRCNN, window: tuple[str, str]
+) -> str:
+    """Boxes (N, 4) moved as the box head answers for the class (N,) of each, inside the corners `window`."""
+    profile = model.profile
+    if not profile.class_agnostic:
+        deltas = _of_class(graph, deltas, class_ids, model, 4)
+    deltas = graph.op("Mul", deltas, graph.constant(profile.box_deltas_std))
+    return _clip(graph, _decode(graph, deltas, boxes), *window)
+
+
+def _window(graph: GraphWriter, profile: Profile, size: tuple[int, int]) -> tuple[str, str]:
+    """Corners (2,) that detections stay inside."""
+    if profile.clip_to_content:
+        return _content_window(graph, profile, size)
+    window = whole_image(profile, size)
+    return graph.constant(window[:2]), graph.constant(window[2:])
 
 
 def _of_class(graph: GraphWriter, answers: str, class_ids: str, model: MaskRCNN, width: int) -> str:

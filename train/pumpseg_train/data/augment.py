@@ -79,7 +79,7 @@ def gather(
         DatasetError: an extra set has other classes, or a folder of backgrounds is empty.
     """
     extras = tuple(extras)
-    others = [_in_classes_of(dataset, source) for source in others]
+    other_photos = tuple(_in_classes_of(dataset, source) for source in others)
     for extra in extras:
         if extra.classes != dataset.classes:
             raise DatasetError(f"{extra.json_path} has the classes {extra.classes}, {dataset.classes} are needed")
@@ -87,8 +87,8 @@ def gather(
         dataset.photos,
         tuple(extra.photos for extra in extras),
         tuple(filter(None, (_cutouts(dataset, source) for source in (dataset, *cutouts)))),
-        tuple(others),
-        tuple(filter(None, (_other_cutouts(photos) for photos in others))),
+        other_photos,
+        tuple(filter(None, (_other_cutouts(photos) for photos in other_photos))),
         tuple(list_images(folder) for folder in backgrounds),
     )
 

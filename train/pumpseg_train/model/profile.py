@@ -54,6 +54,7 @@ class Profile:
     proposal_nms_threshold: float = 0.7
     nms_rounds: int = 12  # of Keras' NMS: the longest chain of boxes that suppress each other
     joint_score: bool = True  # objectness x class probability; else the latter, where no background is likelier
+    refine_boxes: bool = True  # the box head looks at what it detected once more
     clip_to_content: bool = False  # boxes end at the letterboxed frame, not at the input's border
     nms_threshold: float = 0.5
     score_threshold: float = 0.02
@@ -111,6 +112,7 @@ MATTERPORT_RESNET101 = Profile(  # mrcnn/config.py of mrcnn 0.2
     proposal_score_threshold=0.0,
     nms_rounds=60,
     joint_score=False,
+    refine_boxes=False,
     clip_to_content=True,
     nms_threshold=0.3,
     score_threshold=0.7,

@@ -35,15 +35,21 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     pyramid = [trunk[name] for name in profile.levels[: profile.roi_levels]]
 
     proposals, objectness = _propose(graph, trunk, profile, size)
-    features, order = _pool(graph, pyramid, proposals, profile, profile.box_pool, size)
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
-    # Back in the order of the proposals, which decides between equal scores.
-    places = _inverse_permutation(graph, order)
-    heads = {
-        name: graph.op("Gather", answers, places, axis=0)
-        for name, answers in graph.inline(box_head, "box_head", features).items()
-    }
-    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, size)
+
+    def look_at(boxes: str, prefix: str) -> dict[str, str]:
+        """What the box head answers for boxes (N, 4), in their order: it decides between equal scores."""
+        features, order = _pool(graph, pyramid, boxes, profile, profile.box_pool, size)
+        places = _inverse_permutation(graph, order)
+        answers = graph.inline(box_head, prefix, features)
+        return {name: graph.op("Gather", answer, places, axis=0) for name, answer in answers.items()}
+
+    window = _window(graph, profile, size)
+    heads = look_at(proposals, "box_head")
+    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, window)
+    if profile.refine_boxes:
+        deltas = look_at(boxes, "box_head_again")["box_deltas"]
+        boxes = _moved(graph, boxes, deltas, class_ids, model, window)
 
     features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool, size)
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
@@ -97,7 +103,7 @@ def _detections(
     proposals: str,
     objectness: str,
     model: MaskRCNN,
-    size: tuple[int, int],
+    window: tuple[str, str],
 ) -> tuple[str, str, str]:
     """Boxes (N, 4), scores (N,) and class_ids (N,), best first."""
     profile = model.profile
@@ -110,23 +116,32 @@ def _detections(
     else:
         background = graph.op("Gather", probabilities, graph.constant(0, np.int64), axis=1)
         scores = graph.op("Where", graph.op("Greater", scores, background), scores, graph.constant(0.0))
-    deltas = heads["box_deltas"]
-    if not profile.class_agnostic:
-        deltas = _of_class(graph, deltas, class_ids, model, 4)
-    deltas = graph.op("Mul", deltas, graph.constant(profile.box_deltas_std))
-    boxes = _decode(graph, deltas, proposals)
-    if profile.clip_to_content:
-        boxes = _clip(graph, boxes, *_content_window(graph, profile, size))
-    else:
-        window = whole_image(profile, size)
-        boxes = _clip(graph, boxes, graph.constant(window[:2]), graph.constant(window[2:]))
-
+    boxes = _moved(graph, proposals, heads["box_deltas"], class_ids, model, window)
     if len(model.classes) == 1:
         least = graph.constant([profile.score_threshold], name=SCORE_THRESHOLD)
         keep = _suppress(graph, boxes, scores, profile.max_detections, profile.nms_threshold, least)
     else:
         keep = _suppress_by_class(graph, boxes, scores, class_ids, model)
     return tuple(graph.op("Gather", tensor, keep, axis=0) for tensor in (boxes, scores, class_ids))  # type: ignore[return-value]
+
+
+def _moved(
+    graph: GraphWriter, boxes: str, deltas: str, class_ids: str, model: MaskRCNN, window: tuple[str, str]
+) -> str:
+    """Boxes (N, 4) moved as the box head answers for the class (N,) of each, inside the corners `window`."""
+    profile = model.profile
+    if not profile.class_agnostic:
+        deltas = _of_class(graph, deltas, class_ids, model, 4)
+    deltas = graph.op("Mul", deltas, graph.constant(profile.box_deltas_std))
+    return _clip(graph, _decode(graph, deltas, boxes), *window)
+
+
+def _window(graph: GraphWriter, profile: Profile, size: tuple[int, int]) -> tuple[str, str]:
+    """Corners (2,) that detections stay inside."""
+    if profile.clip_to_content:
+        return _content_window(graph, profile, size)
+    window = whole_image(profile, size)
+    return graph.constant(window[:2]), graph.constant(window[2:])
 
 
 def _of_class(graph: GraphWriter, answers: str, class_ids: str, model: MaskRCNN, width: int) -> str:

@@ -16,6 +16,7 @@ class GraphWriter:
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
+        self._inlined: dict[bytes, str] = {}  # initializers of inlined models, by their content
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Adds a node with one output."""
@@ -38,7 +39,10 @@ class GraphWriter:
         return self.constant(values, np.int64)
 
     def inline(self, model: onnx.ModelProto, prefix: str, *inputs: str) -> dict[str, str]:
-        """Puts a whole model here, fed with `inputs`; returns its output names -> names here."""
+        """Puts a whole model here, fed with `inputs`; returns its output names -> names here.
+
+        One that is put here twice, under another prefix, keeps its weights once.
+        """
         graph = model.graph
         names = {"": ""} | {place.name: name for place, name in zip(graph.input, inputs, strict=True)}
 
@@ -48,7 +52,12 @@ class GraphWriter:
         for tensor in graph.initializer:
             copy = onnx.TensorProto()
             copy.CopyFrom(tensor)
-            copy.name = here(tensor.name)
+            copy.name = ""
+            content = copy.SerializeToString(deterministic=True)
+            if content in self._inlined:
+                names[tensor.name] = self._inlined[content]
+                continue
+            copy.name = self._inlined[content] = here(tensor.name)
             self._initializers.append(copy)
         for node in graph.node:
             copy = onnx.NodeProto()

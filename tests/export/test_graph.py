@@ -41,6 +41,16 @@ def test_a_model_can_be_put_inside_twice(run_graph):
     assert not any(name in once["y"] for name in ("x",)), "names inside get a prefix"
 
 
+def test_what_is_put_inside_twice_keeps_its_weights_once(run_graph):
+    inner = GraphWriter()
+    tripler = finish(inner, inner.op("Mul", "x", inner.constant([3, 3, 3])), [3])
+    graph = GraphWriter()
+    once = graph.inline(tripler, "first", "x")
+    model = finish(graph, graph.inline(tripler, "second", once["y"])["y"], [3])
+    assert run_graph(model, np.array([1, 2, 3], np.float32))["y"].tolist() == [9, 18, 27]
+    assert len(model.graph.initializer) == 1
+
+
 def test_inlining_needs_all_inputs():
     with pytest.raises(ValueError, match="zip"):
         GraphWriter().inline(doubler(), "first")

@@ -34,7 +34,7 @@ def fitted(monkeypatch):
 
 def test_train_hands_all_options_on(fitted, tmp_path, capsys):
     command = f"data --out {tmp_path}/run --epochs 3 --steps 4 --batch-size 5 --learning-rate 0.01 --size 320 --seed 7"
-    more = "--extras a b --cutouts c --occluders f --backgrounds d e --profile edge --patience 6"
+    more = "--extras a b --cutouts c --others f --backgrounds d e --profile edge --patience 6"
     assert train_command.main([*command.split(), *more.split()]) == 0
     assert fitted == [
         (
@@ -42,7 +42,7 @@ def test_train_hands_all_options_on(fitted, tmp_path, capsys):
                 data="data",
                 extras=("a", "b"),
                 cutouts=("c",),
-                occluders=("f",),
+                others=("f",),
                 backgrounds=("d", "e"),
                 input_size=320,
                 epochs=3,

@@ -22,7 +22,7 @@ SETTINGS = "settings.toml"
 BEST_WEIGHTS = "best.weights.h5"
 BEST_METRICS = "best.json"
 FINISHED = "finished"
-FOLDERS = ("data", "start", "extras", "cutouts", "occluders", "backgrounds")
+FOLDERS = ("data", "start", "extras", "cutouts", "others", "backgrounds")
 """The settings that name folders of the machine that trains."""
 
 
@@ -37,7 +37,7 @@ class Settings:
     data: str
     extras: tuple[str, ...] = ()
     cutouts: tuple[str, ...] = ()
-    occluders: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
     start: str = ""  # an earlier run to go on from; else the backbone's ImageNet weights
     profile: str = "edge"

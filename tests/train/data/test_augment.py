@@ -10,6 +10,7 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.data import augment
 from pumpseg_train.data.augment import Material, Recipe, draw_sample, gather, jitter_colour, jitter_light
 from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.labels import OTHER
 
 LARGE = (60, 60, 40, 35)
 
@@ -102,20 +103,24 @@ def things(tmp_path, make_split):
     return read_dataset(tmp_path)
 
 
-def test_occluders_are_pasted_and_are_nothing_to_be_found(fruit, backgrounds, things, monkeypatch):
-    monkeypatch.setattr(augment, "jitter_colour", lambda image, rng: image)
-    material = gather(read_dataset(fruit, "train"), occluders=[things], backgrounds=[backgrounds])
-    assert [len(cutouts) for cutouts in material.occluders] == [2]
-    recipe = Recipe(mosaic_share=0, negative_share=1, paste_share=0, extra_share=0, occluder_share=1)
-    scenes = [draw_sample(material, recipe, 96, 127, rng(seed)) for seed in range(20)]
-    assert all(scene.instances() == [] for scene in scenes)
-    changed = [bool((scene.image != scene.image[0, 0]).any()) for scene in scenes]
-    assert np.mean(changed) > 0.8
+@pytest.mark.parametrize("shares", [{"other_share": 1, "other_photos": 0}, {"other_share": 0, "other_photos": 1}])
+def test_other_things_are_pasted_and_shown_in_their_own_photos(fruit, backgrounds, things, shares):
+    material = gather(read_dataset(fruit, "train"), others=[things], backgrounds=[backgrounds])
+    assert [len(cutouts) for cutouts in material.other_cutouts] == [2]
+    recipe = Recipe(mosaic_share=0, negative_share=1, paste_share=0, extra_share=0, **shares)
+    found = [
+        {instance.class_id for instance in draw_sample(material, recipe, 96, 127, rng(seed)).instances()}
+        for seed in range(20)
+    ]
+    assert set().union(*found) == {OTHER}
+    assert np.mean([bool(ids) for ids in found]) > 0.6
 
 
-def test_objects_of_the_classes_are_no_occluders(fruit):
+def test_objects_of_the_classes_keep_their_class_among_other_things(fruit):
     own = read_dataset(fruit, "train")
-    assert gather(own, occluders=[own]).occluders == ()
+    material = gather(own, others=[own])
+    assert material.other_cutouts == ()
+    assert {annotation.class_id for photo in material.others[0] for annotation in photo.annotations} == {1}
 
 
 def without(material, *names):

@@ -7,17 +7,17 @@ import pytest
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Annotation, Photo, read_dataset
 from pumpseg_train.data.scene import (
-    CROWD,
-    UNLABELLED,
     Cutout,
     Instance,
     Scene,
+    _warp_affine,
     cut_out,
     mosaic,
     photo_instances,
     similarity,
     warp,
 )
+from pumpseg_train.labels import CROWD, OTHER
 
 ORANGE, BLUE = (230, 120, 20), (20, 60, 200)
 FRUIT = (70, 55, 34, 26)
@@ -159,12 +159,32 @@ def test_instances_cut_off_by_the_picture_become_crowd_regions():
         assert [instance.class_id for instance in scene.instances()] == [class_id]
 
 
-def test_what_is_unlabelled_covers_and_is_not_found():
+def test_other_things_cover_and_have_an_outline():
     scene = empty_scene()
     scene.paste(square_cutout(), at(20, 20))
-    scene.paste(square_cutout(class_id=UNLABELLED), at(20, 20))
-    assert scene.instances() == []
-    assert len(scene.masks) == 1
+    scene.paste(square_cutout(class_id=OTHER), at(20, 20))
+    assert [instance.class_id for instance in scene.instances()] == [OTHER]
+
+
+def test_other_things_that_are_nearly_hidden_are_no_crowd_regions():
+    scene = empty_scene()
+    scene.paste(square_cutout(class_id=OTHER), at(20, 20))
+    scene.paste(square_cutout(class_id=1), at(20, 20))
+    assert [instance.class_id for instance in scene.instances()] == [1]
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("target", [(50, 40), (2, 3), (95, 60)])
+def test_pasting_is_an_affine_warp_of_the_whole_picture(scale, target):
+    scene = empty_scene()
+    before = scene.image.copy()
+    cutout = square_cutout()
+    size = scene.image.shape[1::-1]
+    matrix = similarity(scale, 20, True, (15, 15), target)
+    alpha = _warp_affine(cutout.alpha, matrix, size).astype(int)
+    scene.paste(cutout, matrix)
+    assert np.abs(scene.masks[-1].astype(int) - alpha).max() <= 8, "warped in parts: fixed-point positions may differ"
+    assert (scene.image[alpha == 0] == before[alpha == 0]).all(axis=-1).mean() > 0.99
 
 
 def test_pasting_outside_changes_nothing():
@@ -176,8 +196,8 @@ def test_pasting_outside_changes_nothing():
 
 def test_cut_out_takes_the_pixels_of_the_instance(photo):
     image, instance = photo
-    cutout = cut_out(image, instance, 3)
-    assert cutout.class_id == 3
+    cutout = cut_out(image, instance)
+    assert cutout.class_id == instance.class_id
     height, width = instance.mask.shape
     assert cutout.image.shape == (height + 2, width + 2, 3)
     assert (cutout.image[cutout.alpha > 0] == ORANGE).all()

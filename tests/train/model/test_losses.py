@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from pumpseg_train.labels import OTHER
 from pumpseg_train.model.losses import Trainer, anchor_box_loss, box_loss, class_loss, mask_loss, objectness_loss
 
 YES, NO = True, False
@@ -33,6 +34,7 @@ def test_anchor_box_loss_is_smooth_l1_with_beta_one_ninth():
 
 def test_class_loss_is_softmax_cross_entropy_without_what_is_left_out():
     logits = array([[0, np.log(3)], [0, np.log(3)], [NAN, NAN]])
+    assert float(class_loss(logits, np.array([1, OTHER, -1]))) == float(class_loss(logits, np.array([1, 0, -1])))
     assert float(class_loss(logits, np.array([1, 0, -1]))) == pytest.approx((-np.log(0.75) - np.log(0.25)) / 2)
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from pumpseg_train.labels import OTHER
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import EDGE
 from pumpseg_train.model.targets import anchor_targets, mask_targets, match, roi_targets
@@ -115,7 +116,7 @@ def test_images_of_a_batch_are_independent():
 def test_match_names_the_best_instance_and_leaves_out_the_rest():
     boxes, class_ids = truth((2, 0, 0, 10, 10), (0, 50, 50, 60, 60), (-1, 50, 50, 60, 60), (1, 4, 0, 14, 10))
     asked = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [50, 50, 60, 60]], np.float32)
-    matches, overlaps = match(asked, boxes, class_ids)
+    matches, overlaps = match(asked, boxes, class_ids, class_ids > 0)
     assert np.array(matches.index)[0, :2].tolist() == [0, 3]
     assert np.allclose(np.array(matches.overlap)[0], [1, 1, 0])
     assert np.array(matches.ignored)[0].tolist() == [False, False, True]
@@ -173,6 +174,16 @@ def test_rois_in_crowd_regions_and_unreal_ones_are_left_out():
 
     real = np.array([[True, False, False, True, False, False]])
     assert (rois_of((1, 20, 20, 60, 60), real=real)["class_ids"] == 0).sum() == 1
+
+
+def test_other_objects_have_boxes_to_learn_but_are_background_to_the_rpn():
+    box = [20, 20, 60, 60]
+    rois = rois_of((OTHER, *box))
+    assert (rois["class_ids"] == OTHER).sum() == 5
+    assert np.allclose(rois["truth_boxes"][rois["class_ids"] == OTHER], box)
+    positive, negative, _ = anchor_targets(ANCHORS, *truth((OTHER, *box)), keras.random.SeedGenerator(0))
+    assert not np.array(positive).any()
+    assert np.array(negative).sum() == 256
 
 
 def test_an_image_without_instances_gives_background_only():

@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("extras", "data sets worth less than DATA, such as rendered ones; their train split is drawn now and then"),
         ("cutouts", "folders with annotations.json + images/ whose objects are cut out and pasted"),
-        ("occluders", "the same of other things, pasted unlabelled: in front, and as what not to find"),
+        (
+            "others",
+            "labelled sets of other things: pasted too, and shown as what has an outline but is not to be found",
+        ),
         ("backgrounds", "folders of photos without any of the classes: to paste onto, and as negatives"),
     ):
         settings.add_argument(f"--{name}", nargs="+", metavar="DIR", help=text)

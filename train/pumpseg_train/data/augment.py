@@ -1,5 +1,6 @@
 """Training samples: real photos seen anew, cut-out objects pasted onto backgrounds, and pictures without any."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,6 @@ from PIL import Image, ImageEnhance
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Dataset, Photo, list_images, load_image
 from pumpseg_train.data.scene import (
-    CROWD,
-    UNLABELLED,
     Cutout,
     Instance,
     Scene,
@@ -23,6 +22,7 @@ from pumpseg_train.data.scene import (
     similarity,
     warp,
 )
+from pumpseg_train.labels import CROWD, OTHER
 
 _LONGEST_BACKGROUND = 1024
 _LEAST_CUTOUT = 48  # pixels: smaller objects are too blurred to be enlarged
@@ -34,29 +34,32 @@ _LEAST_SOLIDITY = 0.85  # area of the mask over that of its convex hull
 class Recipe:
     """How often each kind of sample is drawn, and how far it is bent. Ranges are drawn log-uniformly."""
 
-    mosaic_share: float = 0.4  # four samples of half the size side by side; the shares below hold for each
-    paste_share: float = 0.22
-    negative_share: float = 0.14
-    extra_share: float = 0.24
-    photo_scale: tuple[float, float] = (0.6, 1.8)  # of the photo that would just fit the input
-    pasted_size: tuple[float, float] = (0.06, 0.7)  # longer side, of the input side
-    most_pasted: int = 10
+    mosaic_share: float = 0.2  # four samples of half the size side by side; the shares below hold for each
+    paste_share: float = 0.3
+    negative_share: float = 0.18
+    extra_share: float = 0.15
+    photo_scale: tuple[float, float] = (0.6, 2.4)  # of the photo that would just fit the input
+    pasted_size: tuple[float, float] = (0.05, 0.7)  # longer side, of the input side
+    most_pasted: int = 30
     paste_onto_photos: float = 0.3  # of the real samples also get objects pasted
-    occluder_share: float = 0.3  # of what is pasted, and the share of negatives that get some
+    other_share: float = 0.3  # of what is pasted; and the share of negatives that get some
+    other_photos: float = 0.5  # of the negatives are photos of other things, with their outlines
 
 
 @dataclass(frozen=True)
 class Material:
     """What samples are made of. Each set of extras, of cut-outs, of backgrounds is drawn equally often.
 
-    `extras` are labelled pictures that are worth less than `photos`, such as rendered ones. `occluders`
-    are other things: pasted too, so that a pasted edge alone does not give an object away.
+    `extras` are labelled pictures that are worth less than `photos`, such as rendered ones. `others` are
+    photos of other things with their outlines, and `other_cutouts` those things: pasted too, so that a pasted edge
+    alone does not give an object away. The box and the mask head learn outlines of them, the classes what not to find.
     """
 
     photos: tuple[Photo, ...]
     extras: tuple[tuple[Photo, ...], ...]
     cutouts: tuple[tuple[Cutout, ...], ...]
-    occluders: tuple[tuple[Cutout, ...], ...]
+    others: tuple[tuple[Photo, ...], ...]
+    other_cutouts: tuple[tuple[Cutout, ...], ...]
     backgrounds: tuple[tuple[Path, ...], ...]
 
 
@@ -65,15 +68,18 @@ def gather(
     *,
     extras: Iterable[Dataset] = (),
     cutouts: Iterable[Dataset] = (),
-    occluders: Iterable[Dataset] = (),
+    others: Iterable[Dataset] = (),
     backgrounds: Iterable[Path] = (),
 ) -> Material:
-    """Cuts out the objects of the data set itself, of `cutouts` and `occluders`; lists the backgrounds.
+    """Cuts out the objects of the data set itself, of `cutouts` and `others`; lists the backgrounds.
+
+    What is of one of the data set's classes in `others` counts as such.
 
     Raises:
         DatasetError: an extra set has other classes, or a folder of backgrounds is empty.
     """
     extras = tuple(extras)
+    other_photos = tuple(_in_classes_of(dataset, source) for source in others)
     for extra in extras:
         if extra.classes != dataset.classes:
             raise DatasetError(f"{extra.json_path} has the classes {extra.classes}, {dataset.classes} are needed")
@@ -81,7 +87,8 @@ def gather(
         dataset.photos,
         tuple(extra.photos for extra in extras),
         tuple(filter(None, (_cutouts(dataset, source) for source in (dataset, *cutouts)))),
-        tuple(filter(None, (_occluders(dataset, source) for source in occluders))),
+        other_photos,
+        tuple(filter(None, (_other_cutouts(photos) for photos in other_photos))),
         tuple(list_images(folder) for folder in backgrounds),
     )
 
@@ -100,11 +107,13 @@ def _draw(material: Material, recipe: Recipe, size: int, fill: int, rng: np.rand
         # Pictures of many objects have more to teach, but should not crowd out the others.
         weights = np.sqrt([1 + len(photo.annotations) for photo in photos])
         scene = _photo(photos[rng.choice(len(photos), p=weights / weights.sum())], recipe, size, fill, rng)
+    elif kind == "negative" and material.others and rng.random() < recipe.other_photos:
+        scene = _photo(_any(_any(material.others, rng), rng), recipe, size, fill, rng)
     else:
         scene = _background(material, size, fill, rng)
     if kind == "paste" or (kind == "photo" and material.cutouts and rng.random() < recipe.paste_onto_photos):
-        _paste_some(scene, material, recipe, recipe.occluder_share, rng)
-    elif kind == "negative" and material.occluders and rng.random() < recipe.occluder_share:
+        _paste_some(scene, material, recipe, recipe.other_share, rng)
+    elif kind == "negative" and material.other_cutouts and rng.random() < recipe.other_share:
         _paste_some(scene, material, recipe, 1.0, rng)
     scene.image = jitter_colour(scene.image, rng)
     return scene
@@ -146,29 +155,44 @@ def jitter_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
     """Every large enough, whole instance of `source` whose class `dataset` has, under the class ids of `dataset`."""
-    found = []
-    for name, image, instance in _large_instances(source):
-        if name in dataset.classes and not _is_fragment(instance.mask):
-            found.append(cut_out(image, instance, dataset.classes.index(name) + 1, _MOST_CUTOUT))
-    return tuple(found)
-
-
-def _occluders(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
-    """Every large enough instance of `source` whose class `dataset` does not have."""
     return tuple(
-        cut_out(image, instance, UNLABELLED, _MOST_CUTOUT)
-        for name, image, instance in _large_instances(source)
-        if name not in dataset.classes
+        cut_out(image, instance, _MOST_CUTOUT)
+        for image, instance in _large_instances(_in_classes_of(dataset, source))
+        if instance.class_id != OTHER and not _is_fragment(instance.mask)
     )
 
 
-def _large_instances(source: Dataset) -> Iterator[tuple[str, np.ndarray, Instance]]:
-    """Class name, photo and instance of whatever is worth cutting out."""
-    for photo in source.photos:
+def _other_cutouts(photos: Iterable[Photo]) -> tuple[Cutout, ...]:
+    """Every large enough instance of other things."""
+    return tuple(
+        cut_out(image, instance, _MOST_CUTOUT)
+        for image, instance in _large_instances(photos)
+        if instance.class_id == OTHER
+    )
+
+
+def _in_classes_of(dataset: Dataset, source: Dataset) -> tuple[Photo, ...]:
+    """The photos of `source` under the class ids of `dataset`; what it has no class for is OTHER."""
+    ids = [dataset.classes.index(name) + 1 if name in dataset.classes else OTHER for name in source.classes]
+    return tuple(
+        dataclasses.replace(
+            photo,
+            annotations=tuple(
+                dataclasses.replace(annotation, class_id=ids[annotation.class_id - 1])
+                for annotation in photo.annotations
+            ),
+        )
+        for photo in source.photos
+    )
+
+
+def _large_instances(photos: Iterable[Photo]) -> Iterator[tuple[np.ndarray, Instance]]:
+    """Photo and instance of whatever is worth cutting out."""
+    for photo in photos:
         image, instances = photo_instances(photo)
         for instance in instances:
             if instance.class_id != CROWD and max(instance.mask.shape) >= _LEAST_CUTOUT:
-                yield source.classes[instance.class_id - 1], image, instance
+                yield image, instance
 
 
 def _is_fragment(mask: np.ndarray) -> bool:
@@ -222,9 +246,7 @@ def _background(material: Material, size: int, fill: int, rng: np.random.Generat
     return warp(image, (), matrix, size, fill)
 
 
-def _paste_some(
-    scene: Scene, material: Material, recipe: Recipe, occluder_share: float, rng: np.random.Generator
-) -> None:
+def _paste_some(scene: Scene, material: Material, recipe: Recipe, other_share: float, rng: np.random.Generator) -> None:
     """Pastes one to many objects of like size: apart, or heaped around a point as at a market."""
     size = scene.image.shape[0]
     count = int(np.ceil(_log_uniform(rng, (0.5, recipe.most_pasted))))
@@ -232,8 +254,8 @@ def _paste_some(
     typical = _log_uniform(rng, (low, high / np.sqrt(count) + low))
     heap = rng.uniform(0.25, 0.75, 2) * size if rng.random() < 0.4 else None
     for _ in range(count):
-        occluder = bool(material.occluders) and rng.random() < occluder_share
-        cutout = _any(_any(material.occluders if occluder else material.cutouts, rng), rng)
+        other = bool(material.other_cutouts) and rng.random() < other_share
+        cutout = _any(_any(material.other_cutouts if other else material.cutouts, rng), rng)
         longest = typical * size * _log_uniform(rng, (0.7, 1.4))
         height, width = cutout.alpha.shape
         scale = min(longest / max(height, width), 2.5)
@@ -252,7 +274,14 @@ def _paste_some(
 
 
 def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light and colour cast of one pasted object, RGB in and out."""
+    """Hue, saturation, light and colour cast of one pasted object, RGB in and out; some become pale varieties."""
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
+    steps = np.arange(256)
+    turned = ((steps + int(rng.normal(0, 5))) % 256).astype(np.uint8)  # 256 steps are the full circle
+    strength = _log_uniform(rng, (0.15, 0.6) if rng.random() < 0.12 else (0.75, 1.3))
+    stronger = np.clip(steps * strength, 0, 255).astype(np.uint8)
+    image = cv2.merge([cv2.LUT(hue, turned), cv2.LUT(saturation, stronger), value])
+    image = cv2.cvtColor(image, cv2.COLOR_HSV2RGB_FULL)
     gains = rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)
     table = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
     return cv2.LUT(image, table[None])

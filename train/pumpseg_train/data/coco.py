@@ -116,7 +116,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=512)
 def load_image(path: Path, longest: int | None = None) -> np.ndarray:
     """The image, uint8 RGB (H, W, 3), upright, shrunk to at most `longest` pixels a side. Do not write into it.
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from pumpseg_train.data.augment import Material, Recipe, draw_sample
-from pumpseg_train.data.scene import CROWD, Scene
+from pumpseg_train.data.scene import Scene
+from pumpseg_train.labels import CROWD
 
 MINI_MASK_SIZE = 56  # Matterport's Config.MINI_MASK_SHAPE
 MOST_INSTANCES = 100

@@ -10,9 +10,8 @@ import numpy as np
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Photo, load_image
+from pumpseg_train.labels import CROWD, OTHER
 
-CROWD = -1
-UNLABELLED = 0  # covers what lies behind it, and is nothing to be found
 # An instance of which less than this share stays visible, or fewer pixels, is not asked for any more.
 _LEAST_VISIBLE = 0.15
 _LEAST_PIXELS = 40
@@ -21,7 +20,7 @@ _LONGEST_PHOTO = 1280
 
 @dataclass(frozen=True)
 class Instance:
-    """A mask uint8 (h, w) of 0..255 whose first pixel lies at x, y of the picture; class_id from 1, or CROWD."""
+    """A mask uint8 (h, w) of 0..255 whose first pixel lies at x, y of the picture; class_id from 1, CROWD or OTHER."""
 
     class_id: int
     x: int
@@ -31,7 +30,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Cutout:
-    """An object without its surroundings: uint8 RGB (h, w, 3), alpha uint8 (h, w), class_id from 1, or UNLABELLED."""
+    """An object without its surroundings: uint8 RGB (h, w, 3), alpha uint8 (h, w), class_id from 1, or OTHER."""
 
     class_id: int
     image: np.ndarray
@@ -49,22 +48,31 @@ class Scene:
 
     def paste(self, cutout: Cutout, matrix: np.ndarray) -> None:
         """Puts a cut-out, moved by the affine `matrix` (2, 3), in front of everything."""
-        size = self.image.shape[1::-1]
-        alpha = _warp_affine(cutout.alpha, matrix, size)
+        height, width = cutout.alpha.shape
+        corners = matrix[:, :2] @ np.array([[0, width, 0, width], [0, 0, height, height]]) + matrix[:, 2:]
+        limits = np.array(self.image.shape[1::-1])
+        low = np.clip(np.floor(corners.min(axis=1)).astype(int) - 1, 0, limits)
+        high = np.clip(np.ceil(corners.max(axis=1)).astype(int) + 1, 0, limits)
+        if (high <= low).any():
+            return
+        moved = np.column_stack([matrix[:, :2], matrix[:, 2] - low])
+        size = (int(high[0] - low[0]), int(high[1] - low[1]))
+        alpha = _warp_affine(cutout.alpha, moved, size)
         if not alpha.any():
             return
-        colour = _warp_affine(cutout.image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+        region = np.s_[low[1] : high[1], low[0] : high[0]]
+        colour = _warp_affine(cutout.image, moved, size, borderMode=cv2.BORDER_REPLICATE)
         weight = (alpha.astype(np.float32) / 255)[..., None]
-        self.image = (colour * weight + self.image * (1 - weight)).astype(np.uint8)
-        self.masks = [np.minimum(mask, 255 - alpha) for mask in self.masks]
-        if cutout.class_id == UNLABELLED:
-            return
+        self.image[region] = (colour * weight + self.image[region] * (1 - weight)).astype(np.uint8)
+        for mask in self.masks:
+            np.minimum(mask[region], 255 - alpha, out=mask[region])
         self.class_ids.append(cutout.class_id)
-        self.masks.append(alpha)
+        self.masks.append(np.zeros(self.image.shape[:2], np.uint8))
+        self.masks[-1][region] = alpha
         self.areas.append(float(cv2.countNonZero(cutout.alpha)) * _scale(matrix) ** 2)
 
     def instances(self) -> list[Instance]:
-        """The visible instances; what is nearly hidden or tiny becomes a crowd region, to be ignored."""
+        """The visible instances; of what is nearly hidden or tiny, those of a class become crowd regions."""
         found = []
         for class_id, mask, area in zip(self.class_ids, self.masks, self.areas, strict=True):
             visible = mask > 127
@@ -73,12 +81,14 @@ class Scene:
                 continue
             x, y, width, height = cv2.boundingRect(visible.view(np.uint8))
             if count < _LEAST_PIXELS or count < _LEAST_VISIBLE * area:
+                if class_id == OTHER:
+                    continue
                 class_id = CROWD
             found.append(Instance(class_id, x, y, mask[y : y + height, x : x + width]))
         return found
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=512)
 def photo_instances(photo: Photo) -> tuple[np.ndarray, tuple[Instance, ...]]:
     """The photo, uint8 RGB, shrunk to a useful size, and its instances with crowd regions last.
 
@@ -143,8 +153,8 @@ def similarity(
     return np.column_stack([linear, np.array(target) - linear @ np.array(source)])
 
 
-def cut_out(image: np.ndarray, instance: Instance, class_id: int, longest: int | None = None) -> Cutout:
-    """The pixels of an instance as one of `class_id`, shrunk to sides of at most `longest`.
+def cut_out(image: np.ndarray, instance: Instance, longest: int | None = None) -> Cutout:
+    """The pixels of an instance, shrunk to sides of at most `longest`.
 
     The edge of its mask is drawn in a little, so that no background shows.
     """
@@ -157,13 +167,13 @@ def cut_out(image: np.ndarray, instance: Instance, class_id: int, longest: int |
     if longest and max(alpha.shape) > longest:
         scale = longest / max(alpha.shape)
         colour, alpha = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (colour, alpha))
-    return Cutout(class_id, colour, alpha)
+    return Cutout(instance.class_id, colour, alpha)
 
 
 def _warp_affine(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], **border: Any) -> np.ndarray:
     """`cv2.warpAffine` to `size` (w, h) that averages where the picture shrinks, instead of skipping pixels."""
     scale = _scale(matrix)
-    if scale < 0.6:
+    if scale < 0.6 and scale * min(image.shape[:2]) >= 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         linear = matrix[:, :2] / scale
         shift = matrix[:, 2] + matrix[:, :2] @ np.full(2, 0.5 / scale - 0.5)

@@ -41,17 +41,16 @@ class Detector(keras.Model):
             count=profile.proposals,
             score_threshold=profile.proposal_score_threshold,
         )
+        if profile.clip_to_content:
+            window = bx.content_window(images, profile)
+        else:
+            window = ops.convert_to_tensor(bx.whole_image(profile, size))
         heads = self.box_head(pool_pyramid(pyramid, proposals.boxes, profile, profile.box_pool), training=False)
         probabilities = ops.softmax(heads["class_logits"])
         # Each proposal speaks for its best class.
         class_ids = ops.argmax(probabilities[..., 1:], axis=-1)
-        deltas = of_class(heads["box_deltas"], class_ids, profile) * ops.convert_to_tensor(profile.box_deltas_std)
         rows = (-1, proposals.boxes.shape[1])
-        boxes = bx.decode(ops.reshape(deltas, (*rows, 4)), proposals.boxes)
-        if profile.clip_to_content:
-            boxes = bx.clip(boxes, bx.content_window(images, profile))
-        else:
-            boxes = bx.clip(boxes, ops.convert_to_tensor(bx.whole_image(profile, size)))
+        boxes = bx.clip(_moved(proposals.boxes, heads["box_deltas"], class_ids, profile), window)
         class_ids = ops.reshape(class_ids, rows)
         scores = ops.reshape(ops.max(probabilities[..., 1:], axis=-1), rows)
         if profile.joint_score:
@@ -71,6 +70,10 @@ class Detector(keras.Model):
         count = profile.max_detections
         boxes, valid = take_kept(boxes, keep, count)
         class_ids = take_kept(class_ids, keep, count)[0]
+        if profile.refine_boxes:
+            # Iterative box regression (Gidaris & Komodakis 2015, section 4), without new scores.
+            heads = self.box_head(pool_pyramid(pyramid, boxes, profile, profile.box_pool), training=False)
+            boxes = bx.clip(_moved(boxes, heads["box_deltas"], ops.reshape(class_ids, (-1,)), profile), window)
         masks = self.mask_head(pool_pyramid(pyramid, boxes, profile, profile.mask_pool), training=False)["mask_logits"]
         masks = of_class(masks, ops.reshape(class_ids, (-1,)), profile)
         return {
@@ -80,6 +83,12 @@ class Detector(keras.Model):
             "masks": ops.reshape(ops.sigmoid(masks), (-1, boxes.shape[1], profile.mask_size, profile.mask_size)),
             "valid": valid,
         }
+
+
+def _moved(boxes: Any, deltas: Any, class_ids: Any, profile: Profile) -> Any:
+    """Boxes (B, R, 4) moved as the box head answers for the class (B * R,) of each."""
+    deltas = of_class(deltas, class_ids, profile) * ops.convert_to_tensor(profile.box_deltas_std)
+    return bx.decode(ops.reshape(deltas, (-1, boxes.shape[1], 4)), boxes)
 
 
 def of_class(answers: Any, class_ids: Any, profile: Profile) -> Any:

@@ -10,12 +10,12 @@ from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.proposals import propose
 from pumpseg_train.model.roi_align import pool_pyramid
-from pumpseg_train.model.targets import anchor_targets, mask_targets, roi_targets
+from pumpseg_train.model.targets import LEFT_OUT, anchor_targets, has_outline, mask_targets, roi_targets
 
 _WEIGHTS = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 2.0, "mask": 1.0}
 # Of one image:
 _CANDIDATES, _PROPOSALS = 600, 200
-_ROIS, _POSITIVE_ROIS, _MASK_ROIS = 128, 40, 16
+_ROIS, _POSITIVE_ROIS, _MASK_ROIS = 96, 32, 16
 
 
 class Trainer(keras.Model):
@@ -112,8 +112,8 @@ def smooth_l1_loss(given: Any, wanted: Any, chosen: Any, beta: float = 1.0) -> A
 
 
 def class_loss(logits: Any, labels: Any) -> Any:
-    """Mean softmax cross-entropy of RoI logits (N, K + 1) against labels (N,); -1 is left out."""
-    used = labels >= 0
+    """Mean softmax cross-entropy of RoI logits (N, K + 1) against labels (N,); OTHER is background."""
+    used = labels != LEFT_OUT
     onehot = ops.one_hot(ops.maximum(labels, 0), logits.shape[-1])
     return _mean(-ops.sum(onehot * ops.log_softmax(logits), axis=-1), used)
 
@@ -123,12 +123,12 @@ def box_loss(boxes: Any, truth_boxes: Any, labels: Any) -> Any:
 
     Smooth L1 on deltas left boxes loose (a perfect proposal came back at IoU 0.83).
     """
-    return _mean(1 - bx.generalized_iou(boxes, truth_boxes), labels > 0)
+    return _mean(1 - bx.generalized_iou(boxes, truth_boxes), has_outline(labels))
 
 
 def mask_loss(logits: Any, wanted: Any, labels: Any) -> Any:
     """Mean binary cross-entropy of mask logits (N, M, M) of positive RoIs (Mask R-CNN, section 3)."""
-    return _mean(ops.mean(_cross_entropy(logits, wanted), axis=(1, 2)), labels > 0)
+    return _mean(ops.mean(_cross_entropy(logits, wanted), axis=(1, 2)), has_outline(labels))
 
 
 def _cross_entropy(logits: Any, wanted: Any) -> Any:

@@ -85,7 +85,10 @@ def _feature_pyramid(features: list[keras.KerasTensor], channels: int) -> list[k
 
 def _box_head(profile: Profile, classes: int) -> keras.Model:
     pooled = keras.Input((profile.box_pool, profile.box_pool, profile.fpn_channels), name="box_features")
-    x = layers.Flatten(name="box_flatten")(pooled)
+    x = layers.Conv2D(profile.box_channels, 1, activation="relu", kernel_initializer="he_normal", name="box_reduce")(
+        pooled
+    )
+    x = layers.Flatten(name="box_flatten")(x)
     # The head holds most of the weights that see single objects, and learns small data sets by heart without dropout.
     for number in (1, 2):
         x = layers.Dropout(profile.box_dropout, name=f"box_dropout{number}")(x)

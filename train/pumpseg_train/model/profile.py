@@ -40,6 +40,7 @@ class Profile:
     roi_sampling_ratio: int = 2
     roi_corners: bool = False  # RoIs are sampled once a cell, corner to corner, as tf.image.crop_and_resize does
     box_pool: int = 7
+    box_channels: int = 48  # between the pooled features and the dense layers
     box_units: int = 256
     box_dropout: float = 0.3  # in training
     mask_pool: int = 14
@@ -54,6 +55,7 @@ class Profile:
     rank_by_probability: bool = False  # what is likelier comes first, and where float32 knows no difference, the first
     nms_rounds: int = 12  # of Keras' NMS: the longest chain of boxes that suppress each other
     joint_score: bool = True  # objectness x class probability; else the latter, where no background is likelier
+    refine_boxes: bool = True  # the box head looks at what it detected once more
     clip_to_content: bool = False  # boxes end at the letterboxed frame, not at the input's border
     nms_threshold: float = 0.5
     score_threshold: float = 0.02
@@ -112,6 +114,7 @@ MATTERPORT_RESNET101 = Profile(  # mrcnn/config.py of mrcnn 0.2
     rank_by_probability=True,
     nms_rounds=60,
     joint_score=False,
+    refine_boxes=False,
     clip_to_content=True,
     nms_threshold=0.3,
     score_threshold=0.7,

@@ -1,4 +1,4 @@
-"""RoIAlign (Mask R-CNN, section 3) with the border rule of ONNX RoiAlign: as two matrix products, and as a gather."""
+"""RoIAlign (Mask R-CNN, section 3) with the border rule of ONNX RoiAlign, and crop_and_resize."""
 
 import math
 from typing import Any
@@ -47,71 +47,72 @@ def crop_and_resize(features: list[Any], boxes: Any, levels: Any, pool: int, siz
     `features` are maps (B, H, W, C) of an input of `size` (h, w). The outer ones of pool x pool bilinear samples lie in
     the box's corners, and the middles of the corner pixels of the image are those of every map. Beyond the border
     samples are clamped, as those of ONNX RoiAlign; tf.image.crop_and_resize puts zeros there.
-
-    All maps are laid end to end, and the four neighbours of each sample taken from there.
     """
-    channels = features[0].shape[-1]
-    cells = ops.concatenate([ops.reshape(feature, (-1, channels)) for feature in features], axis=0)
-    batch = ops.shape(boxes)[0]
     sides = np.array([feature.shape[1:3] for feature in features])
-    # Where each level begins among `cells`: an image's part of a level, times the images before.
-    areas = sides.prod(axis=1)
-    begins = ops.cumsum(ops.concatenate([ops.zeros((1,), "int32"), ops.cast(areas[:-1], "int32") * batch], axis=0))
-    image_numbers = ops.reshape(ops.arange(batch), (-1, 1))
-    begin = ops.take(begins, levels, axis=0) + image_numbers * ops.take(ops.cast(areas, "int32"), levels, axis=0)
-
-    corners = {}
+    axes = []
     for axis in (0, 1):  # y, x
         last = ops.expand_dims(ops.take(ops.cast(sides[:, axis] - 1, "float32"), levels, axis=0), -1)
         factor = last / (size[axis] - 1)
         start, end = (ops.expand_dims(boxes[..., side], -1) * factor for side in (1 - axis, 3 - axis))
-        at = start + (end - start) * (ops.arange(pool, dtype="float32") / (pool - 1))
-        at = ops.maximum(ops.minimum(at, last), 0)
-        low = ops.floor(at)
-        high = ops.minimum(low + 1, last)
-        corners[axis] = ((ops.cast(low, "int32"), low + 1 - at), (ops.cast(high, "int32"), at - low))
-    width = ops.reshape(ops.take(ops.cast(sides[:, 1], "int32"), levels, axis=0), (-1, levels.shape[1], 1, 1))
-    begin = ops.reshape(begin, (-1, levels.shape[1], 1, 1))
-    pooled = 0.0
-    for y, y_weight in corners[0]:
-        for x, x_weight in corners[1]:
-            index = begin + ops.expand_dims(y, -1) * width + ops.expand_dims(x, -2)
-            weight = ops.expand_dims(y_weight, -1) * ops.expand_dims(x_weight, -2)
-            pooled += ops.take(cells, index, axis=0) * ops.expand_dims(weight, -1)
-    return pooled
+        axes.append(_neighbours(start + (end - start) * (ops.arange(pool, dtype="float32") / (pool - 1)), last))
+    return _sample(features, levels, axes)
 
 
 def roi_align(features: list[Any], strides: tuple[int, ...], boxes: Any, levels: Any, pool: int, ratio: int) -> Any:
     """Pools boxes (B, R, 4) from their pyramid level to (B, R, pool, pool, C).
 
     `features` are (B, H, W, C) maps at `strides`; `levels` int (B, R) says which one a box reads;
-    each cell averages ratio x ratio bilinear samples. Bilinear sampling is separable and linear in
-    the map, so averaging is folded into one weight row per output row and column. All levels are
-    pooled and the unwanted ones zeroed: dense products beat gathers, and have cheap gradients.
-    Equals ONNX RoiAlign (mode avg, coordinate_transformation_mode half_pixel).
+    each cell averages ratio x ratio bilinear samples. Equals ONNX RoiAlign (mode avg, coordinate_transformation_mode
+    half_pixel): samples are clamped to the cell centres of the border, and count nothing beyond one cell outside the
+    map (ONNX Runtime's `roialign.cc`, `PreCalcForBilinearInterpolate`).
     """
-    pooled = 0.0
-    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        height, width = feature.shape[1:3]
-        rows = _sample_weights(boxes[..., 1] / stride, boxes[..., 3] / stride, height, pool, ratio)
-        columns = _sample_weights(boxes[..., 0] / stride, boxes[..., 2] / stride, width, pool, ratio)
-        chosen = ops.cast(ops.equal(levels, level), rows.dtype)
-        rows = rows * ops.expand_dims(ops.expand_dims(chosen, -1), -1)
-        pooled += ops.einsum("brjx,brixc->brijc", columns, ops.einsum("briy,byxc->brixc", rows, feature))
-    return pooled
-
-
-def _sample_weights(start: Any, end: Any, size: int, pool: int, ratio: int) -> Any:
-    """Weights (B, R, pool, size) of the cells of one axis for RoI sides from `start` to `end` (B, R), in cells.
-
-    Samples are clamped to the cell centres of the border, and count nothing beyond one cell outside
-    the map, as in ONNX Runtime's `roialign.cc`, `PreCalcForBilinearInterpolate`.
-    """
+    sides = np.array([feature.shape[1:3] for feature in features])
+    scale = ops.expand_dims(ops.take(ops.convert_to_tensor(1 / np.array(strides, np.float32)), levels, axis=0), -1)
     offsets = (ops.arange(pool * ratio, dtype="float32") + 0.5) / (pool * ratio)
-    start, end = ops.expand_dims(start, -1), ops.expand_dims(end, -1)
-    at = start + (end - start) * offsets - 0.5  # (B, R, pool * ratio)
-    inside = ops.cast(ops.logical_and(at >= -1, at <= size), at.dtype)
-    at = ops.clip(at, 0, size - 1)
-    weights = ops.maximum(1 - ops.abs(ops.expand_dims(at, -1) - ops.arange(size, dtype="float32")), 0)
-    weights = weights * ops.expand_dims(inside, -1)
-    return ops.mean(ops.reshape(weights, (*ops.shape(at)[:-1], pool, ratio, size)), axis=-2)
+    axes = []
+    for axis in (0, 1):  # y, x
+        last = ops.expand_dims(ops.take(ops.cast(sides[:, axis] - 1, "float32"), levels, axis=0), -1)
+        start, end = (ops.expand_dims(boxes[..., side], -1) * scale for side in (1 - axis, 3 - axis))
+        at = start + (end - start) * offsets - 0.5  # (B, R, pool * ratio)
+        inside = ops.cast(ops.logical_and(at >= -1, at <= last + 1), at.dtype) / ratio
+        axes.append([(index, weight * inside) for index, weight in _neighbours(at, last)])
+    sampled = _sample(features, levels, axes)
+    cells = (-1, boxes.shape[1], pool, ratio, pool, ratio, features[0].shape[-1])
+    return ops.sum(ops.reshape(sampled, cells), axis=(3, 5))
+
+
+_Neighbours = list[tuple[Any, Any]]
+
+
+def _neighbours(at: Any, last: Any) -> _Neighbours:
+    """The cells before and after positions (B, R, P), clamped to 0..last, and their bilinear weights."""
+    at = ops.maximum(ops.minimum(at, last), 0)
+    low = ops.floor(at)
+    high = ops.minimum(low + 1, last)
+    return [(ops.cast(low, "int32"), low + 1 - at), (ops.cast(high, "int32"), at - low)]
+
+
+def _sample(features: list[Any], levels: Any, axes: list[_Neighbours]) -> Any:
+    """Weighted sums (B, R, P, P, C) of the neighbours in y and x of each sample, on the level of each box.
+
+    All maps are laid end to end, and the neighbours taken from there: dense products over whole maps, the other way
+    to do this with matrices, took 2.3 times as long in training.
+    """
+    channels = features[0].shape[-1]
+    cells = ops.concatenate([ops.reshape(feature, (-1, channels)) for feature in features], axis=0)
+    batch = ops.shape(features[0])[0]
+    sides = np.array([feature.shape[1:3] for feature in features])
+    # Where each level begins among `cells`: an image's part of a level, times the images before.
+    areas = sides.prod(axis=1)
+    begins = ops.cumsum(ops.concatenate([ops.zeros((1,), "int32"), ops.cast(areas[:-1], "int32") * batch], axis=0))
+    image_numbers = ops.reshape(ops.arange(batch), (-1, 1))
+    begin = ops.take(begins, levels, axis=0) + image_numbers * ops.take(ops.cast(areas, "int32"), levels, axis=0)
+    width = ops.reshape(ops.take(ops.cast(sides[:, 1], "int32"), levels, axis=0), (-1, levels.shape[1], 1, 1))
+    begin = ops.reshape(begin, (-1, levels.shape[1], 1, 1))
+    sampled = 0.0
+    for y, y_weight in axes[0]:
+        for x, x_weight in axes[1]:
+            index = begin + ops.expand_dims(y, -1) * width + ops.expand_dims(x, -2)
+            weight = ops.expand_dims(y_weight, -1) * ops.expand_dims(x_weight, -2)
+            sampled += ops.take(cells, index, axis=0) * ops.expand_dims(weight, -1)
+    return sampled

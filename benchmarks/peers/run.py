@@ -47,6 +47,10 @@ def main() -> int:
     parser.add_argument(
         "--models", nargs="+", default=["fast"], help="pumpseg models; ratios are to the first on the CPU"
     )
+    parser.add_argument(
+        "--instances",
+        help="only frames in which the first model finds so many, others covered (default: all, as they are)",
+    )
     parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="where the table goes")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
@@ -65,6 +69,8 @@ def main() -> int:
     command += ["--peer-versions", peer_versions, "--frames", arguments.frames, "--source", arguments.source]
     command += ["--sides", *SIDES, "--threads", *arguments.threads, "--models", *arguments.models]
     command += ["--readme", str(arguments.readme.resolve())]
+    if arguments.instances is not None:
+        command += ["--instances", arguments.instances]
     return subprocess.run(command, check=False).returncode
 
 

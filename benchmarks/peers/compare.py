@@ -21,7 +21,7 @@ from pumpseg.errors import PumpsegError
 from pumpseg.model_file import find_model
 from pumpseg.segmenter import Segmenter
 from pumpseg_bench import machine
-from pumpseg_bench.frames import FrameFile, write_frames
+from pumpseg_bench.frames import FrameFile, showing, write_frames
 from pumpseg_bench.latency import CONFIDENCE, median_interval
 from pumpseg_bench.report import write_text
 from pumpseg_bench.worker import Setup
@@ -80,6 +80,22 @@ def contenders(
                 )
             )
     return rows
+
+
+def only_showing(instances: int, frames: FrameFile, segmenter: Segmenter, path: Path) -> FrameFile:
+    """The frames as `pumpseg_bench.frames.showing` picks and covers them, written to `path`.
+
+    Raises PumpsegError if none shows so many instances.
+    """
+    images = []
+    for index in range(frames.count):
+        images.append(frames.empty())
+        frames.read(index, images[-1])
+    chosen = list(showing(instances, images, segmenter))
+    if not chosen:
+        raise PumpsegError(f"none of {frames.count} frames shows {instances} instances")
+    path.write_bytes(b"".join(image.tobytes() for image in chosen))
+    return FrameFile(path, len(chosen), frames.height, frames.width)
 
 
 def measure(rows: Sequence[Contender], frames: int) -> float:
@@ -168,6 +184,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--instances", type=int)
     parser.add_argument("--readme", type=Path, default=README)
     arguments = parser.parse_args()
     try:
@@ -175,6 +192,9 @@ def main() -> int:
         others = 0.0
         with tempfile.TemporaryDirectory(prefix="pumpseg-peers-") as folder:
             frames = write_frames(arguments.source, Path(folder) / "frames")
+            if arguments.instances is not None:
+                segmenter = Segmenter(find_model(arguments.models[0]), provider="cpu")
+                frames = only_showing(arguments.instances, frames, segmenter, Path(folder) / "showing")
             for threads in arguments.threads:
                 rows = contenders(
                     arguments.models, arguments.peers, arguments.peer_python, arguments.sides, threads, frames

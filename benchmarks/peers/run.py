@@ -53,6 +53,10 @@ def main() -> int:
     )
     parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="where the tables go")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="default: all")
+    parser.add_argument(
+        "--instances",
+        help="only frames in which the first model finds so many, others covered (default: all, as they are)",
+    )
     arguments = parser.parse_args()
     arguments.work, arguments.readme = arguments.work.resolve(), arguments.readme.resolve()
     try:
@@ -82,6 +86,8 @@ def beside_ultralytics(arguments: argparse.Namespace) -> None:
     command = [ours, str(HERE / "compare.py"), "--peers", str(work / "models"), "--peer-python", theirs]
     command += ["--peer-versions", peer_versions, "--frames", arguments.frames, "--source", arguments.source]
     command += ["--sides", *SIDES, "--threads", *arguments.threads, "--models", *arguments.models]
+    if arguments.instances is not None:
+        command += ["--instances", arguments.instances]
     subprocess.run([*command, "--readme", str(arguments.readme)], check=True)
 
 

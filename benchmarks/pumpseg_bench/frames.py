@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
+from pumpseg.segmenter import Segmenter
 from pumpseg.video.sources import open_source
 
 SYNTHETIC = "synthetic"
@@ -56,6 +57,22 @@ def write_frames(source: str, path: Path, distinct: int = DISTINCT) -> FrameFile
             same = image if image.shape == images[0].shape else cv2.resize(image, (width, height))
             file.write(np.ascontiguousarray(same).tobytes())
     return FrameFile(path, len(images), height, width)
+
+
+def showing(count: int, images: Iterable[NDArray[np.uint8]], segmenter: Segmenter) -> Iterator[NDArray[np.uint8]]:
+    """Frames, uint8 BGR, in which exactly `count` instances are found, grey put over the boxes of those beyond.
+
+    Frames with fewer are left out, and those in which the grey changes what else is found.
+    """
+    for image in images:
+        boxes = segmenter(image).boxes
+        if len(boxes) < count:
+            continue
+        covered = image.copy()
+        for x1, y1, x2, y2 in np.rint(boxes[count:]).astype(int):
+            covered[y1:y2, x1:x2] = 127
+        if len(boxes) == count or len(segmenter(covered)) == count:
+            yield covered
 
 
 def _sampled(name: str, distinct: int) -> list[NDArray[np.uint8]]:

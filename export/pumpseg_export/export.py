@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import onnx
 
 from pumpseg import Segmenter
 from pumpseg.errors import PumpsegError
-from pumpseg.model_file import FORMAT, METADATA_KEY
+from pumpseg.model_file import FORMAT
 from pumpseg.partial_file import PartialFile
 from pumpseg.video.sources import open_source
 from pumpseg_export.assemble import assemble, with_score_threshold
 from pumpseg_export.float16 import store_float16
+from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, verify
 from pumpseg_train.data.coco import Dataset, read_dataset
 from pumpseg_train.evaluate import Metrics, evaluate
@@ -127,14 +126,14 @@ def _export(
         graph = assemble(model, size)
         if float16:
             graph = store_float16(graph)
-        _write(with_score_threshold(graph, lowered.score_threshold), description, partial.path)
+        write_model(with_score_threshold(graph, lowered.score_threshold), description, partial.path)
         tolerance = FLOAT16_WEIGHTS if float16 else FLOAT32
         agreement = verify(partial.path, dataclasses.replace(model, profile=lowered), size, photos, tolerance)
-        _write(graph, description, partial.path)
+        write_model(graph, description, partial.path)
         if dataset:
             metrics = evaluate(dataset, Segmenter(partial.path, provider="cpu", score=0.0))
-            description["metrics"] = {"split": split, "photos": len(dataset.photos), **metrics.to_json()}
-            _write(graph, description, partial.path)
+            description["metrics"] = describe_metrics(split, dataset, metrics)
+            write_model(graph, description, partial.path)
     except BaseException:
         partial.discard()
         raise
@@ -180,11 +179,6 @@ def _describe_letterbox(profile: Profile) -> dict[str, Any]:
     rule = profile.letterbox
     description: dict[str, Any] = {"placement": rule.placement, "fill": list(profile.fill)}
     return description | ({"min_side": rule.min_side, "min_scale": rule.min_scale} if rule.is_centred else {})
-
-
-def _write(graph: onnx.ModelProto, description: dict[str, Any], path: Path) -> None:
-    onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(description)})
-    onnx.save(graph, path)
 
 
 def _sha256(path: Path) -> str:

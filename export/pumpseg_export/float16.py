@@ -6,15 +6,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 _LEAST_ELEMENTS = 256  # smaller constants save nothing, and shapes of boxes should stay exact
 
+_EXACT = ("Gather", "QuantizeLinear", "DequantizeLinear")  # take anchors, and scales of int8
+
 
 def store_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the model whose float32 weights are kept as float16, each followed by a Cast back."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     casts = []
-    anchors = {name for node in model.graph.node if node.op_type == "Gather" for name in node.input}
+    exact = {name for node in model.graph.node if node.op_type in _EXACT for name in node.input}
     for tensor in result.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or tensor.name in anchors:
+        if tensor.data_type != TensorProto.FLOAT or tensor.name in exact:
             continue
         values = numpy_helper.to_array(tensor)
         if values.size < _LEAST_ELEMENTS or np.abs(values).max() > np.finfo(np.float16).max:
@@ -26,4 +28,22 @@ def store_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     del result.graph.node[:]
     result.graph.node.extend(casts + nodes)
     onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def restore_float32(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model without what `store_float16` did: its weights are float32 again, and the casts are gone."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    halves = {tensor.name: tensor for tensor in result.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    nodes = []
+    for node in result.graph.node:
+        if node.op_type == "Cast" and node.input[0] in halves:
+            tensor = halves[node.input[0]]
+            values = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, node.output[0]))
+        else:
+            nodes.append(node)
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
     return result

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pumpseg.errors import ModelFileError
+from pumpseg.instructions import int8_dot_product
 from pumpseg.letterbox import TOP_LEFT, Rule
 
 METADATA_KEY = "pumpseg"
 FORMAT = 1
 SHIPPED_MODELS = ("fast", "accurate")
 DEFAULT_MODEL = "fast"
+# After a shipped model's name: one file of it, whatever the machine. Only int8 is part of the file's own name.
+FLOAT32_SUFFIX, INT8_SUFFIX = "-fp32", "-int8"
 
+_CPU_PROVIDERS = ("cpu", "openvino")
 _MODELS_FOLDER = Path(__file__).parent / "models"
 
 
@@ -29,7 +33,9 @@ class ModelInfo:
 
     input_size: (height, width) in pixels. fill: RGB around the letterboxed frame, which lies where the rule
     `letterbox` says. score_threshold and nms_threshold: baked into the graph. fade_masks: how masks are pasted
-    (see `instances.paste_crop`). training and metrics: free-form, as the exporter wrote them.
+    (see `instances.paste_crop`). training and metrics: free-form, as the exporter wrote them. precision: what the
+    network computes in, "float32" or "int8"; quantisation: how it was made int8, empty otherwise. choice: why this
+    file was taken of a shipped model that has several, empty where it was named.
     """
 
     profile: str
@@ -45,6 +51,12 @@ class ModelInfo:
     source_hash: str = ""
     letterbox: Rule = TOP_LEFT
     fade_masks: bool = False
+    quantisation: Mapping[str, Any] = field(default_factory=dict)
+    choice: str = ""
+
+    @property
+    def precision(self) -> str:
+        return str(self.quantisation.get("type", "float32"))
 
 
 class Tensor(Protocol):
@@ -64,26 +76,35 @@ class _TensorRule:
 
 
 def shipped_model(name: str = DEFAULT_MODEL) -> Path:
-    """Path of a model that comes with the package.
+    """Path of a model that comes with the package: "fast" or "fast-fp32" in float32, "fast-int8" in int8.
 
     Raises ModelFileError for a name that is none, and for a model that this installation lacks.
     """
-    if name not in SHIPPED_MODELS:
-        raise ModelFileError(f"there is no shipped model {name!r}; there are {', '.join(SHIPPED_MODELS)}")
-    path = _MODELS_FOLDER / f"{name}.onnx"
+    if not _is_shipped(name):
+        raise ModelFileError(
+            f"there is no shipped model {name!r}; there are {', '.join(SHIPPED_MODELS)}, "
+            f"also with {FLOAT32_SUFFIX} or {INT8_SUFFIX}"
+        )
+    path = _MODELS_FOLDER / f"{name.removesuffix(FLOAT32_SUFFIX)}.onnx"
     if not path.is_file():
         raise ModelFileError(f"the model {name!r} is missing from this installation: no file {path}")
     return path
 
 
+def _is_shipped(name: str) -> bool:
+    return any(name in (model, model + FLOAT32_SUFFIX, model + INT8_SUFFIX) for model in SHIPPED_MODELS)
+
+
 def find_model(model: str | Path | None) -> Path:
     """The file behind what a user names: None for the default, a shipped model's name, or a path.
+
+    It does not depend on the machine: a shipped model without a precision is its float32 file.
 
     Raises ModelFileError if there is no such file.
     """
     if model is None:
         return shipped_model()
-    if str(model) in SHIPPED_MODELS:
+    if _is_shipped(str(model)):
         return shipped_model(str(model))
     path = Path(model)
     if path.is_dir():
@@ -92,6 +113,27 @@ def find_model(model: str | Path | None) -> Path:
         names = ", ".join(SHIPPED_MODELS)
         raise ModelFileError(f"no model {model}: neither a file nor a shipped model ({names})")
     return path
+
+
+def choose_model(model: str | Path | None, provider: str) -> tuple[Path, str]:
+    """The file to run on a provider, and why this one of a shipped model's two; nothing is told of a file named.
+
+    The int8 file of a shipped model is taken where the provider computes on the CPU and that has the instructions.
+
+    Raises ModelFileError as `find_model` does.
+    """
+    name = DEFAULT_MODEL if model is None else str(model)
+    if name not in SHIPPED_MODELS:
+        return find_model(model), ""
+    int8 = _MODELS_FOLDER / f"{name}{INT8_SUFFIX}.onnx"
+    instructions = int8_dot_product()
+    if provider not in _CPU_PROVIDERS:
+        return find_model(name), f"float32: {provider} does not compute on the CPU"
+    if not int8.is_file():
+        return find_model(name), f"float32: there is no int8 file of {name} in this installation"
+    if not instructions:
+        return find_model(name), "float32: no int8 dot product (VNNI or ARM's) is known of this processor"
+    return int8, f"int8: this processor has {instructions}"
 
 
 def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
@@ -154,6 +196,7 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
         source_hash=str(values.get("source_hash", "")),
         letterbox=rule,
         fade_masks=mask_border == "fade",
+        quantisation=dict(values.get("quantisation") or {}),
     )
 
 

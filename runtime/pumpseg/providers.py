@@ -22,6 +22,7 @@ import numpy as np
 from pumpseg.bound_session import BoundSession
 from pumpseg.cores import physical_cores
 from pumpseg.errors import ModelFileError, ProviderError, PumpsegError
+from pumpseg.model_file import choose_model
 from pumpseg.openvino_session import OpenVinoSession
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def provider_names() -> tuple[str, ...]:
 
 
 def open_session(
-    path: Path,
+    model: str | Path | None,
     provider: str = AUTO,
     *,
     threads: int | None = None,
@@ -142,6 +143,7 @@ def open_session(
 ) -> tuple[Session, str]:
     """A session of an ONNX file and the name of the provider that runs it.
 
+    model: a path, or the name of a shipped model, whose file `choose_model` takes for the provider.
     provider: "auto" takes the best one that loads and logs which and why; any other name is binding.
     threads: of one inference, the physical cores available to this process by default. spinning: whether idle
     threads keep polling for work; None polls during an inference only; OpenVINO's never do for long.
@@ -155,9 +157,10 @@ def open_session(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     if provider == OPENVINO:
-        return _open_openvino(path, threads, profile), provider
+        return _open_openvino(choose_model(model, provider)[0], threads, profile), provider
     ort = import_onnxruntime()
     if provider != AUTO:
+        path, _ = choose_model(model, provider)
         return _open_on(ort, path, PROVIDERS[provider], threads, spinning, profile), provider
 
     available = ort.get_available_providers()
@@ -167,7 +170,7 @@ def open_session(
         if candidate.ort_name not in available:
             continue
         try:
-            session = _open_on(ort, path, candidate, threads, spinning, profile)
+            session = _open_on(ort, choose_model(model, name)[0], candidate, threads, spinning, profile)
         except ProviderError as error:
             reasons.append(str(error))
             continue
@@ -263,6 +266,8 @@ def _session_options(
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if spinning is False else "1")
     options.add_session_config_entry("session.force_spinning_stop", "1" if spinning is None else "0")
+    # Without dot-product instructions uint8 times int8 overflows 16 bits; this has the weights made uint8 then.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     for name, value in provider.session_options.items():
         setattr(options, name, value)
     return options

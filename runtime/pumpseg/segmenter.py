@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from pumpseg.errors import ModelFileError
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
-from pumpseg.model_file import check_tensors, find_model, parse_metadata
+from pumpseg.model_file import check_tensors, choose_model, parse_metadata
 from pumpseg.providers import open_session
 
 if TYPE_CHECKING:
     from pumpseg.video.frames import Source
+
+log = logging.getLogger("pumpseg")
 
 _OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
 
@@ -36,7 +39,9 @@ class Timings:
 class Segmenter:
     """Finds instances in frames with one model on one execution provider.
 
-    model: None for the shipped default, the name of a shipped model, or the path of an ONNX file.
+    model: None for the shipped default, the name of a shipped model, or the path of an ONNX file. Of a shipped model
+        the int8 file is taken on a CPU that is fast at it, else the float32 file: "fast-int8" and "fast-fp32"
+        force one, and `info.precision` and `info.choice` tell which one it was and why.
     provider: "auto", "cpu", "cuda", "tensorrt", "openvino", "coreml" or "directml"; a named one is binding.
     threads: of one inference; the physical cores available to this process by default.
     score: instances below it are left out; the model file's own threshold is a lower bound.
@@ -65,9 +70,11 @@ class Segmenter:
     ) -> None:
         if not 0 <= score <= 1:
             raise ValueError(f"score must lie in 0..1, got {score}")
-        path = find_model(model)
-        self._session, self.provider = open_session(path, provider, threads=threads, spinning=spinning)
-        self.info = parse_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        self._session, self.provider = open_session(model, provider, threads=threads, spinning=spinning)
+        path, choice = choose_model(model, self.provider)
+        self.info = replace(parse_metadata(self._session.get_modelmeta().custom_metadata_map, path), choice=choice)
+        if self.info.precision != "float32" and choice:
+            log.info("model %s, %s", path.stem, choice)
         check_tensors(self._session.get_inputs(), self._session.get_outputs(), self.info, path)
         self.score = score
         self.path = path

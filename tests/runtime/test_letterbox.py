@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,6 +58,19 @@ def test_strong_shrinking_averages_instead_of_skipping_pixels():
     stripes[:, ::2] = 255
     image, _ = letterbox(stripes, (100, 100))
     assert abs(image.astype(int) - 127).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "size"), [((480, 640), 384), ((720, 1280), 384), ((1080, 1920), 384), ((901, 1203), 150)]
+)
+def test_shrinking_stays_close_to_the_mean_of_areas(frame, size):
+    rng = np.random.default_rng(2)
+    picture = cv2.resize(rng.integers(0, 256, (30, 40, 3), np.uint8), frame[::-1], interpolation=cv2.INTER_CUBIC)
+    image, placement = letterbox(picture, (size, size))
+    height, width = placement.content_size
+    means = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    difference = np.abs(image[:height, :width].astype(int) - means)
+    assert difference.mean() < 2
 
 
 def test_a_frame_is_not_changed():

@@ -336,7 +336,8 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--model",
         metavar="NAME_OR_FILE",
-        help=f"{', '.join(SHIPPED_MODELS)} or an ONNX file (default {DEFAULT_MODEL})",
+        help=f"{', '.join(SHIPPED_MODELS)} or an ONNX file (default {DEFAULT_MODEL}); with -int8 or -fp32 after a "
+        "name, that precision instead of what suits the processor",
     )
     model.add_argument(
         "--provider",

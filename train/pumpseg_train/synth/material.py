@@ -43,7 +43,7 @@ def read_material(cutouts: Iterable[Path], backgrounds: Iterable[Path]) -> Mater
         for photo in source.photos:
             image, instances = photo_instances(photo)
             found += [
-                cut_out(image, instance, instance.class_id, _MOST_CUTOUT)
+                cut_out(image, instance, _MOST_CUTOUT)
                 for instance in instances
                 if instance.class_id != CROWD
                 and source.classes[instance.class_id - 1] == LABEL

@@ -1,0 +1,130 @@
+"""From a float32 model file to an int8 one: calibrate, quantise, measure beside the float file, rename."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from pumpseg import Segmenter
+from pumpseg.errors import PumpsegError
+from pumpseg.letterbox import letterbox
+from pumpseg.model_file import METADATA_KEY, ModelInfo
+from pumpseg.partial_file import PartialFile
+from pumpseg_export.float16 import restore_float32, store_float16
+from pumpseg_export.metadata import describe_metrics, write_model
+from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
+from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.evaluate import Metrics, evaluate, read_frame
+
+
+class AccuracyError(PumpsegError, RuntimeError):
+    """The int8 file loses more AP than is allowed."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where the ranges of activations come from: `count` of the `photos`, drawn at random but always the same."""
+
+    photos: Sequence[Path]
+    count: int
+    method: str  # one of quantise.METHODS
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """parts: what computes in int8. The metrics are those of both files, None without a data set.
+
+    lossy: more AP is lost than the limit that was given.
+    """
+
+    photos: int
+    parts: tuple[str, ...]
+    float32: Metrics | None
+    int8: Metrics | None
+    lossy: bool
+
+    @property
+    def loss(self) -> float:
+        """How much mask AP int8 costs; negative where it gains."""
+        return _loss(self.float32, self.int8)
+
+
+def export_int8(
+    source: Path,
+    output: Path,
+    calibration: Calibration,
+    *,
+    data: Path | None = None,
+    split: str = "val",
+    max_ap_loss: float = 0.01,
+    allow_ap_loss: bool = False,
+    float16: bool = False,
+) -> Int8Report:
+    """Writes the float32 model file `source` (weights in half precision or not) as the int8 file `output`.
+
+    The trunk and the mask head compute in int8, the box head in float32, which decides on classes and takes little
+    time. With `data`, both files are measured on its `split`, and the mask head is left in float32, too, where AP
+    falls by more than `max_ap_loss` (0..1) otherwise. float16: store what stays float32 in half precision.
+
+    Raises:
+        ModelFileError: the source is no model file.
+        PumpsegError: it is int8 already, the photos or the data cannot be used.
+        AccuracyError: the loss of mask AP is above `max_ap_loss` all the same, and not allowed.
+    """
+    plain = Segmenter(source, provider="cpu", score=0.0)
+    if plain.info.precision != "float32":
+        raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
+    dataset = read_dataset(data, split) if data else None
+    paths = list(calibration.photos)
+    if len(paths) > calibration.count:
+        paths = random.Random(0).sample(paths, calibration.count)
+    images = [_model_input(path, plain.info) for path in paths]
+    before = evaluate(dataset, plain) if dataset else None
+
+    graph = onnx.load(source)
+    description = json.loads(next(entry.value for entry in graph.metadata_props if entry.key == METADATA_KEY))
+    trunk_only = quantise(restore_float32(graph), TRUNK, images, calibration.method)
+    both = quantise(trunk_only, MASK_HEAD, images, calibration.method)
+    partial = PartialFile(output)
+    try:
+        for quantised, parts in ((both, (TRUNK, MASK_HEAD)), (trunk_only, (TRUNK,))):
+            graph = store_float16(quantised) if float16 else quantised
+            description["metrics"] = {}
+            description["quantisation"] = {
+                "type": "int8",
+                "parts": list(parts),
+                "method": calibration.method,
+                "photos": len(paths),
+            }
+            write_model(graph, description, partial.path)
+            after = evaluate(dataset, Segmenter(partial.path, provider="cpu", score=0.0)) if dataset else None
+            report = Int8Report(len(paths), parts, before, after, _loss(before, after) > max_ap_loss)
+            if not report.lossy:
+                break
+        if report.lossy and not allow_ap_loss:
+            raise AccuracyError(
+                f"int8 loses {report.loss:.3f} mask AP, more than {max_ap_loss:g}: calibrate on more photos, or by "
+                "another --calibration-method"
+            )
+        if dataset and after:
+            description["quantisation"]["mask_ap_loss"] = report.loss
+            description["metrics"] = describe_metrics(split, dataset, after)
+            write_model(graph, description, partial.path)
+    except BaseException:
+        partial.discard()
+        raise
+    partial.complete()
+    return report
+
+
+def _loss(float32: Metrics | None, int8: Metrics | None) -> float:
+    return float32.mask.ap - int8.mask.ap if float32 and int8 else 0.0
+
+
+def _model_input(path: Path, info: ModelInfo) -> NDArray[np.uint8]:
+    return letterbox(read_frame(path), info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]

@@ -1,0 +1,22 @@
+"""What a model file says about itself, written into it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from pumpseg.model_file import METADATA_KEY
+from pumpseg_train.data.coco import Dataset
+from pumpseg_train.evaluate import Metrics
+
+
+def describe_metrics(split: str, dataset: Dataset, metrics: Metrics) -> dict[str, Any]:
+    """The metadata's "metrics"."""
+    return {"split": split, "photos": len(dataset.photos), **metrics.to_json()}
+
+
+def write_model(graph: onnx.ModelProto, description: dict[str, Any], path: Path) -> None:
+    """Writes a graph with its metadata as a model file."""
+    onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(description)})
+    onnx.save(graph, path)

@@ -1,0 +1,156 @@
+"""Static quantisation to int8 of one dense part of an assembled graph, by onnxruntime.quantization.
+
+The part is taken out of the graph, calibrated and quantised by itself, and put back: so the tensors of the glue, which
+may be empty, never reach the calibration, and what is not named stays float32.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quant_pre_process,
+    quantize_static,
+)
+
+from pumpseg.errors import PumpsegError
+from pumpseg.providers import open_session
+
+TRUNK, MASK_HEAD = "trunk", "mask_head"  # what `assemble` puts before the names of a part's nodes
+METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
+
+
+def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint8]], method: str) -> onnx.ModelProto:
+    """A copy of a model whose `part` computes in int8, written as QuantizeLinear and DequantizeLinear.
+
+    Weights become int8 with a scale for every output channel, activations uint8 with a zero point.
+    images: model inputs, uint8 (1, H, W, 3) RGB. method: how the range of an activation follows from what they give,
+    one of METHODS.
+
+    Raises:
+        PumpsegError: nothing reaches the part, such as the mask head when nothing is detected in any image, or the
+            graph has no such part.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    if not any(_is_in(node, part) for node in model.graph.node):
+        raise PumpsegError(f"the graph has no part {part!r}: was it made by this version of pumpseg-export?")
+    taken, given = _ends(model.graph, part)
+    extractor = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model))
+    with tempfile.TemporaryDirectory() as folder:
+        steps = Path(folder)
+        onnx.save(extractor.extract_model(["image"], [taken]), steps / "before.onnx")
+        extracted = extractor.extract_model([taken], given)
+        _unshare(extracted.graph)
+        onnx.save(extracted, steps / "part.onnx")
+        feeds = _Feeds(steps / "before.onnx", taken, images)
+        if not len(feeds):
+            raise PumpsegError(f"nothing is detected in {len(images)} calibration photos: name some that show a class")
+        # Batch normalisations become part of the convolutions, and every tensor gets a shape.
+        quant_pre_process(steps / "part.onnx", steps / "prepared.onnx", skip_symbolic_shape=True)
+        with redirect_stdout(StringIO()):
+            quantize_static(
+                steps / "prepared.onnx",
+                steps / "int8.onnx",
+                feeds,
+                QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=METHODS[method],
+                # One image at a time: the collectors keep every activation of all that they are given at once.
+                extra_options={"CalibStridedMinMax": 1},
+            )
+        _put_in_place(result.graph, part, onnx.load(steps / "int8.onnx").graph)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _is_in(node: onnx.NodeProto, part: str) -> bool:
+    return node.name.startswith(f"{part}/")
+
+
+def _ends(graph: onnx.GraphProto, part: str) -> tuple[str, list[str]]:
+    """Names of the tensor that goes into a part and of those that come out of it."""
+    nodes = [node for node in graph.node if _is_in(node, part)]
+    made = {name for node in nodes for name in node.output}
+    known = made | {tensor.name for tensor in graph.initializer} | {""}
+    (taken,) = {name for node in nodes for name in node.input if name not in known}
+    given = {name for node in graph.node if not _is_in(node, part) for name in node.input if name in made}
+    return taken, sorted(given)
+
+
+def _unshare(graph: onnx.GraphProto) -> None:
+    """Gives every node weights of its own, where levels of the pyramid share them.
+
+    Where ONNX Runtime turns int8 weights into uint8 for want of instructions, it cannot do so twice to one tensor.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) > 1}
+    taken: set[str] = set()
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in taken:
+                copy = graph.initializer.add()
+                copy.CopyFrom(weights[name])
+                copy.name = node.input[place] = f"{name}/{node.name}"
+            elif name in weights:
+                taken.add(name)
+
+
+def _put_in_place(graph: onnx.GraphProto, part: str, other: onnx.GraphProto) -> None:
+    """Replaces the nodes of a part by those of `other`, whose inputs and outputs have the same names."""
+    ends = {value.name for value in (*other.input, *other.output)}
+
+    def here(name: str) -> str:
+        return name if not name or name in ends or name.startswith(f"{part}/") else f"{part}/{name}"
+
+    for tensor in other.initializer:
+        tensor.name = here(tensor.name)
+    for node in other.node:
+        node.name = here(node.name)
+        node.input[:] = [here(name) for name in node.input]
+        node.output[:] = [here(name) for name in node.output]
+    nodes = list(graph.node)
+    first = next(place for place, node in enumerate(nodes) if _is_in(node, part))
+    rest = [node for node in nodes[first:] if not _is_in(node, part)]
+    initializers = [tensor for tensor in graph.initializer if not tensor.name.startswith(f"{part}/")]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend([*nodes[:first], *other.node, *rest])
+    graph.initializer.extend([*initializers, *other.initializer])
+
+
+class _Feeds(CalibrationDataReader):
+    """What a file gives as `name` for every image, one at a time, where that is not empty."""
+
+    def __init__(self, file: Path, name: str, images: Sequence[NDArray[np.uint8]]) -> None:
+        self._session, _ = open_session(file, "cpu")
+        self._name = name
+        self._images = [image for image in images if self._run(image).size]
+        self.set_range(0, len(self._images))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._left = iter(self._images[start_index:end_index])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:  # type: ignore[override]
+        image = next(self._left, None)
+        return None if image is None else {self._name: self._run(image)}
+
+    def _run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        value: NDArray[np.float32] = self._session.run([self._name], {"image": image})[0]
+        return value

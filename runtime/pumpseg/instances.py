@@ -146,6 +146,13 @@ class Instances:
             ids=None if self.ids is None else self.ids[index],
         )
 
+    def with_ids(self, ids: NDArray[np.int64]) -> Instances:
+        """The same instances with a tracker's ids, int64 (N,). Masks that were pasted already are kept."""
+        instances = replace(self, ids=ids)
+        if "_crops" in self.__dict__:
+            instances.__dict__["_crops"] = self._crops
+        return instances
+
     def __iter__(self) -> Iterator[Instances]:
         return (self[i] for i in range(len(self)))
 

@@ -126,14 +126,14 @@ def _crossing(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
             (2.0, 2.1, 0.60, 0.22),
             (2.0, 2.62, -0.55, 0.14),
             # One overtakes another, which stays hidden for about a second.
-            (7.0, 2.1, 0.75, 0.22),
-            (7.0, 2.62, 0.38, 0.14),
+            (8.0, 2.1, 0.75, 0.22),
+            (8.0, 2.62, 0.38, 0.14),
             # One rolls behind both that stand.
             (11.5, 3.6, 0.50, 0.15),
             # One follows another out of the picture, where a third comes in.
             (14.5, 2.3, 0.70, 0.17),
             (15.2, 2.3, 0.70, 0.17),
-            (18.3, 2.75, -0.60, 0.15),
+            (19.6, 2.75, -0.60, 0.15),
         ):
             velocity = (speed * (1 + rng.normal(0, 0.03)), 0.0)
             yield _rolling(rng, next(idents), size, z, velocity, act * ACT_SECONDS + middle_of_pass, classic=True)

@@ -52,7 +52,8 @@ class Instances:
     scores: float32 (N,), 0..1. class_ids: int64 (N,), 0-based index into class_names.
     mask_probabilities: float32 (N, M, M), and mask_boxes: float32 (N, 4), xyxy in frame pixels: the box that
         the M x M cells cover. It is the box before clipping, so that masks do not shrink at the frame's edge.
-    frame_size: (height, width). ids: int64 (N,) of a tracker, NO_ID for those without one; or None. fade_masks: see paste_crop.
+    frame_size: (height, width). ids: int64 (N,) of a tracker, NO_ID for those without one; or None.
+    fade_masks: see paste_crop.
 
     Indexing with a number, a slice, a bool mask or an index array gives Instances again.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ring = NDArray[np.float64]
-"""Corners (K, 2) of a closed polygon, x y in pixels; pixel (row, column) covers [column, column + 1) x [row, row + 1)."""
+"""Corners (K, 2) of a closed polygon, x y in pixels, pixel (0, 0) covering 0..1."""
 
 
 class Polygon(NamedTuple):

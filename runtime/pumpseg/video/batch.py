@@ -81,7 +81,8 @@ def run_batch(
     The callbacks come from the threads of the jobs: on_start with the number of frames to come, on_frame with
     that of those done.
 
-    Raises PumpsegError if it shall track and cannot, SinkError if two inputs would have the same results or the folder cannot be written.
+    Raises PumpsegError if it shall track and cannot, SinkError if two inputs would have the same results or the
+    folder cannot be written.
     """
     stop = stop or threading.Event()
     if options.track:

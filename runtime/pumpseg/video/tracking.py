@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,8 @@ from pumpseg.errors import PumpsegError
 from pumpseg.instances import NO_ID, CropMask, Instances
 
 CONFIRMING_FRAMES = 3
-"""Frames in which a track must have been seen before it counts; as min_hits of SORT."""
+CONFIRMING_SECONDS = 0.15
+"""A track must have been seen in so many frames, as min_hits of SORT, and for so long, before it has an id."""
 LOST_SECONDS = 2.0
 """How long an id waits for its instance to come back."""
 
@@ -31,7 +33,8 @@ _OC_SORT_BUFFER = 30  # frames at the nominal rate: boxes alone are trusted for 
 _NEAR = 0.75
 _JITTER = 0.1
 _MOST_GROWTH = 2.0
-_MOTION_SECONDS = 0.5
+_MOTION_SECONDS = 1.0
+_MOMENT_SECONDS = 0.3  # a track that was seen so lately was merely missed
 
 _COVERED = 0.5  # share of its mask that others have: it is a second find of one, or several taken for one
 _SHARED = 1 / 3  # share of a mask that a track makes up which went into it
@@ -52,10 +55,16 @@ class _Track:
     """One of OC-SORT's tracks. free: sights of it while it touched neither another instance nor the border."""
 
     ident: int = NO_ID
-    frames: int = 0
+    frames: int = 1  # the first, in which OC-SORT gives no number, among them
+    first: float = math.inf
     free: deque[_Sight] = field(default_factory=lambda: deque(maxlen=64))
-    last: _Sight = _Sight(0.0, 0.0, 0.0, 0.0)
-    mask: CropMask = CropMask(0, 0, np.zeros((0, 0), np.bool_))
+    last: _Sight = _Sight(-math.inf, 0.0, 0.0, 0.0)
+    box: NDArray[np.float32] = field(default_factory=lambda: np.zeros(4, np.float32))
+    mask: CropMask = field(default_factory=lambda: CropMask(0, 0, np.zeros((0, 0), np.bool_)))
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.frames >= CONFIRMING_FRAMES and self.last.time - self.first >= CONFIRMING_SECONDS
 
     @property
     def free_end(self) -> _Sight:
@@ -64,6 +73,8 @@ class _Track:
     def see(self, box: NDArray[np.float32], time: float, *, free: bool) -> None:
         x1, y1, x2, y2 = (float(side) for side in box)
         self.last = _Sight(time, (x1 + x2) / 2, (y1 + y2) / 2, math.sqrt((x2 - x1) * (y2 - y1)))
+        self.box = box
+        self.first = min(self.first, time)
         self.frames += 1
         if free:
             self.free.append(self.last)
@@ -71,19 +82,21 @@ class _Track:
     def expected(self, time: float) -> tuple[float, float, float]:
         """Middle (x, y) at a later time if it goes on as it did while it was free, and how far that may be off."""
         end = self.free_end
-        start = next((sight for sight in self.free if end.time - sight.time <= _MOTION_SECONDS), end)
-        span, ahead = end.time - start.time, time - end.time
-        if span <= 0:
+        recent = np.array([(s.time, s.x, s.y) for s in self.free if end.time - s.time <= _MOTION_SECONDS])
+        if len(recent) < 2:
             return end.x, end.y, _NEAR * end.size
-        x, y = end.x + (end.x - start.x) / span * ahead, end.y + (end.y - start.y) / span * ahead
-        return x, y, (_NEAR + _JITTER * ahead / span) * end.size
+        # A straight line through the sights, by least squares.
+        middle = recent.mean(axis=0)
+        times = recent[:, 0] - middle[0]
+        x, y = middle[1:] + (times @ recent[:, 1:]) / (times @ times) * (time - middle[0])
+        return float(x), float(y), (_NEAR + _JITTER * (time - end.time) / np.ptp(times)) * end.size
 
     def has_gone_into(self, mask: CropMask, time: float) -> bool:
         """Whether this track, seen a moment ago, must now be part of another's instance with this mask.
 
         One that goes behind another does not: all that was seen of it in the end is a sliver.
         """
-        if time - self.last.time > _MOTION_SECONDS:
+        if time - self.last.time > _MOMENT_SECONDS:
             return False
         (then_x, then_y, _), (x, y, _) = self.expected(self.last.time), self.expected(time)
         moved = CropMask(self.mask.x + round(x - then_x), self.mask.y + round(y - then_y), self.mask.mask)
@@ -120,13 +133,18 @@ class Tracker:
     def update(self, instances: Instances, time: float) -> Instances:
         """The instances of the next frame, at `time` in seconds, with ids.
 
-        Ids count from 1. NO_ID have those seen in fewer than CONFIRMING_FRAMES frames, and those that cover two
-        that were apart before. A time that is not later than the last is taken for one a millisecond later.
+        Ids count from 1. NO_ID have those that are seen for the first few times, and those that cover two that
+        were apart before. A time that is not later than the last is taken for one a millisecond later.
         """
-        before, self._time = self._time, max(time, self._time + 1e-3)
+        self._time = max(time, self._time + 1e-3)
         numbers = self._joined(instances)
-        seen = {number: self._seen(number, before, instances.frame_size) for number in numbers if number != NO_ID}
-        free = _free(instances)
+        seen = {number: self._seen(number, instances.frame_size) for number in numbers if number != NO_ID}
+        missing = [
+            track.box
+            for number, track in self._tracks.items()
+            if number not in seen and self._time - track.last.time <= _MOMENT_SECONDS
+        ]
+        free = _free(instances, missing)
         for i, number in enumerate(numbers):
             if number != NO_ID:
                 seen[number].see(instances.boxes[i], self._time, free=bool(free[i]))
@@ -139,7 +157,7 @@ class Tracker:
             if number == NO_ID:
                 continue
             track = seen[number]
-            if track.ident == NO_ID and track.frames >= CONFIRMING_FRAMES:
+            if track.ident == NO_ID and track.is_confirmed:
                 known = [
                     masks[j]
                     for j, other in enumerate(numbers)
@@ -169,12 +187,12 @@ class Tracker:
                 numbers[index] = int(number)
         return numbers
 
-    def _seen(self, number: int, before: float, frame_size: tuple[int, int]) -> _Track:
+    def _seen(self, number: int, frame_size: tuple[int, int]) -> _Track:
         """The track of a number; a new one where the old had left the picture and something else came in there."""
         track = self._tracks.get(number)
         if track is None:
             return _Track()
-        if track.last.time >= before:
+        if self._time - track.last.time <= _MOMENT_SECONDS:
             return track
         x, y, _ = track.expected(self._time)
         return track if 0 <= x < frame_size[1] and 0 <= y < frame_size[0] else _Track()
@@ -196,12 +214,13 @@ class Tracker:
         return ident
 
 
-def _free(instances: Instances) -> NDArray[np.bool_]:
-    """Whether each box touches neither another nor the border of the frame, bool (N,)."""
+def _free(instances: Instances, missing: Sequence[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Whether each box touches neither another, nor one that was missed just now, nor the frame's border, bool (N,)."""
     boxes, (height, width) = instances.boxes, instances.frame_size
     inside = (boxes[:, :2] >= 1).all(axis=1) & (boxes[:, 2] <= width - 1) & (boxes[:, 3] <= height - 1)
-    begins_before_end = (boxes[:, None, :2] < boxes[None, :, 2:]).all(axis=2)
-    touches = begins_before_end & begins_before_end.T
+    others = np.concatenate([boxes, np.reshape(missing, (-1, 4))])
+    starts, ends = boxes[:, None, :2], boxes[:, None, 2:]
+    touches = (starts < others[:, 2:]).all(axis=2) & (others[:, :2] < ends).all(axis=2)
     return inside & (touches.sum(axis=1) == 1)
 
 
@@ -216,7 +235,5 @@ def _common(one: CropMask, other: CropMask) -> int:
     bottom = min(one.y + one.mask.shape[0], other.y + other.mask.shape[0])
     if left >= right or top >= bottom:
         return 0
-    first, second = (
-        crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] for crop in (one, other)
-    )
+    first, second = (crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] for crop in (one, other))
     return int(np.count_nonzero(first & second))

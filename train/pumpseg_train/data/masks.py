@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from pumpseg.outlines import Ring, trace
 
+
 def mask_record(mask: NDArray[Any]) -> dict[str, Any]:
     """bool (h, w), not empty, to COCO fields: `bbox` [x, y, w, h] and `area` in pixels, `segmentation` as
     compressed RLE with its counts as text."""

@@ -254,8 +254,8 @@ def write_clip(
 ) -> None:
     """Render a clip to an H.264 file (yuv420p, playable while it loads), all or nothing.
 
-    size: (width, height) in pixels, even and 64 or more. scenario: one of SCENARIOS. truth: a file for one JSON line a frame:
-    {"frame", "time" (seconds), "width", "height",
+    size: (width, height) in pixels, even and 64 or more. scenario: one of SCENARIOS.
+    truth: a file for one JSON line a frame: {"frame", "time" (seconds), "width", "height",
     "instances": [{"id", "class", "bbox", "area", "segmentation"}]}.
     progress is called with (done, total) after each frame.
     Raises SinkError where a number makes no sense or a file cannot be written.

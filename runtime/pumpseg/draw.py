@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.instances import Instances
+from pumpseg.instances import NO_ID, Instances
 
 # BGR. Bright, far apart in hue between neighbours, and none of them the orange of a pumpkin.
 PALETTE = (
@@ -23,6 +23,7 @@ PALETTE = (
     (255, 130, 30),
     (120, 255, 170),
 )
+NO_ID_COLOUR = (190, 190, 190)
 TINT = 0.38
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -32,9 +33,9 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
     """A new frame with the instances on it; the frame given stays as it is.
 
     frame: uint8 BGR (H, W, 3), the one the instances were found in. labels: a text for every instance instead of
-    its class and score; an empty one draws no tag. Colours follow the ids of a tracker
-    where there are any, else the order from left to right, which changes less from frame to frame than that
-    of scores.
+    its class and score; an empty one draws no tag. With a tracker every id keeps its colour, and instances without
+    one are grey; else colours go from left to right, which changes less from frame to frame than the order of
+    scores.
     """
     drawn = frame.copy()
     unit = max(0.75, min(frame.shape[:2]) / 540)
@@ -60,10 +61,9 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
 
 def _colours(instances: Instances) -> list[tuple[int, int, int]]:
     if instances.ids is not None:
-        numbers = instances.ids
-    else:
-        centres = instances.boxes[:, 0] + instances.boxes[:, 2]
-        numbers = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
+        return [NO_ID_COLOUR if number == NO_ID else PALETTE[int(number) % len(PALETTE)] for number in instances.ids]
+    centres = instances.boxes[:, 0] + instances.boxes[:, 2]
+    numbers = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
     return [PALETTE[int(number) % len(PALETTE)] for number in numbers]
 
 
@@ -75,7 +75,7 @@ def _tint_table(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 def _label(instances: Instances, i: int) -> str:
     label = f"{instances.labels[i]} {instances.scores[i]:.0%}"
-    return label if instances.ids is None else f"#{instances.ids[i]} {label}"
+    return label if instances.ids is None or instances.ids[i] == NO_ID else f"#{instances.ids[i]} {label}"
 
 
 def _draw_label(

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.errors import PumpsegError
+from pumpseg.outlines import Polygon, trace
 from pumpseg.rle import Rle, encode_crop
 
+if TYPE_CHECKING:
+    import supervision
+
 MASK_THRESHOLD = 0.5
+NO_ID = -1
+"""In place of an id: a tracker has not seen the instance often enough to give it one."""
+
+
+class CocoResult(TypedDict):
+    """One instance as COCO's results format has it. bbox: [x, y, width, height]; track_id: as in TAO."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    score: float
+    segmentation: Rle
+    track_id: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,8 @@ class Instances:
     scores: float32 (N,), 0..1. class_ids: int64 (N,), 0-based index into class_names.
     mask_probabilities: float32 (N, M, M), and mask_boxes: float32 (N, 4), xyxy in frame pixels: the box that
         the M x M cells cover. It is the box before clipping, so that masks do not shrink at the frame's edge.
-    frame_size: (height, width). ids: int64 (N,) of a tracker, or None. fade_masks: see paste_crop.
+    frame_size: (height, width). ids: int64 (N,) of a tracker, NO_ID for those without one; or None.
+    fade_masks: see paste_crop.
 
     Indexing with a number, a slice, a bool mask or an index array gives Instances again.
     """
@@ -128,6 +147,13 @@ class Instances:
             ids=None if self.ids is None else self.ids[index],
         )
 
+    def with_ids(self, ids: NDArray[np.int64]) -> Instances:
+        """The same instances with a tracker's ids, int64 (N,). Masks that were pasted already are kept."""
+        instances = replace(self, ids=ids)
+        if "_crops" in self.__dict__:
+            instances.__dict__["_crops"] = self._crops
+        return instances
+
     def __iter__(self) -> Iterator[Instances]:
         return (self[i] for i in range(len(self)))
 
@@ -164,6 +190,53 @@ class Instances:
     def rle(self) -> list[Rle]:
         """COCO RLE of every mask, straight from its crop."""
         return [encode_crop(crop.mask, crop.x, crop.y, self.frame_size) for crop in self._crops]
+
+    def to_coco(self, image_id: int = 1, category_ids: Mapping[str, int] | None = None) -> list[CocoResult]:
+        """COCO results, which pycocotools' `loadRes` takes: boxes to a hundredth of a pixel, scores to four digits.
+
+        category_ids: a data set's, by class name; else classes count from 1 in the order of the model.
+        Raises ValueError for a class that has no category.
+        """
+        if category_ids is None:
+            category_ids = {name: number for number, name in enumerate(self.class_names, 1)}
+        results: list[CocoResult] = []
+        for i, rle in enumerate(self.rle()):
+            if self.labels[i] not in category_ids:
+                raise ValueError(f"no category for the class {self.labels[i]}; there are {', '.join(category_ids)}")
+            x1, y1, x2, y2 = (float(value) for value in self.boxes[i])
+            result: CocoResult = {
+                "image_id": image_id,
+                "category_id": category_ids[self.labels[i]],
+                "bbox": [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(float(self.scores[i]), 4),
+                "segmentation": rle,
+            }
+            if self.ids is not None and self.ids[i] != NO_ID:
+                result["track_id"] = int(self.ids[i])
+            results.append(result)
+        return results
+
+    def to_polygons(self) -> list[list[Polygon]]:
+        """The pieces of every mask as polygons along the edges of its pixels, in frame pixels; see `trace`."""
+        return [trace(crop.mask, crop.x, crop.y) for crop in self._crops]
+
+    def to_supervision(self) -> supervision.Detections:
+        """A `supervision.Detections` with boxes, masks (N, H, W), scores, classes and, of a tracker, its ids.
+
+        Raises PumpsegError if supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise PumpsegError(f'supervision is missing ({error}): pip install "pumpseg[supervision]"') from None
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=self.class_ids,
+            tracker_id=self.ids,
+            data={"class_name": np.array(self.labels, dtype=np.str_)},
+        )
 
 
 def paste_crop(

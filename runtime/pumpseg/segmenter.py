@@ -112,18 +112,23 @@ class Segmenter:
         )
         return instances, Timings(ready - start, ran - ready, perf_counter() - ran)
 
-    def stream(self, source: str | Path | Source, *, workers: int = 1) -> Iterator[tuple[NDArray[np.uint8], Instances]]:
+    def stream(
+        self, source: str | Path | Source, *, workers: int = 1, track: bool = False
+    ) -> Iterator[tuple[NDArray[np.uint8], Instances]]:
         """Frames, uint8 BGR (H, W, 3), of a source and their instances, worked out ahead in threads.
 
         source: anything that `pumpseg-video` takes (see `pumpseg.video.open_source`). A file gives every frame
         in order, a camera its newest one each time. workers: frames of a file that are inferred at the same
         time; on a CPU, Segmenter(threads=1) with a worker for each core gets through the most frames.
+        track: give instances ids that stay with them, see `pumpseg.video.Tracker`.
         Raises SourceError for a source that cannot be read to its end.
         """
         from pumpseg import video
 
         opened = video.open_source(source) if isinstance(source, (str, Path)) else source
-        results = video.stream(opened, self, workers=workers)
+        rate = float(opened.timing.rate) if opened.timing is not None else 0.0
+        tracker = video.Tracker(rate) if track else None
+        results = video.stream(opened, self, workers=workers, tracker=tracker)
         return ((result.frame.image, result.instances) for result in results)
 
     def _buffer(self) -> NDArray[np.uint8]:

@@ -1,3 +1,5 @@
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -5,7 +7,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from pumpseg.instances import Instances, paste_crop
+from pumpseg.errors import PumpsegError
+from pumpseg.instances import NO_ID, Instances, paste_crop
 
 # OpenCV 4 rounds warp positions to 1/32 of a cell.
 NEAR_THRESHOLD = 1e-4 if int(cv2.__version__.split(".")[0]) >= 5 else 0.07
@@ -59,6 +62,7 @@ def test_paste_matches_plain_numpy(case):
     sampled = sampled_reference(cells, (x1, y1, x2, y2), frame_size)
     column, row = np.arange(frame_size[1]) + 0.5, np.arange(frame_size[0])[:, None] + 0.5
     inside = (column >= x1) & (column < x2) & (row >= y1) & (row < y2)
+    assume(inside.any())  # what a box gives that holds no pixel centre of the frame is tested below
     certain = abs(sampled - 0.5) > NEAR_THRESHOLD
     np.testing.assert_array_equal(pasted & certain, (sampled >= 0.5) & inside & certain)
 
@@ -201,3 +205,58 @@ def test_masks_can_fade_along_the_border_as_matterports_do():
     faded = paste_crop(probabilities, box, (8, 8), fade=True)
     assert (faded.x, faded.y) == (1, 1)
     assert faded.mask.tolist() == [[False] * 4, [False, True, True, False], [False, True, True, False], [False] * 4]
+
+
+def with_ids(instances):
+    return instances.with_ids(np.array([7, NO_ID, 2][: len(instances)]))
+
+
+def test_coco_results_carry_numbers_and_ids():
+    instances = with_ids(some_instances())
+    results = instances.to_coco(12, {"pumpkin": 5, "squash": 9})
+    assert [(r["image_id"], r["category_id"], r.get("track_id")) for r in results] == [
+        (12, 5, 7),
+        (12, 9, None),
+        (12, 5, 2),
+    ]
+    assert [r["category_id"] for r in some_instances().to_coco()] == [1, 2, 1]
+    for result, mask, box in zip(results, instances.masks, instances.boxes, strict=True):
+        np.testing.assert_array_equal(coco.decode(result["segmentation"]).astype(bool), mask)
+        np.testing.assert_allclose(result["bbox"], [*box[:2], *(box[2:] - box[:2])], atol=0.0051)
+    with pytest.raises(ValueError, match="no category for the class squash"):
+        instances.to_coco(1, {"pumpkin": 1})
+
+
+def test_polygons_fill_to_the_masks_again():
+    instances = some_instances()
+    assert any(piece.holes for pieces in instances.to_polygons() for piece in pieces)
+    for pieces, mask in zip(instances.to_polygons(), instances.masks, strict=True):
+        filled = np.zeros(mask.shape, bool)
+        for outline, holes in pieces:
+            rings = [
+                coco.decode(coco.frPyObjects([ring.ravel().tolist()], *mask.shape)[0]) for ring in (outline, *holes)
+            ]
+            filled |= rings[0].astype(bool) & ~np.any(rings[1:], axis=0) if holes else rings[0].astype(bool)
+        np.testing.assert_array_equal(filled, mask)
+    assert Instances.empty((10, 10)).to_polygons() == []
+
+
+def test_supervision_detections():
+    supervision = pytest.importorskip("supervision", reason='needs pip install "pumpseg[supervision]"')
+    instances = with_ids(some_instances())
+    detections = instances.to_supervision()
+    assert isinstance(detections, supervision.Detections)
+    np.testing.assert_array_equal(detections.xyxy, instances.boxes)
+    np.testing.assert_array_equal(detections.mask, instances.masks)
+    np.testing.assert_array_equal(detections.confidence, instances.scores)
+    np.testing.assert_array_equal(detections.class_id, instances.class_ids)
+    np.testing.assert_array_equal(detections.tracker_id, instances.ids)
+    assert detections["class_name"].tolist() == ["pumpkin", "squash", "pumpkin"]
+    assert len(detections[detections.confidence > 0.5]) == 2
+    assert len(Instances.empty((10, 10)).to_supervision()) == 0
+
+
+def test_a_missing_supervision_is_told_with_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(PumpsegError, match=r"pumpseg\[supervision\]"):
+        some_instances().to_supervision()

@@ -16,7 +16,7 @@ from pumpseg.errors import DatasetError, SinkError
 from pumpseg_train.cli.data import main
 from pumpseg_train.data.masks import mask_record
 from pumpseg_train.synth import render_cutout
-from pumpseg_train.synth.clip import Actor, make_stage, render_clip, write_clip
+from pumpseg_train.synth.clip import Actor, camera_at, make_stage, render_clip, write_clip
 from pumpseg_train.synth.dataset import scene_of, write_dataset
 from pumpseg_train.synth.ground import Camera
 from pumpseg_train.synth.noise import encode_srgb, layered_noise, linear
@@ -349,6 +349,30 @@ def test_no_two_pumpkins_of_a_clip_run_into_each_other():
         for i, ((x, z), size) in enumerate(spots):
             for (a, b), other in spots[i + 1 :]:
                 assert np.hypot(x - a, z - b) > 0.8 * (size + other)
+
+
+def test_what_crosses_stays_apart_where_the_camera_sees_it():
+    stage = make_stage(0, 20.0, SMALL, "crossing")
+    assert len(stage.actors) == 10
+    for time in np.linspace(0, 20, 201):
+        camera = camera_at(time, 20.0, SMALL)
+        seen = []
+        for actor in stage.actors:
+            x, z = actor.at(time)[0]
+            (column, _), depth = camera.project(np.array([x, actor.size, z]))
+            if abs(column - SMALL[0] / 2) < SMALL[0] / 2 + camera.focal * actor.size / depth:
+                seen.append((x, z, actor.size))
+        for i, (x, z, size) in enumerate(seen):
+            for a, b, other in seen[i + 1 :]:
+                assert np.hypot(x - a, z - b) > 0.8 * (size + other)
+
+
+def test_the_scenario_can_be_chosen(tmp_path):
+    clips = {name: tmp_path / f"{name}.mp4" for name in ("passing", "crossing")}
+    for name, clip in clips.items():
+        options = ["--scenario", name, "--seconds", "0.2", "--fps", "5", "--size", "64x64"]
+        assert main(["synth", "--clip", str(clip), *options]) == 0
+    assert clips["passing"].read_bytes() != clips["crossing"].read_bytes()
 
 
 def test_clip_frames_are_the_same_for_the_same_seed():

@@ -15,6 +15,7 @@ from pumpseg.video.pipeline import Result, process, stream
 from pumpseg.video.sinks import Outputs, Sink, open_sinks
 from pumpseg.video.sources import open_source, open_sources
 from pumpseg.video.stats import StageTimes, Summary
+from pumpseg.video.tracking import Tracker
 from pumpseg.video.video_file import VideoSource
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Source",
     "StageTimes",
     "Summary",
+    "Tracker",
     "VideoSource",
     "VideoTiming",
     "open_sinks",

@@ -19,6 +19,7 @@ from pumpseg.video.pipeline import process
 from pumpseg.video.sinks import Outputs, open_sinks
 from pumpseg.video.sources import InputFile
 from pumpseg.video.stats import Summary
+from pumpseg.video.tracking import Tracker
 from pumpseg.video.video_file import VideoSource
 from pumpseg.video.video_sink import DEFAULT_CODEC, VIDEO_FORMATS
 
@@ -29,13 +30,17 @@ DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What is written for each input: annotated copies, JSON lines, COCO results, cutouts. codec: of videos."""
+    """What is written for each input: annotated copies, JSON lines, COCO results, cutouts.
+
+    codec: of videos. track: whether instances of videos get ids.
+    """
 
     annotate: bool = True
     json_lines: bool = False
     coco: bool = False
     cutouts: bool = False
     codec: str = DEFAULT_CODEC
+    track: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,12 @@ def run_batch(
     The callbacks come from the threads of the jobs: on_start with the number of frames to come, on_frame with
     that of those done.
 
-    Raises SinkError if two inputs would have the same results or the folder cannot be written.
+    Raises PumpsegError if it shall track and cannot, SinkError if two inputs would have the same results or the
+    folder cannot be written.
     """
     stop = stop or threading.Event()
+    if options.track:
+        Tracker()  # tells what is missing before anything is begun
     planned = {file: _outputs(file, folder, options) for file in files}
     _check_places(planned)
     try:
@@ -91,6 +99,7 @@ def run_batch(
         "score": segmenter.score,
         "model": Fingerprint.of(segmenter.path).sha256,
         "codec": options.codec,
+        "track": options.track,
         "outputs": [name for name in ("annotate", "json_lines", "coco", "cutouts") if getattr(options, name)],
     }
 
@@ -101,7 +110,7 @@ def run_batch(
             entry = manifest.is_done(file.path, settings)
             if entry is not None:
                 return Outcome(file.path, SKIPPED, entry.frames, entry.instances)
-            summary, fingerprint = _segment(file, planned[file], segmenter, workers, stop, on_start, on_frame)
+            summary, fingerprint = _segment(file, planned[file], segmenter, options, workers, stop, on_start, on_frame)
             frames, found = summary.frames, summary.instances
             if summary.interrupted:
                 return Outcome(file.path, STOPPED, frames, found, summary)
@@ -136,6 +145,7 @@ def _segment(
     file: InputFile,
     outputs: Outputs,
     segmenter: Segmenter,
+    options: BatchOptions,
     workers: int,
     stop: threading.Event,
     on_start: Callable[[InputFile, int | None], None],
@@ -152,7 +162,13 @@ def _segment(
         sinks = open_sinks(source, outputs, segmenter.info.class_names)
         on_start(file, source.length)
         summary = process(
-            source, segmenter, sinks, workers=workers, stop=stop, on_frame=lambda done: on_frame(file, done)
+            source,
+            segmenter,
+            sinks,
+            workers=workers,
+            tracker=Tracker(float(source.timing.rate)) if options.track and source.timing is not None else None,
+            stop=stop,
+            on_frame=lambda done: on_frame(file, done),
         )
     finally:
         source.close()

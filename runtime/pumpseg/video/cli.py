@@ -27,12 +27,14 @@ from pumpseg.segmenter import Segmenter
 from pumpseg.video import batch
 from pumpseg.video.capture import CameraWish
 from pumpseg.video.display import OpenCvWindow, screen_problem
+from pumpseg.video.frames import Source
 from pumpseg.video.json_sink import CocoIds
 from pumpseg.video.pipeline import process
 from pumpseg.video.progress import BatchProgress, Progress
 from pumpseg.video.report import batch_table
 from pumpseg.video.sinks import STANDARD_OUTPUT, Outputs, open_sinks
 from pumpseg.video.sources import find_files, open_sources
+from pumpseg.video.tracking import Tracker
 from pumpseg.video.video_sink import CODECS, DEFAULT_CODEC
 
 PROGRAM = "pumpseg-video"
@@ -87,6 +89,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     wish = CameraWish(arguments.camera_size, arguments.camera_fps)
     source = open_sources(arguments.sources, wish=wish, patience=arguments.reconnect)
     try:
+        tracker = _tracker(source) if arguments.track else None
         threads = arguments.threads or physical_cores() or os.cpu_count() or 1
         workers = 1 if source.live else min(threads, MOST_WORKERS)
         segmenter = _segmenter(arguments, threads - workers + 1)
@@ -106,6 +109,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                     segmenter,
                     sinks,
                     workers=workers,
+                    tracker=tracker,
                     window=window,
                     limit=arguments.limit,
                     stop=stop,
@@ -132,6 +136,7 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         coco=arguments.coco is not None,
         cutouts=arguments.save_cutouts is not None,
         codec=arguments.codec,
+        track=arguments.track,
     )
     progress = BatchProgress(len(files))
     with _signals(_stop_then_interrupt(stop)):
@@ -168,6 +173,12 @@ def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
     return Segmenter(
         arguments.model, provider=arguments.provider, threads=threads, score=arguments.score, spinning=False
     )
+
+
+def _tracker(source: Source) -> Tracker:
+    if source.timing is None:
+        raise PumpsegError(f"--track follows instances through a video or camera, and {source.name} stands for images")
+    return Tracker(float(source.timing.rate))
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -316,6 +327,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     results.add_argument(
         "--codec", choices=tuple(CODECS), default=DEFAULT_CODEC, help=f"of saved videos (default {DEFAULT_CODEC})"
+    )
+    results.add_argument(
+        "--track",
+        action="store_true",
+        help="give instances of videos and cameras ids that stay with them, and count the distinct ones",
     )
     results.add_argument("--stats", type=Path, metavar="FILE", help="what every stage took, as JSON")
 

@@ -61,7 +61,7 @@ class CocoIds:
 
 
 class CocoSink:
-    """COCO results: a JSON list of {"image_id", "category_id", "bbox", "score", "segmentation", "file_name"}.
+    """COCO results: a JSON list of what `Instances.to_coco` gives, each with its "file_name".
 
     pycocotools' loadRes takes it. With `ids` the numbers are those of a data set; without, frames count from 1
     in the order they come, and classes from 1 in the order of the model. It is written as it grows, so that
@@ -94,14 +94,8 @@ class CocoSink:
             image_id = self._images[name]
         else:
             raise SinkError(f"{name} is not among the images of the data set")
-        for record in _instance_records(instances):
-            result = {
-                "image_id": image_id,
-                "category_id": self._categories[record.pop("class")],
-                **record,
-                "file_name": name,
-            }
-            self._text.write(self._separator + json.dumps(result, ensure_ascii=False))
+        for result in instances.to_coco(image_id, self._categories):
+            self._text.write(self._separator + json.dumps({**result, "file_name": name}, ensure_ascii=False))
             self._separator = ",\n"
 
     def complete(self, *, interrupted: bool = False) -> None:
@@ -154,7 +148,8 @@ def frame_record(frame: Frame, instances: Instances) -> dict[str, Any]:
     """One frame as plain values for JSON.
 
     time is in seconds, to the microsecond. bbox is [x, y, width, height] in frame pixels, to a hundredth,
-    as COCO json has it; segmentation is a COCO RLE. Instances of a tracker carry their "id".
+    as COCO json has it; segmentation is a COCO RLE. With a tracker every instance has an "id", null for those that
+    it has not followed yet.
     """
     height, width = instances.frame_size
     return {
@@ -169,15 +164,14 @@ def frame_record(frame: Frame, instances: Instances) -> dict[str, Any]:
 
 def _instance_records(instances: Instances) -> list[dict[str, Any]]:
     records = []
-    for i, rle in enumerate(instances.rle()):
-        x1, y1, x2, y2 = (float(value) for value in instances.boxes[i])
+    for i, result in enumerate(instances.to_coco()):
         record: dict[str, Any] = {
             "class": instances.labels[i],
-            "score": round(float(instances.scores[i]), 4),
-            "bbox": [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
-            "segmentation": rle,
+            "score": result["score"],
+            "bbox": result["bbox"],
+            "segmentation": result["segmentation"],
         }
         if instances.ids is not None:
-            record["id"] = int(instances.ids[i])
+            record["id"] = result.get("track_id")
         records.append(record)
     return records

@@ -25,6 +25,7 @@ from pumpseg.segmenter import Segmenter, Timings
 from pumpseg.video.frames import Frame, Source
 from pumpseg.video.sinks import Sink
 from pumpseg.video.stats import Stopwatch, Summary
+from pumpseg.video.tracking import Tracker
 
 QUEUED_FRAMES = 4
 _POLL_SECONDS = 0.1
@@ -37,12 +38,14 @@ class Result:
     """A frame and what was found in it.
 
     came: seconds that decoding took, or for a live source the waiting for the frame. timings: of inference.
+    tracking: seconds that the tracker took, 0 without one.
     """
 
     frame: Frame
     instances: Instances
     came: float
     timings: Timings
+    tracking: float = 0.0
 
 
 class Window(Protocol):
@@ -121,12 +124,18 @@ class _Pending:
 
 
 def stream(
-    source: Source, segmenter: Segmenter, *, workers: int = 1, stop: threading.Event | None = None
+    source: Source,
+    segmenter: Segmenter,
+    *,
+    workers: int = 1,
+    tracker: Tracker | None = None,
+    stop: threading.Event | None = None,
 ) -> Generator[Result, None, None]:
     """Results of a source in order, decoded and inferred ahead in threads. Closes the source in the end.
 
     workers: frames of a file that are inferred at the same time. A live source has one worker, which takes
     the newest frame only when there is room for its result, so that no result grows old in a queue.
+    tracker: gives the instances ids; one of its own for every source.
     stop: ends the stream early when set. Raises whatever the source or the segmenter raised.
     """
     if workers < 1:
@@ -154,7 +163,10 @@ def stream(
             item = pending.get(_POLL_SECONDS)
             if item is not None:
                 instances, timings = item.found.result()
-                yield Result(item.frame, instances, item.came, timings)
+                start = perf_counter()
+                if tracker is not None:
+                    instances = tracker.update(instances, item.frame.time)
+                yield Result(item.frame, instances, item.came, timings, perf_counter() - start)
     except _EndedError:
         return
     finally:
@@ -172,6 +184,7 @@ def process(
     sinks: Sequence[Sink] = (),
     *,
     workers: int = 1,
+    tracker: Tracker | None = None,
     window: Window | None = None,
     limit: int | None = None,
     stop: threading.Event | None = None,
@@ -181,17 +194,18 @@ def process(
 
     Completes every sink when the source ends, after `limit` frames, when `stop` is set or the user closes the
     window, and also with what there is when the source fails on the way (SourceError, which is raised then).
-    If anything else fails, discards them all and raises it. workers: see `stream`. on_frame is told the number
+    If anything else fails, discards them all and raises it. workers, tracker: see `stream`. on_frame is told the number
     of frames done.
     """
     stop = stop or threading.Event()
     first = "wait" if source.live else "decode"
-    watches = {name: Stopwatch() for name in (first, "letterbox", "session", "select", "draw", "write")}
+    tracks = () if tracker is None else ("track",)
+    watches = {name: Stopwatch() for name in (first, "letterbox", "session", "select", *tracks, "draw", "write")}
     latency = Stopwatch()
     frames, found, ended_early = 0, 0, False
     draws = window is not None or any(sink.draws for sink in sinks)
     start = perf_counter()
-    results = stream(source, segmenter, workers=workers, stop=stop)
+    results = stream(source, segmenter, workers=workers, tracker=tracker, stop=stop)
     try:
         for result in results:
             before_drawing = perf_counter()
@@ -207,6 +221,7 @@ def process(
                 ("letterbox", result.timings.pre),
                 ("session", result.timings.session),
                 ("select", result.timings.post),
+                *((name, result.tracking) for name in tracks),
                 ("draw", before_writing - before_drawing),
                 ("write", done - before_writing),
             ):
@@ -250,6 +265,7 @@ def process(
         interrupted=interrupted,
         stages={name: watch.times(seconds) for name, watch in watches.items()},
         latency=latency.times(seconds) if source.live else None,
+        distinct=None if tracker is None else tracker.count,
     )
 
 

@@ -67,7 +67,7 @@ class Summary:
     frames, instances: done and found. seconds: from the first frame asked for to the last output closed.
     dropped, reconnects, failed: see `Source`. stages: in the order in which a frame passes them; they overlap,
     so they add up to more than the time a frame takes. latency: from a live frame's arrival until it was
-    handed out with its instances, None for files.
+    handed out with its instances, None for files. distinct: instances that a tracker told apart, None without one.
     """
 
     frames: int
@@ -79,6 +79,7 @@ class Summary:
     interrupted: bool
     stages: Mapping[str, StageTimes]
     latency: StageTimes | None = None
+    distinct: int | None = None
 
     @property
     def fps(self) -> float:
@@ -100,4 +101,6 @@ class Summary:
         )
         stages = ", ".join(f"{name} {times.mean:.1f}" for name, times in self.stages.items())
         latency = f"; latency {self.latency.median:.0f}" if self.latency else ""
-        return f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{notes}; ms a frame: {stages}{latency}"
+        distinct = "" if self.distinct is None else f"; {self.distinct} distinct instances"
+        done = f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{notes}{distinct}"
+        return f"{done}; ms a frame: {stages}{latency}"

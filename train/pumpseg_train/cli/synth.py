@@ -37,6 +37,12 @@ def add_synth(commands: Commands) -> None:
     )
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of the clip (default 5)")
     parser.add_argument("--fps", type=int, default=24, metavar="N", help="frames a second of the clip (default 24)")
+    parser.add_argument(
+        "--scenario",
+        choices=("passing", "crossing"),
+        default="passing",
+        help="of the clip: pumpkins that roll past others, or such that hide each other, to test a tracker with",
+    )
     parser.add_argument("--truth", type=Path, metavar="FILE.jsonl", help="write the clip's exact masks, a line a frame")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed gives the same pictures")
     parser.add_argument("--size", default="640x480", metavar="WxH", help="pixels (default 640x480)")
@@ -78,6 +84,7 @@ def _synth(arguments: argparse.Namespace) -> None:
         fps=arguments.fps,
         seed=arguments.seed,
         size=size,
+        scenario=arguments.scenario,
         truth=arguments.truth,
         progress=counter("frames"),
     )

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-Ring = NDArray[np.float64]  # corners (K, 2) of a closed polygon, x y in pixels, pixel (0, 0) covering 0..1
+from pumpseg.outlines import Ring, trace
 
 
 def mask_record(mask: NDArray[Any]) -> dict[str, Any]:
@@ -37,30 +36,6 @@ def decode(segmentation: Any, width: int, height: int) -> NDArray[np.uint8]:
     elif isinstance(encoded["counts"], list):
         encoded = coco_mask.frPyObjects(encoded, *encoded["size"])
     return coco_mask.decode(encoded)
-
-
-def trace(mask: NDArray[Any]) -> list[tuple[Ring, list[Ring]]]:
-    """The pieces of a mask (h, w), each as its outline and its holes, along the edges of the pixels.
-
-    Pixels that touch at a corner belong to one piece; the corners of holes are cut by half a pixel. Filling outline
-    minus holes as pycocotools does gives the very mask again.
-    """
-    # Every pixel becomes 3x3 on a grid of half pixels, shared borders included, so that the outermost grid
-    # points, which OpenCV traces, are the corners of the pixels.
-    height, width = mask.shape
-    grid = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
-    grid[1::2, 1::2] = mask != 0
-    grid = np.asarray(cv2.dilate(grid, np.ones((3, 3), np.uint8)), np.uint8)
-    contours, hierarchy = cv2.findContours(grid, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [contour[:, 0, :].astype(np.float64) / 2 for contour in contours]
-    parents = hierarchy[0][:, 3] if len(rings) else []
-    pieces: dict[int, tuple[Ring, list[Ring]]] = {
-        index: (ring, []) for index, (ring, parent) in enumerate(zip(rings, parents, strict=True)) if parent < 0
-    }
-    for ring, parent in zip(rings, parents, strict=True):
-        if parent >= 0:
-            pieces[int(parent)][1].append(ring)
-    return list(pieces.values())
 
 
 def one_ring(rings: Sequence[Ring]) -> Ring:

@@ -1,6 +1,8 @@
 """A clip of pumpkins that roll over the ground past others that stand there, with its exact truth."""
 
+import itertools
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -25,6 +27,8 @@ QUALITY = 23
 """libx264's crf: the shipped five seconds stay well below 1.2 MB."""
 MARGIN = 1.6
 """How much wider than the camera sees the background is painted, for the drift."""
+ACT_SECONDS = 20.0
+"""After this time the scenario "crossing" begins again, with other pumpkins."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,11 @@ class Stage:
     size: tuple[int, int]
 
 
-def make_stage(seed: int, seconds: float, size: tuple[int, int]) -> Stage:
-    """Choose pumpkins, ways, ground and light for a clip of `seconds`, `size` (width, height) pixels."""
+def make_stage(seed: int, seconds: float, size: tuple[int, int], scenario: str = "passing") -> Stage:
+    """Choose pumpkins, ways, ground and light for a clip of `seconds`, `size` (width, height) pixels.
+
+    scenario: one of SCENARIOS.
+    """
     rng = np.random.default_rng([seed, 7])
     sun = np.array([-0.55, 0.72, -0.42])
     light = Light(
@@ -88,43 +95,80 @@ def make_stage(seed: int, seconds: float, size: tuple[int, int]) -> Stage:
     camera = camera_at(0.0, seconds, size)
     backdrop = make_backdrop(rng, "field", (int(width * MARGIN), int(height * MARGIN)), _painted_horizon(camera))
     ground = make_ground(rng, "straw")
-    return Stage(tuple(_cast(rng, seconds)), ground, backdrop, light, film, seconds, size)
+    return Stage(tuple(SCENARIOS[scenario](rng, seconds)), ground, backdrop, light, film, seconds, size)
 
 
-def _cast(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
+def _passing(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
     """Three that stand, and one rolling past every second, in turn from the left and the right."""
-    ident = 0
+    idents = itertools.count(1)
     for x, z, size in ((-0.66, 2.95, 0.24), (0.74, 2.95, 0.21), (0.10, 3.95, 0.27)):
-        ident += 1
-        spin = rotation(np.array([0, 1, 0]), rng.uniform(0, 2 * np.pi))
-        pose = rotation(np.array([1, 0, 0.4]), rng.normal(0, 0.08)) @ spin @ UPRIGHT
-        pumpkin = make_pumpkin(rng, carved=False, classic=True)
-        yield Actor(pumpkin, size, (x + rng.normal(0, 0.05), z), (0.0, 0.0), pose, ident)
+        yield _standing(rng, next(idents), x, z, size)
     lanes = (2.0, 3.45, 1.6, 2.45)
     passes = max(2, round(seconds * 1.0))
     for i in range(passes):
-        ident += 1
         z = lanes[i % len(lanes)] + rng.normal(0, 0.02)
         side = -1.0 if i % 2 == 0 else 1.0
         speed = rng.uniform(0.75, 1.05)
         size = rng.uniform(0.16, 0.2)
         middle_of_pass = (i + 0.35 + rng.uniform(-0.1, 0.1)) * seconds / passes
         drift = rng.normal(0, 0.02)
-        velocity = (-side * speed, drift)
-        start = (side * speed * middle_of_pass, z - drift * middle_of_pass)
-        # The stem points to the side, a little off the axis it rolls about: a round way, and a wobble.
-        lean = rotation(np.array([0.0, 1.0, 0.0]), rng.uniform(-0.6, 0.6))
-        tilt = rotation(
-            np.array([1.0, 0.0, 0.0]), (-np.pi / 2 if rng.random() < 0.7 else np.pi / 2) + rng.normal(0, 0.25)
-        )
-        yield Actor(
-            make_pumpkin(rng, carved=False, classic=i % 3 != 2),
-            size,
-            start,
-            velocity,
-            lean @ tilt @ UPRIGHT,
-            ident,
-        )
+        yield _rolling(rng, next(idents), size, z, (-side * speed, drift), middle_of_pass, classic=i % 3 != 2)
+
+
+def _crossing(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
+    """What makes a tracker lose or swap its objects: see the comments. Ten pumpkins in ACT_SECONDS."""
+    idents = itertools.count(1)
+    for x, z, size in ((-0.62, 3.0, 0.26), (0.55, 3.1, 0.22)):
+        yield _standing(rng, next(idents), x, z, size)
+    for act in range(math.ceil(seconds / ACT_SECONDS)):
+        for middle_of_pass, z, speed, size in (
+            # Two meet, and the far one is hidden for a moment.
+            (2.0, 2.1, 0.60, 0.22),
+            (2.0, 2.62, -0.55, 0.14),
+            # One overtakes another, which stays hidden for about a second.
+            (8.0, 2.1, 0.75, 0.22),
+            (8.0, 2.62, 0.38, 0.14),
+            # One rolls behind both that stand.
+            (11.5, 3.6, 0.50, 0.15),
+            # One follows another out of the picture, where a third comes in.
+            (14.5, 2.3, 0.70, 0.17),
+            (15.2, 2.3, 0.70, 0.17),
+            (19.6, 2.75, -0.60, 0.15),
+        ):
+            velocity = (speed * (1 + rng.normal(0, 0.03)), 0.0)
+            yield _rolling(rng, next(idents), size, z, velocity, act * ACT_SECONDS + middle_of_pass, classic=True)
+
+
+SCENARIOS: dict[str, Callable[[np.random.Generator, float], Iterator[Actor]]] = {
+    "passing": _passing,
+    "crossing": _crossing,
+}
+
+
+def _standing(rng: np.random.Generator, ident: int, x: float, z: float, size: float) -> Actor:
+    spin = rotation(np.array([0, 1, 0]), rng.uniform(0, 2 * np.pi))
+    pose = rotation(np.array([1, 0, 0.4]), rng.normal(0, 0.08)) @ spin @ UPRIGHT
+    pumpkin = make_pumpkin(rng, carved=False, classic=True)
+    return Actor(pumpkin, size, (x + rng.normal(0, 0.05), z), (0.0, 0.0), pose, ident)
+
+
+def _rolling(
+    rng: np.random.Generator,
+    ident: int,
+    size: float,
+    z: float,
+    velocity: tuple[float, float],
+    middle_of_pass: float,
+    *,
+    classic: bool,
+) -> Actor:
+    """One that rolls through x = 0 at depth z at the time middle_of_pass, in seconds."""
+    start = (-velocity[0] * middle_of_pass, z - velocity[1] * middle_of_pass)
+    # The stem points to the side, a little off the axis it rolls about: a round way, and a wobble.
+    lean = rotation(np.array([0.0, 1.0, 0.0]), rng.uniform(-0.6, 0.6))
+    tilt = rotation(np.array([1.0, 0.0, 0.0]), (-np.pi / 2 if rng.random() < 0.7 else np.pi / 2) + rng.normal(0, 0.25))
+    pumpkin = make_pumpkin(rng, carved=False, classic=classic)
+    return Actor(pumpkin, size, start, velocity, lean @ tilt @ UPRIGHT, ident)
 
 
 def camera_at(time: float, seconds: float, size: tuple[int, int]) -> Camera:
@@ -181,10 +225,14 @@ def render_frame(stage: Stage, time: float, exposure: float, rng: np.random.Gene
 
 
 def render_clip(
-    seconds: float = 5.0, fps: int = 24, seed: int = 0, size: tuple[int, int] = (640, 480)
+    seconds: float = 5.0,
+    fps: int = 24,
+    seed: int = 0,
+    size: tuple[int, int] = (640, 480),
+    scenario: str = "passing",
 ) -> Iterator[Frame]:
     """All frames of a clip, one after another; the same arguments give the same pixels."""
-    stage = make_stage(seed, seconds, size)
+    stage = make_stage(seed, seconds, size, scenario)
     camera = camera_at(0.0, seconds, size)
     albedo, distance = render_ground(stage.ground, camera)
     exposure = metered(lit_ground(camera, stage.light, albedo, distance, _backdrop_of(stage, camera), []))
@@ -200,13 +248,14 @@ def write_clip(
     fps: int = 24,
     seed: int = 0,
     size: tuple[int, int] = (640, 480),
+    scenario: str = "passing",
     truth: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Render a clip to an H.264 file (yuv420p, playable while it loads), all or nothing.
 
-    size: (width, height) in pixels, even and 64 or more. truth: a file for one JSON line a frame:
-    {"frame", "time" (seconds), "width", "height",
+    size: (width, height) in pixels, even and 64 or more. scenario: one of SCENARIOS.
+    truth: a file for one JSON line a frame: {"frame", "time" (seconds), "width", "height",
     "instances": [{"id", "class", "bbox", "area", "segmentation"}]}.
     progress is called with (done, total) after each frame.
     Raises SinkError where a number makes no sense or a file cannot be written.
@@ -226,7 +275,7 @@ def write_clip(
             stream.width, stream.height = size
             stream.pix_fmt = "yuv420p"
             stream.time_base = Fraction(1, fps)
-            for index, frame in enumerate(render_clip(seconds, fps, seed, size)):
+            for index, frame in enumerate(render_clip(seconds, fps, seed, size, scenario)):
                 picture = av.VideoFrame.from_ndarray(frame.image, format="bgr24")
                 picture.pts = index
                 container.mux(stream.encode(picture))

@@ -1,0 +1,42 @@
+"""pumpseg as a web service: an image in, its instances out as COCO results.
+
+pip install "pumpseg[cpu]" fastapi uvicorn
+uvicorn fastapi_service:app
+curl --data-binary @patch.jpg http://127.0.0.1:8000/segment
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+
+from pumpseg import Segmenter
+
+MOST_BYTES = 20_000_000
+
+app = FastAPI(title="pumpseg")
+# Requests share it, each in a thread; ONNX Runtime lets go of the interpreter's lock while it works.
+segmenter = Segmenter(spinning=False)
+
+
+@app.post("/segment")
+async def segment(request: Request, score: float = 0.5) -> list[dict[str, Any]]:
+    """Instances of an image file, JPEG or PNG, sent as the request's body; bbox is [x, y, width, height] in pixels."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise HTTPException(413, f"the image has more than {MOST_BYTES} bytes")
+    return await run_in_threadpool(_found, bytes(body), score)
+
+
+def _found(data: bytes, score: float) -> list[dict[str, Any]]:
+    frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if frame is None:
+        raise HTTPException(415, "the body is no image that OpenCV can read")
+    instances = segmenter(frame)
+    kept = instances[instances.scores >= score]
+    names = kept.labels
+    return [{"class": name, **result} for name, result in zip(names, kept.to_coco(), strict=True)]

@@ -1,0 +1,239 @@
+"""Ids that stay with instances from frame to frame.
+
+OC-SORT (Cao et al. 2023, https://arxiv.org/abs/2203.14360), as the package trackers has it, joins boxes of one frame
+to the next. What boxes cannot tell is decided here, by masks and by the motion before an occlusion: whether a track is
+another pumpkin, one that was lost, or no pumpkin of its own at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import PumpsegError
+from pumpseg.instances import NO_ID, CropMask, Instances
+
+CONFIRMING_FRAMES = 3
+CONFIRMING_SECONDS = 0.15
+"""A track must have been seen in so many frames, as min_hits of SORT, and for so long, before it has an id."""
+LOST_SECONDS = 2.0
+"""How long an id waits for its instance to come back."""
+
+_NOMINAL_RATE = 30.0
+_OC_SORT_BUFFER = 30  # frames at the nominal rate: boxes alone are trusted for a second
+
+# How far from where a lost track is expected another may go on with it: _NEAR of its size, and more with the time for
+# which its motion is extrapolated, since the middle of a box is known to about _JITTER of its size.
+_NEAR = 0.75
+_JITTER = 0.1
+_MOST_GROWTH = 2.0
+_MOTION_SECONDS = 1.0
+_MOMENT_SECONDS = 0.3  # a track that was seen so lately was merely missed
+
+_COVERED = 0.5  # share of its mask that others have: it is a second find of one, or several taken for one
+_SHARED = 1 / 3  # share of a mask that a track makes up which went into it
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """Where an instance was: seconds, middle and size (the root of the box's area) in pixels."""
+
+    time: float
+    x: float
+    y: float
+    size: float
+
+
+@dataclass
+class _Track:
+    """One of OC-SORT's tracks. free: sights of it while it touched neither another instance nor the border."""
+
+    ident: int = NO_ID
+    frames: int = 1  # the first, in which OC-SORT gives no number, among them
+    first: float = math.inf
+    free: deque[_Sight] = field(default_factory=lambda: deque(maxlen=64))
+    last: _Sight = _Sight(-math.inf, 0.0, 0.0, 0.0)
+    box: NDArray[np.float32] = field(default_factory=lambda: np.zeros(4, np.float32))
+    mask: CropMask = field(default_factory=lambda: CropMask(0, 0, np.zeros((0, 0), np.bool_)))
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.frames >= CONFIRMING_FRAMES and self.last.time - self.first >= CONFIRMING_SECONDS
+
+    @property
+    def free_end(self) -> _Sight:
+        return self.free[-1] if self.free else self.last
+
+    def see(self, box: NDArray[np.float32], time: float, *, free: bool) -> None:
+        x1, y1, x2, y2 = (float(side) for side in box)
+        self.last = _Sight(time, (x1 + x2) / 2, (y1 + y2) / 2, math.sqrt((x2 - x1) * (y2 - y1)))
+        self.box = box
+        self.first = min(self.first, time)
+        self.frames += 1
+        if free:
+            self.free.append(self.last)
+
+    def expected(self, time: float) -> tuple[float, float, float]:
+        """Middle (x, y) at a later time if it goes on as it did while it was free, and how far that may be off."""
+        end = self.free_end
+        recent = np.array([(s.time, s.x, s.y) for s in self.free if end.time - s.time <= _MOTION_SECONDS])
+        if len(recent) < 2:
+            return end.x, end.y, _NEAR * end.size
+        # A straight line through the sights, by least squares.
+        middle = recent.mean(axis=0)
+        times = recent[:, 0] - middle[0]
+        x, y = middle[1:] + (times @ recent[:, 1:]) / (times @ times) * (time - middle[0])
+        return float(x), float(y), (_NEAR + _JITTER * (time - end.time) / np.ptp(times)) * end.size
+
+    def has_gone_into(self, mask: CropMask, time: float) -> bool:
+        """Whether this track, seen a moment ago, must now be part of another's instance with this mask.
+
+        One that goes behind another does not: all that was seen of it in the end is a sliver.
+        """
+        if time - self.last.time > _MOMENT_SECONDS:
+            return False
+        (then_x, then_y, _), (x, y, _) = self.expected(self.last.time), self.expected(time)
+        moved = CropMask(self.mask.x + round(x - then_x), self.mask.y + round(y - then_y), self.mask.mask)
+        return _common(mask, moved) > _SHARED * _area(mask)
+
+
+class Tracker:
+    """Follows the instances of one source. Frames must come in the order of their time.
+
+    rate: frames a second, roughly, since what counts are the times of the frames; 0 if not known.
+    Attributes: `count`, the ids given so far, which is that of distinct instances.
+    Raises PumpsegError if the package trackers is not installed.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        try:
+            from supervision import Detections
+            from trackers import OCSORTTracker
+        except ImportError as error:
+            raise PumpsegError(f'tracking needs trackers ({error}): pip install "pumpseg[track]"') from None
+        self._detections: Any = Detections
+        self._oc_sort: Any = OCSORTTracker(
+            lost_track_buffer=_OC_SORT_BUFFER,
+            frame_rate=rate if rate > 0 else _NOMINAL_RATE,
+            # More would withhold the id of a track that comes back, too; _Track.frames does not.
+            minimum_consecutive_frames=1,
+            # Weak instances are left out before they come here.
+            high_conf_det_threshold=0.0,
+        )
+        self._tracks: dict[int, _Track] = {}
+        self._time = -math.inf
+        self.count = 0
+
+    def update(self, instances: Instances, time: float) -> Instances:
+        """The instances of the next frame, at `time` in seconds, with ids.
+
+        Ids count from 1. NO_ID have those that are seen for the first few times, and those that cover two that
+        were apart before. A time that is not later than the last is taken for one a millisecond later.
+        """
+        self._time = max(time, self._time + 1e-3)
+        numbers = self._joined(instances)
+        seen = {number: self._seen(number, instances.frame_size) for number in numbers if number != NO_ID}
+        missing = [
+            track.box
+            for number, track in self._tracks.items()
+            if number not in seen and self._time - track.last.time <= _MOMENT_SECONDS
+        ]
+        free = _free(instances, missing)
+        for i, number in enumerate(numbers):
+            if number != NO_ID:
+                seen[number].see(instances.boxes[i], self._time, free=bool(free[i]))
+        self._tracks.update(seen)
+        hidden = [track for number, track in self._tracks.items() if number not in seen and track.ident != NO_ID]
+
+        masks = instances.crop_masks()
+        ids = np.full(len(instances), NO_ID, np.int64)
+        for i, number in enumerate(numbers):
+            if number == NO_ID:
+                continue
+            track = seen[number]
+            if track.ident == NO_ID and track.is_confirmed:
+                known = [
+                    masks[j]
+                    for j, other in enumerate(numbers)
+                    if j < i or (j > i and other != NO_ID and seen[other].ident != NO_ID)
+                ]
+                if sum(_common(masks[i], other) for other in known) <= _COVERED * _area(masks[i]):
+                    track.ident = self._ident_of_new(track, hidden)
+            if not any(lost.ident != NO_ID and lost.has_gone_into(masks[i], self._time) for lost in hidden):
+                ids[i] = track.ident
+                track.mask = masks[i]
+        self._tracks = {
+            number: track for number, track in self._tracks.items() if self._time - track.last.time <= LOST_SECONDS
+        }
+        return instances.with_ids(ids)
+
+    def _joined(self, instances: Instances) -> list[int]:
+        """The number of OC-SORT's track for every instance, NO_ID for none."""
+        detections = self._detections(
+            xyxy=instances.boxes.astype(np.float64),
+            confidence=instances.scores.astype(np.float64),
+            data={"index": np.arange(len(instances))},
+        )
+        joined = self._oc_sort.update(detections, timestamp=self._time)
+        numbers = [NO_ID] * len(instances)
+        if len(joined):
+            for index, number in zip(joined.data["index"], joined.tracker_id, strict=True):
+                numbers[index] = int(number)
+        return numbers
+
+    def _seen(self, number: int, frame_size: tuple[int, int]) -> _Track:
+        """The track of a number; a new one where the old had left the picture and something else came in there."""
+        track = self._tracks.get(number)
+        if track is None:
+            return _Track()
+        if self._time - track.last.time <= _MOMENT_SECONDS:
+            return track
+        x, y, _ = track.expected(self._time)
+        return track if 0 <= x < frame_size[1] and 0 <= y < frame_size[0] else _Track()
+
+    def _ident_of_new(self, track: _Track, hidden: list[_Track]) -> int:
+        """The id of the lost track that this one goes on with, which ends then; or a new one."""
+        here = track.last
+        nearest, least = None, 1.0
+        for lost in hidden:
+            x, y, tolerance = lost.expected(here.time)
+            distance = math.hypot(x - here.x, y - here.y) / tolerance
+            growth = here.size / lost.free_end.size
+            if lost.ident != NO_ID and distance < least and 1 / _MOST_GROWTH < growth < _MOST_GROWTH:
+                nearest, least = lost, distance
+        if nearest is None:
+            self.count += 1
+            return self.count
+        ident, nearest.ident = nearest.ident, NO_ID
+        return ident
+
+
+def _free(instances: Instances, missing: Sequence[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Whether each box touches neither another, nor one that was missed just now, nor the frame's border, bool (N,)."""
+    boxes, (height, width) = instances.boxes, instances.frame_size
+    inside = (boxes[:, :2] >= 1).all(axis=1) & (boxes[:, 2] <= width - 1) & (boxes[:, 3] <= height - 1)
+    others = np.concatenate([boxes, np.reshape(missing, (-1, 4))])
+    starts, ends = boxes[:, None, :2], boxes[:, None, 2:]
+    touches = (starts < others[:, 2:]).all(axis=2) & (others[:, :2] < ends).all(axis=2)
+    return inside & (touches.sum(axis=1) == 1)
+
+
+def _area(mask: CropMask) -> int:
+    return int(np.count_nonzero(mask.mask))
+
+
+def _common(one: CropMask, other: CropMask) -> int:
+    """Pixels that two masks share."""
+    left, top = max(one.x, other.x), max(one.y, other.y)
+    right = min(one.x + one.mask.shape[1], other.x + other.mask.shape[1])
+    bottom = min(one.y + one.mask.shape[0], other.y + other.mask.shape[0])
+    if left >= right or top >= bottom:
+        return 0
+    first, second = (crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] for crop in (one, other))
+    return int(np.count_nonzero(first & second))

@@ -1,0 +1,138 @@
+"""The programs of docs/examples, run as a reader would."""
+
+import ast
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pumpseg import Segmenter
+from pumpseg.model_file import shipped_model
+from pumpseg.video import open_source
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ORT_JS = "1.30.0"
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return next(iter(open_source("demo"))).image
+
+
+@pytest.fixture
+def example():
+    """Imports an example by its name."""
+
+    def imported(name):
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return imported
+
+
+def test_the_web_service_answers_with_coco_results(example, frame):
+    testclient = pytest.importorskip("fastapi.testclient", reason="needs pip install fastapi httpx")
+    service = example("fastapi_service")
+    with testclient.TestClient(service.app) as client:
+        answer = client.post("/segment", content=cv2.imencode(".png", frame)[1].tobytes())
+        sure = client.post("/segment?score=0.95", content=cv2.imencode(".png", frame)[1].tobytes())
+        refused = [client.post("/segment", content=body).status_code for body in (b"text", b"")]
+        service.MOST_BYTES = 10
+        too_large = client.post("/segment", content=b"x" * 11).status_code
+    wanted = service.segmenter(frame)
+    assert len(wanted) > 0
+    assert answer.json() == [{"class": "pumpkin", **result} for result in wanted.to_coco()]
+    assert len(sure.json()) == np.count_nonzero(wanted.scores >= 0.95) < len(wanted)
+    assert (refused, too_large) == ([415, 415], 413)
+
+
+def test_the_qt_viewer_shows_pictures_and_closes():
+    pytest.importorskip("PySide6", reason="needs pip install PySide6")
+    program = f"""
+import sys
+sys.path.insert(0, {str(EXAMPLES)!r})
+from PySide6.QtWidgets import QApplication
+from qt_viewer import Viewer
+app = QApplication([])
+viewer = Viewer("demo")
+viewer.show()
+viewer.worker.finished.connect(app.quit)
+app.exec()
+assert not viewer._picture.pixmap().isNull()
+assert viewer.statusBar().currentMessage().endswith(" found")
+viewer.close()
+"""
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_ros_node_uses_what_there_is():
+    """ROS 2 cannot be had from PyPI; what the node imports from pumpseg must at least be there."""
+    tree = ast.parse((EXAMPLES / "ros2_node.py").read_text(encoding="utf-8"))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and "pumpseg" in node.module]
+    assert imported
+    for node in imported:
+        module = importlib.import_module(node.module)
+        assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@pytest.fixture(scope="session")
+def node_folder(tmp_path_factory):
+    """The JavaScript examples with the packages that they need beside them."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs node and npm")
+    folder = tmp_path_factory.mktemp("node")
+    for path in EXAMPLES.glob("*.mjs"):
+        shutil.copy(path, folder)
+    # Its install script fetches GPU libraries; those for the CPU are in the package.
+    packages = [f"onnxruntime-node@{ORT_JS}", f"onnxruntime-web@{ORT_JS}"]
+    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", *packages]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    return folder
+
+
+def javascript_boxes(folder, program, frame):
+    cv2.imwrite(str(folder / "photo.ppm"), frame)
+    command = ["node", program, str(shipped_model("fast")), "photo.ppm"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return np.array([one["box"] for one in found]), np.array([one["score"] for one in found])
+
+
+@pytest.mark.npm
+@pytest.mark.parametrize("package", ["onnxruntime-node", "onnxruntime-web"])
+def test_javascript_prints_the_boxes_of_python(node_folder, frame, package):
+    source = (node_folder / "segment.mjs").read_text(encoding="utf-8")
+    if package == "onnxruntime-web":
+        # Node has no server to fetch the model from: the same program, the file's bytes in place of its name.
+        source = source.replace("onnxruntime-node", package).replace("create(model)", "create(readFileSync(model))")
+    (node_folder / f"{package}.mjs").write_text(source, encoding="utf-8")
+    segmenter = Segmenter("fast", provider="cpu", threads=1)
+    for size, tolerance in (((384, 288), 1e-3), (frame.shape[1::-1], 0.5)):
+        picture = cv2.resize(frame, size)
+        wanted = segmenter(picture)
+        boxes, scores = javascript_boxes(node_folder, f"{package}.mjs", picture)
+        assert len(wanted) == len(boxes) > 0
+        np.testing.assert_allclose(boxes, wanted.boxes, atol=tolerance)
+        np.testing.assert_allclose(scores, wanted.scores, atol=0.02 if tolerance > 0.1 else 1e-4)
+
+
+@pytest.mark.npm
+def test_javascript_tells_a_wrong_picture_in_a_line(node_folder):
+    (node_folder / "photo.txt").write_text("text", encoding="utf-8")
+    command = ["node", "segment.mjs", str(shipped_model("fast")), "photo.txt"]
+    done = subprocess.run(command, cwd=node_folder, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

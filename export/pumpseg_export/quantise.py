@@ -147,7 +147,7 @@ class _Feeds(CalibrationDataReader):
     def set_range(self, start_index: int, end_index: int) -> None:
         self._left = iter(self._images[start_index:end_index])
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:  # type: ignore[override]
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         image = next(self._left, None)
         return None if image is None else {self._name: self._run(image)}
 

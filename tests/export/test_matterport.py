@@ -137,3 +137,17 @@ def test_a_file_of_other_classes_is_refused(weights, narrow_matterport, tmp_path
 def test_options_of_weights_do_not_go_with_a_run(tiny_run, tmp_path, capsys):
     assert main([str(tiny_run), "-o", str(tmp_path / "x.onnx"), "--profile", "matterport-resnet50"]) == 2
     assert "--profile goes with a .h5 file" in capsys.readouterr().err
+
+
+def test_int8_finds_what_float32_finds(exported, fruit, tmp_path):
+    target = tmp_path / "int8.onnx"
+    assert main([str(exported), "-o", str(target), "--int8", "--calibrate", str(fruit / "train" / "images")]) == 0
+    plain, small = (Segmenter(path, provider="cpu", score=0.3) for path in (exported, target))
+    assert (small.info.precision, small.info.profile) == ("int8", "matterport-resnet50")
+    near = []
+    for photo in read_dataset(fruit, "val").photos:
+        frame = read_frame(photo.path)
+        wanted, given = plain(frame), small(frame)
+        near += list((np.abs(wanted.boxes[:, None] - given.boxes[None]).max(axis=-1) <= 4).any(axis=1))
+    assert len(near) > 10
+    assert np.mean(near) > 0.7

@@ -28,6 +28,7 @@ from pumpseg.video import batch
 from pumpseg.video.capture import CameraWish
 from pumpseg.video.display import OpenCvWindow, screen_problem
 from pumpseg.video.json_sink import CocoIds
+from pumpseg.video.live_page import STILL_SECONDS, LivePage, PageAddress
 from pumpseg.video.pipeline import process
 from pumpseg.video.progress import BatchProgress, Progress
 from pumpseg.video.report import batch_table
@@ -101,6 +102,9 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         progress = Progress(min(total or math.inf, arguments.limit) if arguments.limit else total)
         with _signals(_stop_then_interrupt(stop)):
             try:
+                if isinstance(window, LivePage) and not (sinks or source.live):
+                    # What is only watched would be over before the browser is open.
+                    window.wait_for_viewer()
                 summary = process(
                     source,
                     segmenter,
@@ -172,7 +176,11 @@ def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise PumpsegError for options that do not go together."""
+    if arguments.serve_token is not None and (arguments.serve is None or not arguments.serve_token):
+        raise PumpsegError("--serve-token goes with --serve and is not empty")
     if arguments.save_dir is not None:
+        if arguments.serve is not None:
+            raise PumpsegError("--serve shows one source, so it does not go with --save-dir")
         if arguments.save is not None:
             raise PumpsegError("--save and --save-dir exclude each other: one result, or one for each input")
         for option, value in (
@@ -203,12 +211,16 @@ def _named(option: str, value: Path | bool | None) -> Path | None:
     return value or None
 
 
-def _open_window(arguments: argparse.Namespace, stop: threading.Event) -> OpenCvWindow | None:
+def _open_window(arguments: argparse.Namespace, stop: threading.Event) -> OpenCvWindow | LivePage | None:
+    if arguments.serve is not None:
+        page = LivePage(arguments.serve, stop, arguments.serve_token)
+        print(f"{PROGRAM}: the picture is at {page.url}", file=sys.stderr, flush=True)
+        return page
     if arguments.no_show:
         return None
     problem = screen_problem()
     if problem:
-        print(f"{PROGRAM}: going on without a window: {problem}", file=sys.stderr)
+        print(f"{PROGRAM}: going on without a window: {problem}; --serve 8000 shows a web page", file=sys.stderr)
         return None
     return OpenCvWindow(PROGRAM, stop)
 
@@ -319,6 +331,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     results.add_argument("--stats", type=Path, metavar="FILE", help="what every stage took, as JSON")
 
+    page = parser.add_argument_group("page")
+    page.add_argument(
+        "--serve",
+        type=_page_address,
+        metavar="PORT",
+        help="a live page for browsers instead of a window: PORT on this machine, HOST:PORT elsewhere (0.0.0.0:8000 "
+        "for all who can reach this machine), where it takes the token that is printed; clips start with the first "
+        f"viewer if nothing is saved, stills stay for {STILL_SECONDS:g} s",
+    )
+    page.add_argument("--serve-token", metavar="TOKEN", help="the token that the page takes (default: made up anew)")
+
     many = parser.add_argument_group("batches")
     many.add_argument(
         "--save-dir",
@@ -392,6 +415,13 @@ def _seconds(text: str) -> float:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
+
+
+def _page_address(text: str) -> PageAddress:
+    try:
+        return PageAddress.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -45,10 +45,33 @@ class Result:
     timings: Timings
 
 
-class Window(Protocol):
-    """Shows frames; `show` tells whether the user still wants to see more."""
+@dataclass(frozen=True, eq=False)
+class View:
+    """A frame as it is shown.
 
-    def show(self, image: NDArray[np.uint8], due: float | None = None) -> bool: ...
+    drawn: uint8 BGR (H, W, 3) with the instances on it, None where nothing asked for it. spent: seconds that
+    every stage took. latency: seconds from a live frame's arrival to its result, None for files.
+    dropped, reconnects: of the source so far.
+    """
+
+    frame: Frame
+    instances: Instances
+    drawn: NDArray[np.uint8] | None
+    spent: Mapping[str, float]
+    latency: float | None
+    dropped: int
+    reconnects: int
+
+
+class Window(Protocol):
+    """Shows frames; `show` tells whether the user still wants to see more.
+
+    draws: whether `show` needs the frame with its instances drawn.
+    """
+
+    draws: bool
+
+    def show(self, view: View, due: float | None = None) -> bool: ...
 
     def close(self) -> None: ...
 
@@ -189,7 +212,7 @@ def process(
     watches = {name: Stopwatch() for name in (first, "letterbox", "session", "select", "draw", "write")}
     latency = Stopwatch()
     frames, found, ended_early = 0, 0, False
-    draws = window is not None or any(sink.draws for sink in sinks)
+    draws = any(sink.draws for sink in sinks) or (window is not None and window.draws)
     start = perf_counter()
     results = stream(source, segmenter, workers=workers, stop=stop)
     try:
@@ -202,21 +225,25 @@ def process(
             done = perf_counter()
             frames += 1
             found += len(result.instances)
-            for name, spent in (
-                (first, result.came),
-                ("letterbox", result.timings.pre),
-                ("session", result.timings.session),
-                ("select", result.timings.post),
-                ("draw", before_writing - before_drawing),
-                ("write", done - before_writing),
-            ):
-                watches[name].add(spent)
-            if result.frame.arrived is not None:
-                latency.add(before_drawing - result.frame.arrived)
+            spent = {
+                first: result.came,
+                "letterbox": result.timings.pre,
+                "session": result.timings.session,
+                "select": result.timings.post,
+                "draw": before_writing - before_drawing,
+                "write": done - before_writing,
+            }
+            for name, seconds in spent.items():
+                watches[name].add(seconds)
+            arrived = result.frame.arrived
+            age = None if arrived is None else before_drawing - arrived
+            if age is not None:
+                latency.add(age)
             on_frame(frames)
-            if window is not None and drawn is not None:
+            if window is not None:
                 due = None if sinks else _due(source, result.frame, start)
-                ended_early = not window.show(drawn, due)
+                view = View(result.frame, result.instances, drawn, spent, age, source.dropped, source.reconnects)
+                ended_early = not window.show(view, due)
             ended_early = ended_early or frames == limit
             if ended_early:
                 break

@@ -31,12 +31,14 @@ from pumpseg.video.json_sink import CocoIds
 from pumpseg.video.live_page import STILL_SECONDS, LivePage, PageAddress
 from pumpseg.video.pipeline import process
 from pumpseg.video.progress import BatchProgress, Progress
+from pumpseg.video.ray_engine import RayEngine
 from pumpseg.video.report import batch_table
 from pumpseg.video.sinks import STANDARD_OUTPUT, Outputs, open_sinks
 from pumpseg.video.sources import find_files, open_sources
 from pumpseg.video.video_sink import CODECS, DEFAULT_CODEC
 
 PROGRAM = "pumpseg-video"
+HERE, RAY = "local", "ray"
 
 # One thread a frame wastes nothing on waiting for others, but every frame under way takes memory of its own.
 MOST_WORKERS = 8
@@ -128,8 +130,9 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     stop = threading.Event()
     files = find_files(arguments.sources)
     threads = arguments.threads or physical_cores() or os.cpu_count() or 1
-    workers = max(1, min(threads, MOST_WORKERS) // arguments.jobs)
-    segmenter = _segmenter(arguments, max(1, threads - workers * arguments.jobs + 1))
+    jobs = arguments.jobs or 1
+    workers = max(1, min(threads, MOST_WORKERS) // jobs)
+    segmenter = _segmenter(arguments, max(1, threads - workers * jobs + 1))
     options = batch.BatchOptions(
         annotate=not arguments.no_annotate,
         json_lines=arguments.json is not None,
@@ -137,6 +140,11 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         cutouts=arguments.save_cutouts is not None,
         codec=arguments.codec,
     )
+    engine = None
+    if arguments.engine == RAY:
+        engine = RayEngine(segmenter, provider=arguments.provider, threads=arguments.threads or 1, stop=stop)
+        # Reading and writing for the cluster, in so many inputs at once that it has work.
+        jobs, workers = arguments.jobs or min(engine.slots, MOST_WORKERS), 2
     progress = BatchProgress(len(files))
     with _signals(_stop_then_interrupt(stop)):
         try:
@@ -145,15 +153,18 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                 arguments.save_dir,
                 segmenter,
                 options,
-                jobs=arguments.jobs,
+                jobs=jobs,
                 workers=workers,
                 stop=stop,
+                engine=engine,
                 on_start=lambda file, frames: progress.start(str(file.path), frames),
                 on_frame=lambda file, done: progress.frame(str(file.path), done),
                 on_outcome=lambda outcome: progress.end(str(outcome.path)),
             )
         finally:
             progress.clear()
+            if engine is not None:
+                engine.close()
     print(batch_table(outcomes), file=sys.stderr)
     failed = any(outcome.status == batch.FAILED for outcome in outcomes)
     code = INTERRUPTED if stop.is_set() else FAILED if failed else 0
@@ -196,8 +207,8 @@ def _check(arguments: argparse.Namespace) -> None:
         if arguments.limit or arguments.coco_truth:
             raise PumpsegError("--limit and --coco-truth do not go with --save-dir")
         return
-    if arguments.jobs != 1 or arguments.no_annotate:
-        raise PumpsegError("--jobs and --no-annotate go with --save-dir")
+    if arguments.jobs or arguments.no_annotate or arguments.engine == RAY:
+        raise PumpsegError("--jobs, --no-annotate and --engine ray go with --save-dir")
     if arguments.coco_truth and arguments.coco is None:
         raise PumpsegError("--coco-truth goes with --coco FILE")
     for option, value in (("--coco", arguments.coco), ("--save-cutouts", arguments.save_cutouts)):
@@ -349,7 +360,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="results of their own for every input, here; the same line again goes on after an interruption",
     )
-    many.add_argument("--jobs", type=parse_count, default=1, metavar="N", help="videos at the same time (default 1)")
+    many.add_argument(
+        "--jobs",
+        type=parse_count,
+        metavar="N",
+        help=f"videos at the same time (default 1; with --engine ray up to {MOST_WORKERS})",
+    )
+    many.add_argument(
+        "--engine",
+        choices=(HERE, RAY),
+        default=HERE,
+        help="where instances are found: here, or on the Ray cluster that is running, whose nodes must see the inputs "
+        "under the same path; --threads are then those of a task (default 1)",
+    )
     many.add_argument("--no-annotate", action="store_true", help="write no annotated copies")
 
     model = parser.add_argument_group("model")

@@ -31,6 +31,9 @@ _POLL_SECONDS = 0.1
 
 T = TypeVar("T")
 
+Find = Callable[[Frame], tuple[Instances, Timings]]
+"""Finds the instances of a frame, in any thread; EndedError ends the stream before it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -76,8 +79,8 @@ class Window(Protocol):
     def close(self) -> None: ...
 
 
-class _EndedError(Exception):
-    """A channel was closed by its other end."""
+class EndedError(Exception):
+    """There is no more: a channel was closed by its other end, or the run was stopped."""
 
 
 class _Channel(Generic[T]):
@@ -92,14 +95,14 @@ class _Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def wait_for_room(self) -> None:
-        """Raises _EndedError once the consumer has closed the channel."""
+        """Raises EndedError once the consumer has closed the channel."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
             if self._closed:
-                raise _EndedError
+                raise EndedError
 
     def put(self, item: T) -> None:
-        """Wait for room. Raises _EndedError once the consumer has closed the channel."""
+        """Wait for room. Raises EndedError once the consumer has closed the channel."""
         with self._changed:
             self.wait_for_room()
             self._items.append(item)
@@ -108,7 +111,7 @@ class _Channel(Generic[T]):
     def get(self, timeout: float | None = None) -> T | None:
         """The next item; None when the time is up.
 
-        Raises _EndedError after the last item, or the producer's error in its place.
+        Raises EndedError after the last item, or the producer's error in its place.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._finished or self._closed, timeout)
@@ -119,7 +122,7 @@ class _Channel(Generic[T]):
             if self._error is not None:
                 raise self._error
             if self._finished or self._closed:
-                raise _EndedError
+                raise EndedError
             return None
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -144,17 +147,24 @@ class _Pending:
 
 
 def stream(
-    source: Source, segmenter: Segmenter, *, workers: int = 1, stop: threading.Event | None = None
+    source: Source,
+    segmenter: Segmenter,
+    *,
+    workers: int = 1,
+    stop: threading.Event | None = None,
+    find: Find | None = None,
 ) -> Generator[Result, None, None]:
     """Results of a source in order, decoded and inferred ahead in threads. Closes the source in the end.
 
     workers: frames of a file that are inferred at the same time. A live source has one worker, which takes
     the newest frame only when there is room for its result, so that no result grows old in a queue.
-    stop: ends the stream early when set. Raises whatever the source or the segmenter raised.
+    stop: ends the stream early when set. find: does what the segmenter does, in its place.
+    Raises whatever the source or the segmenter raised.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     workers = 1 if source.live else workers
+    find = find or (lambda frame: segmenter.timed(frame.image))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pumpseg-infer")
     # Between camera and screen a queue is nothing but delay.
     pending: _Channel[_Pending] = _Channel(1 if source.live else QUEUED_FRAMES + workers)
@@ -166,7 +176,7 @@ def stream(
             frame, came = next(frames, (None, 0.0))
             if frame is None:
                 return
-            found = pool.submit(segmenter.timed, frame.image)
+            found = pool.submit(find, frame)
             if source.live:
                 found.exception()  # waits until it is done: the next frame is taken after that
             pending.put(_Pending(frame, came, found))
@@ -178,7 +188,7 @@ def stream(
             if item is not None:
                 instances, timings = item.found.result()
                 yield Result(item.frame, instances, item.came, timings)
-    except _EndedError:
+    except EndedError:
         return
     finally:
         pending.close()
@@ -198,13 +208,14 @@ def process(
     window: Window | None = None,
     limit: int | None = None,
     stop: threading.Event | None = None,
+    find: Find | None = None,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> Summary:
     """Run a source through the segmenter into sinks and window.
 
     Completes every sink when the source ends, after `limit` frames, when `stop` is set or the user closes the
     window, and also with what there is when the source fails on the way (SourceError, which is raised then).
-    If anything else fails, discards them all and raises it. workers: see `stream`. on_frame is told the number
+    If anything else fails, discards them all and raises it. workers, find: see `stream`. on_frame is told the number
     of frames done.
     """
     stop = stop or threading.Event()
@@ -214,7 +225,7 @@ def process(
     frames, found, ended_early = 0, 0, False
     draws = any(sink.draws for sink in sinks) or (window is not None and window.draws)
     start = perf_counter()
-    results = stream(source, segmenter, workers=workers, stop=stop)
+    results = stream(source, segmenter, workers=workers, stop=stop, find=find)
     try:
         for result in results:
             before_drawing = perf_counter()
@@ -310,7 +321,7 @@ def _start(name: str, work: Callable[[], None], output: _Channel[Any]) -> thread
     def run() -> None:
         try:
             work()
-        except _EndedError:
+        except EndedError:
             output.finish()
         except BaseException as error:
             output.finish(error)

@@ -7,20 +7,22 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pumpseg.errors import PumpsegError, SinkError
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.frames import Source
 from pumpseg.video.images import ImageSource
 from pumpseg.video.manifest import MANIFEST, Entry, Fingerprint, Manifest, output_sizes
-from pumpseg.video.pipeline import process
+from pumpseg.video.pipeline import Find, process
 from pumpseg.video.sinks import Outputs, open_sinks
 from pumpseg.video.sources import InputFile
 from pumpseg.video.stats import Summary
 from pumpseg.video.tracking import Tracker
-from pumpseg.video.video_file import VideoSource
+from pumpseg.video.video_file import Section, VideoSource
 from pumpseg.video.video_sink import DEFAULT_CODEC, VIDEO_FORMATS
 
 log = logging.getLogger("pumpseg")
@@ -59,6 +61,12 @@ class Outcome:
     error: str = ""
 
 
+class Engine(Protocol):
+    """Finds the instances of inputs elsewhere than in the segmenter given; see ray_engine.py."""
+
+    def finder(self, file: InputFile) -> AbstractContextManager[Find]: ...
+
+
 def run_batch(
     files: Sequence[InputFile],
     folder: Path,
@@ -68,6 +76,7 @@ def run_batch(
     jobs: int = 1,
     workers: int = 1,
     stop: threading.Event | None = None,
+    engine: Engine | None = None,
     on_start: Callable[[InputFile, int | None], None] = lambda file, frames: None,
     on_frame: Callable[[InputFile, int], None] = lambda file, done: None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
@@ -76,7 +85,7 @@ def run_batch(
 
     An input is finished when the manifest says so and it, the settings and its outputs are what they were.
     One that fails does not hold up the others. jobs: videos at the same time. workers: see `stream`; images,
-    which come first, are done jobs x workers at a time.
+    which come first, are done jobs x workers at a time. engine: finds the instances in the segmenter's place.
     stop: completes the inputs under way as interrupted ones, which are redone next time, and leaves the rest.
     The callbacks come from the threads of the jobs: on_start with the number of frames to come, on_frame with
     that of those done.
@@ -110,7 +119,9 @@ def run_batch(
             entry = manifest.is_done(file.path, settings)
             if entry is not None:
                 return Outcome(file.path, SKIPPED, entry.frames, entry.instances)
-            summary, fingerprint = _segment(file, planned[file], segmenter, options, workers, stop, on_start, on_frame)
+            summary, fingerprint = _segment(
+                file, planned[file], segmenter, options, workers, stop, engine, on_start, on_frame
+            )
             frames, found = summary.frames, summary.instances
             if summary.interrupted:
                 return Outcome(file.path, STOPPED, frames, found, summary)
@@ -148,11 +159,12 @@ def _segment(
     options: BatchOptions,
     workers: int,
     stop: threading.Event,
+    engine: Engine | None,
     on_start: Callable[[InputFile, int | None], None],
     on_frame: Callable[[InputFile, int], None],
 ) -> tuple[Summary, Fingerprint]:
     fingerprint = Fingerprint.of(file.path)
-    source: Source = ImageSource(str(file.path), [file.path]) if file.is_image else VideoSource(file.path)
+    source = open_input(file)
     try:
         for path in _paths(outputs):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,18 +173,26 @@ def _segment(
             shutil.rmtree(outputs.cutouts)
         sinks = open_sinks(source, outputs, segmenter.info.class_names)
         on_start(file, source.length)
-        summary = process(
-            source,
-            segmenter,
-            sinks,
-            workers=workers,
-            tracker=Tracker(float(source.timing.rate)) if options.track and source.timing is not None else None,
-            stop=stop,
-            on_frame=lambda done: on_frame(file, done),
-        )
+        tracker = Tracker(float(source.timing.rate)) if options.track and source.timing is not None else None
+        with engine.finder(file) if engine is not None else nullcontext() as find:
+            summary = process(
+                source,
+                segmenter,
+                sinks,
+                workers=workers,
+                tracker=tracker,
+                stop=stop,
+                find=find,
+                on_frame=lambda done: on_frame(file, done),
+            )
     finally:
         source.close()
     return summary, fingerprint
+
+
+def open_input(file: InputFile, section: Section | None = None) -> Source:
+    """One input as a source; of a video the frames of a section only, if one is given. Raises SourceError."""
+    return ImageSource(str(file.path), [file.path]) if file.is_image else VideoSource(file.path, section=section)
 
 
 def _outputs(file: InputFile, folder: Path, options: BatchOptions) -> Outputs:

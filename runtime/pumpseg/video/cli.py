@@ -29,8 +29,10 @@ from pumpseg.video.capture import CameraWish
 from pumpseg.video.display import OpenCvWindow, screen_problem
 from pumpseg.video.frames import Source
 from pumpseg.video.json_sink import CocoIds
+from pumpseg.video.live_page import STILL_SECONDS, LivePage, PageAddress
 from pumpseg.video.pipeline import process
 from pumpseg.video.progress import BatchProgress, Progress
+from pumpseg.video.ray_engine import RayEngine
 from pumpseg.video.report import batch_table
 from pumpseg.video.sinks import STANDARD_OUTPUT, Outputs, open_sinks
 from pumpseg.video.sources import find_files, open_sources
@@ -38,6 +40,7 @@ from pumpseg.video.tracking import Tracker
 from pumpseg.video.video_sink import CODECS, DEFAULT_CODEC
 
 PROGRAM = "pumpseg-video"
+HERE, RAY = "local", "ray"
 
 # One thread a frame wastes nothing on waiting for others, but every frame under way takes memory of its own.
 MOST_WORKERS = 8
@@ -104,6 +107,9 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         progress = Progress(min(total or math.inf, arguments.limit) if arguments.limit else total)
         with _signals(_stop_then_interrupt(stop)):
             try:
+                if isinstance(window, LivePage) and not (sinks or source.live):
+                    # What is only watched would be over before the browser is open.
+                    window.wait_for_viewer()
                 summary = process(
                     source,
                     segmenter,
@@ -128,8 +134,9 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     stop = threading.Event()
     files = find_files(arguments.sources)
     threads = arguments.threads or physical_cores() or os.cpu_count() or 1
-    workers = max(1, min(threads, MOST_WORKERS) // arguments.jobs)
-    segmenter = _segmenter(arguments, max(1, threads - workers * arguments.jobs + 1))
+    jobs = arguments.jobs or 1
+    workers = max(1, min(threads, MOST_WORKERS) // jobs)
+    segmenter = _segmenter(arguments, max(1, threads - workers * jobs + 1))
     options = batch.BatchOptions(
         annotate=not arguments.no_annotate,
         json_lines=arguments.json is not None,
@@ -138,6 +145,11 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         codec=arguments.codec,
         track=arguments.track,
     )
+    engine = None
+    if arguments.engine == RAY:
+        engine = RayEngine(segmenter, provider=arguments.provider, threads=arguments.threads or 1, stop=stop)
+        # Reading and writing for the cluster, in so many inputs at once that it has work.
+        jobs, workers = arguments.jobs or min(engine.slots, MOST_WORKERS), 2
     progress = BatchProgress(len(files))
     with _signals(_stop_then_interrupt(stop)):
         try:
@@ -146,15 +158,18 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                 arguments.save_dir,
                 segmenter,
                 options,
-                jobs=arguments.jobs,
+                jobs=jobs,
                 workers=workers,
                 stop=stop,
+                engine=engine,
                 on_start=lambda file, frames: progress.start(str(file.path), frames),
                 on_frame=lambda file, done: progress.frame(str(file.path), done),
                 on_outcome=lambda outcome: progress.end(str(outcome.path)),
             )
         finally:
             progress.clear()
+            if engine is not None:
+                engine.close()
     print(batch_table(outcomes), file=sys.stderr)
     failed = any(outcome.status == batch.FAILED for outcome in outcomes)
     code = INTERRUPTED if stop.is_set() else FAILED if failed else 0
@@ -183,7 +198,11 @@ def _tracker(source: Source) -> Tracker:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise PumpsegError for options that do not go together."""
+    if arguments.serve_token is not None and (arguments.serve is None or not arguments.serve_token):
+        raise PumpsegError("--serve-token goes with --serve and is not empty")
     if arguments.save_dir is not None:
+        if arguments.serve is not None:
+            raise PumpsegError("--serve shows one source, so it does not go with --save-dir")
         if arguments.save is not None:
             raise PumpsegError("--save and --save-dir exclude each other: one result, or one for each input")
         for option, value in (
@@ -199,8 +218,8 @@ def _check(arguments: argparse.Namespace) -> None:
         if arguments.limit or arguments.coco_truth:
             raise PumpsegError("--limit and --coco-truth do not go with --save-dir")
         return
-    if arguments.jobs != 1 or arguments.no_annotate:
-        raise PumpsegError("--jobs and --no-annotate go with --save-dir")
+    if arguments.jobs or arguments.no_annotate or arguments.engine == RAY:
+        raise PumpsegError("--jobs, --no-annotate and --engine ray go with --save-dir")
     if arguments.coco_truth and arguments.coco is None:
         raise PumpsegError("--coco-truth goes with --coco FILE")
     for option, value in (("--coco", arguments.coco), ("--save-cutouts", arguments.save_cutouts)):
@@ -214,12 +233,16 @@ def _named(option: str, value: Path | bool | None) -> Path | None:
     return value or None
 
 
-def _open_window(arguments: argparse.Namespace, stop: threading.Event) -> OpenCvWindow | None:
+def _open_window(arguments: argparse.Namespace, stop: threading.Event) -> OpenCvWindow | LivePage | None:
+    if arguments.serve is not None:
+        page = LivePage(arguments.serve, stop, arguments.serve_token)
+        print(f"{PROGRAM}: the picture is at {page.url}", file=sys.stderr, flush=True)
+        return page
     if arguments.no_show:
         return None
     problem = screen_problem()
     if problem:
-        print(f"{PROGRAM}: going on without a window: {problem}", file=sys.stderr)
+        print(f"{PROGRAM}: going on without a window: {problem}; --serve 8000 shows a web page", file=sys.stderr)
         return None
     return OpenCvWindow(PROGRAM, stop)
 
@@ -335,6 +358,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     results.add_argument("--stats", type=Path, metavar="FILE", help="what every stage took, as JSON")
 
+    page = parser.add_argument_group("page")
+    page.add_argument(
+        "--serve",
+        type=_page_address,
+        metavar="PORT",
+        help="a live page for browsers instead of a window: PORT on this machine, HOST:PORT elsewhere (0.0.0.0:8000 "
+        "for all who can reach this machine), where it takes the token that is printed; clips start with the first "
+        f"viewer if nothing is saved, stills stay for {STILL_SECONDS:g} s",
+    )
+    page.add_argument("--serve-token", metavar="TOKEN", help="the token that the page takes (default: made up anew)")
+
     many = parser.add_argument_group("batches")
     many.add_argument(
         "--save-dir",
@@ -342,7 +376,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="results of their own for every input, here; the same line again goes on after an interruption",
     )
-    many.add_argument("--jobs", type=parse_count, default=1, metavar="N", help="videos at the same time (default 1)")
+    many.add_argument(
+        "--jobs",
+        type=parse_count,
+        metavar="N",
+        help=f"videos at the same time (default 1; with --engine ray up to {MOST_WORKERS})",
+    )
+    many.add_argument(
+        "--engine",
+        choices=(HERE, RAY),
+        default=HERE,
+        help="where instances are found: here, or on the Ray cluster that is running, whose nodes must see the inputs "
+        "under the same path; --threads are then those of a task (default 1)",
+    )
     many.add_argument("--no-annotate", action="store_true", help="write no annotated copies")
 
     model = parser.add_argument_group("model")
@@ -409,6 +455,13 @@ def _seconds(text: str) -> float:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
+
+
+def _page_address(text: str) -> PageAddress:
+    try:
+        return PageAddress.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -10,8 +10,8 @@ import threading
 from time import perf_counter
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
+
+from pumpseg.video.pipeline import View
 
 _QUIT_KEYS = (ord("q"), 27)
 _WAIT_SECONDS = 0.05
@@ -39,17 +39,21 @@ def screen_problem(timeout: float = 15) -> str | None:
 class OpenCvWindow:
     """A resizable window; q, Esc or closing it ends the show, and so does `stop`. Belongs to the main thread."""
 
+    draws = True
+
     def __init__(self, title: str, stop: threading.Event) -> None:
         self._title = title
         self._stop = stop
         cv2.namedWindow(title, cv2.WINDOW_NORMAL)
         self._sized = False
 
-    def show(self, image: NDArray[np.uint8], due: float | None = None) -> bool:
-        """Show a frame, uint8 BGR (H, W, 3); False once the user wants no more.
+    def show(self, view: View, due: float | None = None) -> bool:
+        """Show a frame with what was drawn on it; False once the user wants no more.
 
         due: keep it until then on the perf_counter clock, math.inf until a key is pressed.
         """
+        image = view.drawn
+        assert image is not None
         if not self._sized:
             scale = min(1.0, 1280 / image.shape[1], 800 / image.shape[0])
             cv2.resizeWindow(self._title, round(image.shape[1] * scale), round(image.shape[0] * scale))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -32,6 +32,9 @@ _POLL_SECONDS = 0.1
 
 T = TypeVar("T")
 
+Find = Callable[[Frame], tuple[Instances, Timings]]
+"""Finds the instances of a frame, in any thread; EndedError ends the stream before it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -48,16 +51,39 @@ class Result:
     tracking: float = 0.0
 
 
-class Window(Protocol):
-    """Shows frames; `show` tells whether the user still wants to see more."""
+@dataclass(frozen=True, eq=False)
+class View:
+    """A frame as it is shown.
 
-    def show(self, image: NDArray[np.uint8], due: float | None = None) -> bool: ...
+    drawn: uint8 BGR (H, W, 3) with the instances on it, None where nothing asked for it. spent: seconds that
+    every stage took. latency: seconds from a live frame's arrival to its result, None for files.
+    dropped, reconnects: of the source so far.
+    """
+
+    frame: Frame
+    instances: Instances
+    drawn: NDArray[np.uint8] | None
+    spent: Mapping[str, float]
+    latency: float | None
+    dropped: int
+    reconnects: int
+
+
+class Window(Protocol):
+    """Shows frames; `show` tells whether the user still wants to see more.
+
+    draws: whether `show` needs the frame with its instances drawn.
+    """
+
+    draws: bool
+
+    def show(self, view: View, due: float | None = None) -> bool: ...
 
     def close(self) -> None: ...
 
 
-class _EndedError(Exception):
-    """A channel was closed by its other end."""
+class EndedError(Exception):
+    """There is no more: a channel was closed by its other end, or the run was stopped."""
 
 
 class _Channel(Generic[T]):
@@ -72,14 +98,14 @@ class _Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def wait_for_room(self) -> None:
-        """Raises _EndedError once the consumer has closed the channel."""
+        """Raises EndedError once the consumer has closed the channel."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
             if self._closed:
-                raise _EndedError
+                raise EndedError
 
     def put(self, item: T) -> None:
-        """Wait for room. Raises _EndedError once the consumer has closed the channel."""
+        """Wait for room. Raises EndedError once the consumer has closed the channel."""
         with self._changed:
             self.wait_for_room()
             self._items.append(item)
@@ -88,7 +114,7 @@ class _Channel(Generic[T]):
     def get(self, timeout: float | None = None) -> T | None:
         """The next item; None when the time is up.
 
-        Raises _EndedError after the last item, or the producer's error in its place.
+        Raises EndedError after the last item, or the producer's error in its place.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._finished or self._closed, timeout)
@@ -99,7 +125,7 @@ class _Channel(Generic[T]):
             if self._error is not None:
                 raise self._error
             if self._finished or self._closed:
-                raise _EndedError
+                raise EndedError
             return None
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -130,17 +156,20 @@ def stream(
     workers: int = 1,
     tracker: Tracker | None = None,
     stop: threading.Event | None = None,
+    find: Find | None = None,
 ) -> Generator[Result, None, None]:
     """Results of a source in order, decoded and inferred ahead in threads. Closes the source in the end.
 
     workers: frames of a file that are inferred at the same time. A live source has one worker, which takes
     the newest frame only when there is room for its result, so that no result grows old in a queue.
     tracker: gives the instances ids; one of its own for every source.
-    stop: ends the stream early when set. Raises whatever the source or the segmenter raised.
+    stop: ends the stream early when set. find: does what the segmenter does, in its place.
+    Raises whatever the source or the segmenter raised.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     workers = 1 if source.live else workers
+    find = find or (lambda frame: segmenter.timed(frame.image))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pumpseg-infer")
     # Between camera and screen a queue is nothing but delay.
     pending: _Channel[_Pending] = _Channel(1 if source.live else QUEUED_FRAMES + workers)
@@ -152,7 +181,7 @@ def stream(
             frame, came = next(frames, (None, 0.0))
             if frame is None:
                 return
-            found = pool.submit(segmenter.timed, frame.image)
+            found = pool.submit(find, frame)
             if source.live:
                 found.exception()  # waits until it is done: the next frame is taken after that
             pending.put(_Pending(frame, came, found))
@@ -167,7 +196,7 @@ def stream(
                 if tracker is not None:
                     instances = tracker.update(instances, item.frame.time)
                 yield Result(item.frame, instances, item.came, timings, perf_counter() - start)
-    except _EndedError:
+    except EndedError:
         return
     finally:
         pending.close()
@@ -188,14 +217,15 @@ def process(
     window: Window | None = None,
     limit: int | None = None,
     stop: threading.Event | None = None,
+    find: Find | None = None,
     on_frame: Callable[[int], None] = lambda done: None,
 ) -> Summary:
     """Run a source through the segmenter into sinks and window.
 
     Completes every sink when the source ends, after `limit` frames, when `stop` is set or the user closes the
     window, and also with what there is when the source fails on the way (SourceError, which is raised then).
-    If anything else fails, discards them all and raises it. workers, tracker: see `stream`. on_frame is told the number
-    of frames done.
+    If anything else fails, discards them all and raises it. workers, tracker, find: see `stream`. on_frame is told the
+    number of frames done.
     """
     stop = stop or threading.Event()
     first = "wait" if source.live else "decode"
@@ -203,9 +233,9 @@ def process(
     watches = {name: Stopwatch() for name in (first, "letterbox", "session", "select", *tracks, "draw", "write")}
     latency = Stopwatch()
     frames, found, ended_early = 0, 0, False
-    draws = window is not None or any(sink.draws for sink in sinks)
+    draws = any(sink.draws for sink in sinks) or (window is not None and window.draws)
     start = perf_counter()
-    results = stream(source, segmenter, workers=workers, tracker=tracker, stop=stop)
+    results = stream(source, segmenter, workers=workers, tracker=tracker, stop=stop, find=find)
     try:
         for result in results:
             before_drawing = perf_counter()
@@ -216,22 +246,26 @@ def process(
             done = perf_counter()
             frames += 1
             found += len(result.instances)
-            for name, spent in (
-                (first, result.came),
-                ("letterbox", result.timings.pre),
-                ("session", result.timings.session),
-                ("select", result.timings.post),
-                *((name, result.tracking) for name in tracks),
-                ("draw", before_writing - before_drawing),
-                ("write", done - before_writing),
-            ):
-                watches[name].add(spent)
-            if result.frame.arrived is not None:
-                latency.add(before_drawing - result.frame.arrived)
+            spent = {
+                first: result.came,
+                "letterbox": result.timings.pre,
+                "session": result.timings.session,
+                "select": result.timings.post,
+                **dict.fromkeys(tracks, result.tracking),
+                "draw": before_writing - before_drawing,
+                "write": done - before_writing,
+            }
+            for name, seconds in spent.items():
+                watches[name].add(seconds)
+            arrived = result.frame.arrived
+            age = None if arrived is None else before_drawing - arrived
+            if age is not None:
+                latency.add(age)
             on_frame(frames)
-            if window is not None and drawn is not None:
+            if window is not None:
                 due = None if sinks else _due(source, result.frame, start)
-                ended_early = not window.show(drawn, due)
+                view = View(result.frame, result.instances, drawn, spent, age, source.dropped, source.reconnects)
+                ended_early = not window.show(view, due)
             ended_early = ended_early or frames == limit
             if ended_early:
                 break
@@ -299,7 +333,7 @@ def _start(name: str, work: Callable[[], None], output: _Channel[Any]) -> thread
     def run() -> None:
         try:
             work()
-        except _EndedError:
+        except EndedError:
             output.finish()
         except BaseException as error:
             output.finish(error)

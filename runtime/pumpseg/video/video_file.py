@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +39,33 @@ def import_av() -> Any:
     return av
 
 
+@dataclass(frozen=True)
+class Section:
+    """The frames of a video with start <= pts < end, in the container's units. start: the pts of a key frame."""
+
+    start: float = -math.inf
+    end: float = math.inf
+
+
+def key_frames(path: Path) -> list[tuple[int, int]]:
+    """(number, pts) of every key frame of a video, numbered as the file stores frames. Nothing is decoded.
+
+    It ends where the file can no longer be read; empty for a file that is no video.
+    """
+    av = import_av()
+    found = []
+    with contextlib.suppress(av.FFmpegError, OSError), av.open(str(path)) as container:
+        packets = container.demux(video=0) if container.streams.video else ()
+        for number, packet in enumerate(packet for packet in packets if packet.size):
+            if packet.is_keyframe and packet.pts is not None:
+                found.append((number, packet.pts))
+    return found
+
+
 class VideoSource:
     """The first video stream of a file, rotated as its metadata ask.
+
+    section: gives the frames of a part only, which count from 0 there.
 
     Raises SourceError when the file is none or has no video, and while iterating when it is damaged or cut
     short, naming the frame that was reached.
@@ -46,14 +73,19 @@ class VideoSource:
 
     live = False
     dropped = reconnects = failed = 0
+    _section = Section()
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(self, path: Path, name: str | None = None, *, section: Section | None = None) -> None:
         av = import_av()
         try:
             container = av.open(str(path))
         except (av.FFmpegError, OSError) as error:
             raise SourceError(f"{path} is no video that can be read: {_reason(error, path)}") from None
         self._start(container, name or str(path), str(path), (path,))
+        if section is not None:
+            self._section = section
+            if section.start > -math.inf:
+                container.seek(int(section.start), stream=self._stream)
 
     @classmethod
     def from_url(cls, container: Any, url: str, name: str) -> VideoSource:
@@ -91,6 +123,10 @@ class VideoSource:
                     pts = decoded.pts
                     if pts is None or (last_pts is not None and pts <= last_pts):
                         pts = 0 if last_pts is None else last_pts + usual_step
+                    if pts >= self._section.end:
+                        return
+                    if pts < self._section.start:
+                        continue
                     first_pts = pts if first_pts is None else first_pts
                     time = float((pts - first_pts) * time_base)
                     yield Frame(to_bgr(decoded), self.name, index, time, pts)

@@ -204,10 +204,13 @@ def test_a_stop_is_seen_while_no_frame_comes(segmenter):
 
 
 class Window:
+    draws = True
+
     def __init__(self, closed_after):
         self.left, self.closed = closed_after, False
 
-    def show(self, image, due=None):
+    def show(self, view, due=None):
+        assert view.drawn.shape == view.frame.image.shape
         self.left -= 1
         return self.left > 0
 

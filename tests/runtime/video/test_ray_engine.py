@@ -37,7 +37,9 @@ def encoded(path, frames=80, container=None, options=(), size=(64, 96)):
     """A clip with B-frames and a key frame every ten frames."""
     rng = np.random.default_rng(5)
     with av.open(str(path), "w", format=container) as output:
-        video = output.add_stream("libx264", rate=25, options={"g": "10", "bf": "3", "preset": "fast", **dict(options)})
+        video = output.add_stream(
+            "libx264", rate=25, options={"g": "10", "sc_threshold": "0", "bf": "3", **dict(options)}
+        )
         video.height, video.width, video.pix_fmt = *size, "yuv420p"
         for i in range(frames):
             picture = np.zeros((*size, 3), np.uint8)

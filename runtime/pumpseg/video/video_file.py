@@ -47,15 +47,20 @@ class Section:
     end: float = math.inf
 
 
+_WITHOUT_INDEX = ("mpegts", "avi")
+
+
 def key_frames(path: Path) -> list[tuple[int, int]]:
     """(number, pts) of every key frame of a video, numbered as the file stores frames. Nothing is decoded.
 
-    It ends where the file can no longer be read; empty for a file that is no video.
+    It ends where the file can no longer be read; empty for a file that is no video, and for formats without an index
+    of times, where seeking to a key frame may end behind it.
     """
     av = import_av()
     found = []
     with contextlib.suppress(av.FFmpegError, OSError), av.open(str(path)) as container:
-        packets = container.demux(video=0) if container.streams.video else ()
+        exact = container.streams.video and container.format.name not in _WITHOUT_INDEX
+        packets = container.demux(video=0) if exact else ()
         for number, packet in enumerate(packet for packet in packets if packet.size):
             if packet.is_keyframe and packet.pts is not None:
                 found.append((number, packet.pts))

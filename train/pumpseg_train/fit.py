@@ -1,10 +1,8 @@
 """Fine-tunes a Mask R-CNN: optimizer, schedule, validation, checkpoints, resuming."""
 
 import contextlib
-import ctypes
 import importlib.util
 import json
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -40,7 +38,6 @@ from pumpseg_train.run import (
 
 # Without it JAX compiles every operation alone. For TensorFlow on CPUs, XLA is several times slower than its own graph.
 JIT = keras.backend.backend() == "jax"
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 
 def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: int | str = "auto") -> None:
@@ -77,7 +74,6 @@ def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: in
     if (run / FINISHED).exists():
         raise RunError(f"{run} is finished: give another --out, with --start {run} to go on from it")
 
-    _keep_freed_memory()
     if distributed:
         _distribute(settings.batch_size)
     keras.utils.set_random_seed(settings.seed)
@@ -114,17 +110,6 @@ def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: in
         trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
     (run / FINISHED).touch()
     shutil.rmtree(run / "state", ignore_errors=True)
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc reuse large tensors' memory from step to step, instead of giving it back and faulting it in anew.
-
-    The kernel spent 43% of the time of a training step on that (mallopt(3): M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX).
-    """
-    if platform.libc_ver()[0] == "glibc":
-        allocator = ctypes.CDLL(None)
-        for option, value in ((_M_TRIM_THRESHOLD, -1), (_M_MMAP_MAX, 0), (_M_ARENA_MAX, 1)):
-            allocator.mallopt(option, value)
 
 
 @contextlib.contextmanager

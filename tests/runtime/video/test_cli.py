@@ -177,7 +177,10 @@ def test_an_interruption_leaves_a_playable_file(run, tmp_path, make_clip, monkey
 def test_without_a_screen_it_goes_on_in_one_line(clip, model_path, monkeypatch, capfd):
     monkeypatch.setattr(cli, "screen_problem", lambda: "there is no screen")
     assert main([str(clip), "--model", str(model_path)]) == 0
-    assert capfd.readouterr().err.count("going on without a window: there is no screen; --serve 8000 shows a web page\n") == 1
+    assert (
+        capfd.readouterr().err.count("going on without a window: there is no screen; --serve 8000 shows a web page\n")
+        == 1
+    )
 
 
 def test_the_command_as_a_process(clip, model_path, tmp_path):

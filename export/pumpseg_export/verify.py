@@ -14,7 +14,6 @@ from pumpseg_train.evaluate import read_frame
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
 
-_LEAST_SHARE = 0.98  # of detections that must agree; overlaps that touch a threshold may fall either way
 
 
 class VerificationError(PumpsegError, RuntimeError):
@@ -23,15 +22,20 @@ class VerificationError(PumpsegError, RuntimeError):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest differences of one detection: box corners in input pixels, score, mean over the mask cells."""
+    """Largest differences of one detection: box corners in input pixels, score, mean over the mask cells.
+
+    share: of the detections that must agree so. Overlaps that touch a threshold may fall either way, and with rounded
+    weights boxes that touch the size between two pyramid levels, which are then pooled otherwise.
+    """
 
     box: float
     score: float
     mask: float
+    share: float
 
 
-FLOAT32 = Tolerance(box=0.05, score=1e-3, mask=1e-3)
-FLOAT16_WEIGHTS = Tolerance(box=2.0, score=0.05, mask=0.02)
+FLOAT32 = Tolerance(box=0.05, score=1e-3, mask=1e-3, share=0.98)
+FLOAT16_WEIGHTS = Tolerance(box=2.0, score=0.05, mask=0.02, share=0.9)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def verify(
     """Compares the detections of both sides as sets, down to the score threshold that the file has.
 
     Raises:
-        VerificationError: fewer than 98% agree, or nothing was detected and so nothing compared.
+        VerificationError: fewer than `tolerance.share` agree, or nothing was detected and so nothing compared.
     """
     session, _ = open_session(file, "cpu")
     detector = Detector(model)
@@ -77,7 +81,7 @@ def verify(
             f"nothing was detected in {count} photos, so the file could not be compared with Keras: "
             "name photos that show the classes"
         )
-    if agrees.mean() < _LEAST_SHARE:
+    if agrees.mean() < tolerance.share:
         raise VerificationError(
             f"{np.count_nonzero(~agrees)} of {len(rows)} detections in {count} photos differ from Keras by more "
             f"than {tolerance}"

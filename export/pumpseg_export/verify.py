@@ -15,7 +15,6 @@ from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
 
 
-
 class VerificationError(PumpsegError, RuntimeError):
     """The exported file does not do what the Keras model does."""
 

@@ -150,4 +150,4 @@ def test_int8_finds_what_float32_finds(exported, fruit, tmp_path):
         wanted, given = plain(frame), small(frame)
         near += list((np.abs(wanted.boxes[:, None] - given.boxes[None]).max(axis=-1) <= 4).any(axis=1))
     assert len(near) > 10
-    assert np.mean(near) > 0.7
+    assert np.mean(near) > 0.6

@@ -183,7 +183,9 @@ def test_pasting_is_an_affine_warp_of_the_whole_picture(scale, target):
     matrix = similarity(scale, 20, True, (15, 15), target)
     alpha = _warp_affine(cutout.alpha, matrix, size).astype(int)
     scene.paste(cutout, matrix)
-    assert np.abs(scene.masks[-1].astype(int) - alpha).max() <= 8, "warped in parts: fixed-point positions may differ"
+    difference = np.abs(scene.masks[-1].astype(int) - alpha)
+    assert np.mean(difference > 8) < 0.002, "warped in parts, positions are rounded otherwise"
+    assert difference.max() <= 64
     assert (scene.image[alpha == 0] == before[alpha == 0]).all(axis=-1).mean() > 0.99
 
 

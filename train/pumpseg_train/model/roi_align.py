@@ -114,5 +114,5 @@ def _sample(features: list[Any], levels: Any, axes: list[_Neighbours]) -> Any:
         for x, x_weight in axes[1]:
             index = begin + ops.expand_dims(y, -1) * width + ops.expand_dims(x, -2)
             weight = ops.expand_dims(y_weight, -1) * ops.expand_dims(x_weight, -2)
-            sampled += ops.take(cells, index, axis=0) * ops.expand_dims(weight, -1)
+            sampled += ops.cast(ops.take(cells, index, axis=0), weight.dtype) * ops.expand_dims(weight, -1)
     return sampled

@@ -96,7 +96,7 @@ def _sample(features: list[Any], levels: Any, axes: list[_Neighbours]) -> Any:
     """Weighted sums (B, R, P, P, C) of the neighbours in y and x of each sample, on the level of each box.
 
     All maps are laid end to end, and the neighbours taken from there: dense products over whole maps, the other way
-    to do this with matrices, took 2.3 times as long in training.
+    to do this with matrices, took 2.3 times as long, gradients included.
     """
     channels = features[0].shape[-1]
     cells = ops.concatenate([ops.reshape(feature, (-1, channels)) for feature in features], axis=0)

@@ -28,8 +28,9 @@ from time import perf_counter, process_time
 import numpy as np
 
 from pumpseg.letterbox import letterbox
-from pumpseg.model_file import find_model, parse_metadata
+from pumpseg.model_file import feeds, find_model, parse_metadata
 from pumpseg.providers import open_session
+from pumpseg.segmenter import DEFAULT_SCORE
 from pumpseg.video import VideoSource
 from pumpseg.video.sources import DEMO_CLIP
 from pumpseg.video.video_file import import_av
@@ -121,9 +122,11 @@ class Speed:
 def bare_speed(model: Path, images: Sequence[np.ndarray], threads: int, at_once: int) -> Speed:
     """Speed of session.run alone, with ONNX Runtime's own way of waiting for work."""
     session, _ = open_session(model, "cpu", threads=threads)
+    info = parse_metadata(session.get_modelmeta().custom_metadata_map, model)
+    settings = session.get_overridable_initializers()
 
     def run(image: np.ndarray) -> None:
-        session.run(OUTPUTS, {"image": image})
+        session.run(OUTPUTS, feeds(image, DEFAULT_SCORE, info, settings))
 
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(run, images[:8]))

@@ -36,6 +36,7 @@ import onnx
 from pumpseg import Segmenter
 from pumpseg.instances import Instances
 from pumpseg.letterbox import Rule, letterbox
+from pumpseg.model_file import feeds
 from pumpseg.providers import open_session
 from pumpseg_bench.frames import FrameFile
 from pumpseg_bench.peak import PeakMeter
@@ -347,7 +348,7 @@ def time_shares(path: Path, image: np.ndarray) -> list[tuple[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         session, _ = open_session(path, "cpu", threads=THREADS, profile=Path(folder) / "profile")
         for _ in range(3):
-            session.run(None, {"image": blob})
+            session.run(None, feeds(blob, info.score_threshold, info, session.get_overridable_initializers()))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     spent: dict[str, float] = defaultdict(float)
     for event in events:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.letterbox import letterbox
-from pumpseg.model_file import parse_metadata
+from pumpseg.model_file import feeds, parse_metadata
 from pumpseg.providers import OPENVINO, PROVIDERS, import_onnxruntime, open_session
+from pumpseg.segmenter import DEFAULT_SCORE
 from pumpseg_bench.frames import FrameFile
 
 PROFILED_FRAMES = 10
@@ -78,8 +79,8 @@ def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeR
     session, _ = open_session(path, OPENVINO, threads=threads, profile=path)
     seconds: dict[str, float] = defaultdict(float)
     count = 0
-    for image in _inputs(session, path, frames):
-        session.run(None, {"image": image})
+    for tensors in _inputs(session, path, frames):
+        session.run(None, tensors)
         times = session.node_times()  # type: ignore[attr-defined]
         count = len(times)
         for _, kind, spent in times:
@@ -134,14 +135,14 @@ def operations(op_name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[
     return 0
 
 
-def _profile(session: Any, images: Iterable[NDArray[np.uint8]]) -> list[dict[str, Any]]:
+def _profile(session: Any, inputs: Iterable[dict[str, NDArray[Any]]]) -> list[dict[str, Any]]:
     """Events of the nodes' kernels in all runs but the first, which warms up."""
     first = True
-    for image in images:
+    for tensors in inputs:
         if first:
-            session.run(None, {"image": image})
+            session.run(None, tensors)
             first = False
-        session.run(None, {"image": image})
+        session.run(None, tensors)
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     runs = sorted((event for event in events if event.get("name") == "model_run"), key=lambda event: event["ts"])
     # A provider other than the CPU is tried on a black image when it is opened.
@@ -153,12 +154,14 @@ def _profile(session: Any, images: Iterable[NDArray[np.uint8]]) -> list[dict[str
     ]
 
 
-def _inputs(session: Any, path: Path, frames: FrameFile) -> Iterable[NDArray[np.uint8]]:
+def _inputs(session: Any, path: Path, frames: FrameFile) -> Iterable[dict[str, NDArray[Any]]]:
+    """What a Segmenter would feed of some frames."""
     info = parse_metadata(session.get_modelmeta().custom_metadata_map, path)
     frame = frames.empty()
     for i in range(PROFILED_FRAMES):
         frames.read(i * frames.count // PROFILED_FRAMES, frame)
-        yield letterbox(frame, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
+        image = letterbox(frame, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
+        yield feeds(image, DEFAULT_SCORE, info, session.get_overridable_initializers())
 
 
 def _shapes(arguments: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from pumpseg.model_file import SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
 from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchors, whole_image
@@ -11,11 +12,9 @@ from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.roi_align import roi_level_size
 
-SCORE_THRESHOLD = "score_threshold"  # the name of this constant in the graph
-
 
 def with_score_threshold(graph: onnx.ModelProto, threshold: float) -> onnx.ModelProto:
-    """A copy of an assembled graph with another score threshold."""
+    """A copy of an assembled graph with another score threshold where the caller gives none."""
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
     (constant,) = (tensor for tensor in copy.graph.initializer if tensor.name == SCORE_THRESHOLD)
@@ -30,11 +29,11 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     map_fn and padded NMS is slow and the usual reason why an export fails elsewhere.
     """
     profile, graph = model.profile, GraphWriter()
-    image = graph.op("Cast", graph.op("Transpose", "image", perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
-    trunk = graph.inline(convert_dense(model.trunk, (1, *size, 3)), "trunk", image)
+    least_score = graph.setting(SCORE_THRESHOLD, [profile.score_threshold])
+    trunk = graph.inline(convert_dense(model.trunk, (1, *size, 3)), "trunk", _normalised_image(graph, profile))
     pyramid = [trunk[name] for name in profile.levels[: profile.roi_levels]]
 
-    proposals, objectness = _propose(graph, trunk, profile, size)
+    proposals, objectness = _propose(graph, trunk, profile, size, least_score)
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
 
     def look_at(boxes: str, prefix: str) -> dict[str, str]:
@@ -46,7 +45,7 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
 
     window = _window(graph, profile, size)
     heads = look_at(proposals, "box_head")
-    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, window)
+    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, window, least_score)
     if profile.refine_boxes:
         deltas = look_at(boxes, "box_head_again")["box_deltas"]
         boxes = _moved(graph, boxes, deltas, class_ids, model, window)
@@ -73,7 +72,20 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     )
 
 
-def _propose(graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: tuple[int, int]) -> tuple[str, str]:
+def _normalised_image(graph: GraphWriter, profile: Profile) -> str:
+    """The image (1, 3, H, W) as the trunk's first convolution takes it."""
+    image = graph.op("Transpose", "image", perm=[0, 3, 1, 2])
+    mean, scale = profile.pixel_mean, profile.pixel_scale
+    if mean[0] in range(256) and set(mean) == {mean[0]}:
+        # One operator, and an int8 trunk reads the image's own bytes.
+        return graph.op("DequantizeLinear", image, graph.constant(scale), graph.constant(mean[0], np.uint8))
+    centred = graph.op("Sub", graph.op("Cast", image, to=TensorProto.FLOAT), graph.constant(np.reshape(mean, (3, 1, 1))))
+    return centred if scale == 1.0 else graph.op("Mul", centred, graph.constant(scale))
+
+
+def _propose(
+    graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: tuple[int, int], least_score: str
+) -> tuple[str, str]:
     """Proposals (P, 4) and their objectness (P,), best first: `model.proposals.propose`."""
     references = anchors(profile, size)
     logits = graph.op("Reshape", trunk["objectness"], graph.ints(-1))
@@ -93,6 +105,9 @@ def _propose(graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: 
     window = whole_image(profile, size)
     boxes = _clip(graph, boxes, graph.constant(window[:2]), graph.constant(window[2:]))
     least = graph.constant([profile.proposal_score_threshold])
+    if profile.joint_score:
+        # The score is the objectness times a probability: what is below the threshold already will not rise above it.
+        least = graph.op("Max", least, least_score)
     keep = _suppress(graph, boxes, scores, profile.proposals, profile.proposal_nms_threshold, least)
     return graph.op("Gather", boxes, keep, axis=0), graph.op("Gather", scores, keep, axis=0)
 
@@ -104,6 +119,7 @@ def _detections(
     objectness: str,
     model: MaskRCNN,
     window: tuple[str, str],
+    least_score: str,
 ) -> tuple[str, str, str]:
     """Boxes (N, 4), scores (N,) and class_ids (N,), best first."""
     profile = model.profile
@@ -118,10 +134,9 @@ def _detections(
         scores = graph.op("Where", graph.op("Greater", scores, background), scores, graph.constant(0.0))
     boxes = _moved(graph, proposals, heads["box_deltas"], class_ids, model, window)
     if len(model.classes) == 1:
-        least = graph.constant([profile.score_threshold], name=SCORE_THRESHOLD)
-        keep = _suppress(graph, boxes, scores, profile.max_detections, profile.nms_threshold, least)
+        keep = _suppress(graph, boxes, scores, profile.max_detections, profile.nms_threshold, least_score)
     else:
-        keep = _suppress_by_class(graph, boxes, scores, class_ids, model)
+        keep = _suppress_by_class(graph, boxes, scores, class_ids, model, least_score)
     return tuple(graph.op("Gather", tensor, keep, axis=0) for tensor in (boxes, scores, class_ids))  # type: ignore[return-value]
 
 
@@ -212,7 +227,9 @@ def _suppress(graph: GraphWriter, boxes: str, scores: str, most: int, overlap: f
     return graph.op("Gather", rows, graph.constant(2, np.int64), axis=1)
 
 
-def _suppress_by_class(graph: GraphWriter, boxes: str, scores: str, class_ids: str, model: MaskRCNN) -> str:
+def _suppress_by_class(
+    graph: GraphWriter, boxes: str, scores: str, class_ids: str, model: MaskRCNN, least_score: str
+) -> str:
     """As `_suppress`, each class for itself, and the best `max_detections` of all."""
     profile = model.profile
     classes = graph.constant(np.arange(len(model.classes))[:, None], np.int64)
@@ -224,7 +241,7 @@ def _suppress_by_class(graph: GraphWriter, boxes: str, scores: str, class_ids: s
         graph.op("Unsqueeze", by_class, graph.ints(0)),
         graph.ints(profile.max_detections),
         graph.constant([profile.nms_threshold]),
-        graph.constant([profile.score_threshold], name=SCORE_THRESHOLD),
+        least_score,
     )
     keep = graph.op("Gather", rows, graph.constant(2, np.int64), axis=1)
     count = graph.op("Min", graph.op("Shape", keep), graph.ints(profile.max_detections))

@@ -12,7 +12,7 @@ from pumpseg_export.graph import OPSET
 def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.ModelProto:
     """Converts a functional model of one input of `shape` (batch first, channels last) at opset 17.
 
-    The outputs keep the names that the model gives them, in alphabetical order. The input and
+    The input is normalised already: a trunk's Rescaling is left out, see `assemble`. The outputs keep the names that the model gives them, in alphabetical order. The input and
     4-dimensional outputs become channels first, which leaves no Transpose around the convolutions.
 
     Raises:
@@ -27,7 +27,7 @@ def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.Mod
     import tf2onnx.convert
 
     place = keras.Input(shape[1:], batch_size=shape[0], name="input")
-    outputs = _with_resize(model)(place)  # called anew, so that every layer knows the fixed size
+    outputs = _for_export(model)(place)  # called anew, so that every layer knows the fixed size
     fixed = keras.Model(place, outputs, name=model.name)
     # tf2onnx names outputs after the model, and Keras sorts them by key.
     names = [model.name if number == 0 else f"{model.name}_{number}" for number in range(len(outputs))]
@@ -57,11 +57,14 @@ class _Resize(keras.layers.UpSampling2D):
         return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=[height, width])
 
 
-def _with_resize(model: keras.Model) -> keras.Model:
-    """The model with `_Resize` for every nearest UpSampling2D; all other layers, and so the weights, are its own."""
+def _for_export(model: keras.Model) -> keras.Model:
+    """The model with `_Resize` for every nearest UpSampling2D and nothing for a Rescaling; all other layers, and so the
+    weights, are its own."""
 
     def change(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return _Resize.from_config(layer.get_config()) if type(layer) is keras.layers.UpSampling2D else layer
+        if type(layer) is keras.layers.UpSampling2D:
+            return _Resize.from_config(layer.get_config())
+        return keras.layers.Identity(name=layer.name) if type(layer) is keras.layers.Rescaling else layer
 
     return keras.models.clone_model(model, clone_function=change)
 

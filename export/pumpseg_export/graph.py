@@ -16,6 +16,7 @@ class GraphWriter:
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
+        self._settings: list[onnx.ValueInfoProto] = []
         self._inlined: dict[bytes, str] = {}  # initializers of inlined models, by their content
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -32,6 +33,12 @@ class GraphWriter:
     def constant(self, value: Any, dtype: Any = np.float32, name: str = "") -> str:
         name = name or f"constant_{len(self._initializers)}"
         self._initializers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def setting(self, name: str, default: Any) -> str:
+        """An input (float32) that callers may leave out: ONNX takes the initializer of its name then."""
+        self.constant(default, name=name)
+        self._settings.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, np.shape(default)))
         return name
 
     def ints(self, *values: int) -> str:
@@ -77,6 +84,7 @@ class GraphWriter:
         """The finished, checked model; `outputs` maps each output's name to its tensor and its type."""
         for output, (tensor, _) in outputs.items():
             self._nodes.append(helper.make_node("Identity", [tensor], [output], f"output_{output}"))
+        inputs = [*inputs, *self._settings]
         graph = helper.make_graph(self._nodes, name, inputs, [info for _, info in outputs.values()], self._initializers)
         model = helper.make_model(
             graph,

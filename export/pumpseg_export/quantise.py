@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -59,6 +60,7 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
         feeds = _Feeds(steps / "before.onnx", taken, images)
         if not len(feeds):
             raise PumpsegError(f"nothing is detected in {len(images)} calibration photos: name some that show a class")
+        image_range = _range_of_image(model.graph, taken)
         # Batch normalisations become part of the convolutions, and every tensor gets a shape.
         quant_pre_process(steps / "part.onnx", steps / "prepared.onnx", skip_symbolic_shape=True)
         with redirect_stdout(StringIO()):
@@ -72,9 +74,11 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
                 weight_type=QuantType.QInt8,
                 calibrate_method=METHODS[method],
                 # One image at a time: the collectors keep every activation of all that they are given at once.
-                extra_options={"CalibStridedMinMax": 1},
+                extra_options={"CalibStridedMinMax": 1, "TensorQuantOverrides": {taken: [image_range]} if image_range else {}},
             )
         _put_in_place(result.graph, part, onnx.load(steps / "int8.onnx").graph)
+        if image_range:
+            _drop_quantising(result.graph, taken)
     onnx.checker.check_model(result, full_check=True)
     return result
 
@@ -91,6 +95,25 @@ def _ends(graph: onnx.GraphProto, part: str) -> tuple[str, list[str]]:
     (taken,) = {name for node in nodes for name in node.input if name not in known}
     given = {name for node in graph.node if not _is_in(node, part) for name in node.input if name in made}
     return taken, sorted(given)
+
+
+def _range_of_image(graph: onnx.GraphProto, taken: str) -> dict[str, NDArray[np.generic]]:
+    """Scale and zero point of what goes into a part, where it was int8 already, as an image is; else nothing."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and taken in node.output:
+            return {"scale": values[node.input[1]], "zero_point": values[node.input[2]]}
+    return {}
+
+
+def _drop_quantising(graph: onnx.GraphProto, taken: str) -> None:
+    """Removes the QuantizeLinear and DequantizeLinear of a tensor that comes out of a DequantizeLinear of their scale."""
+    (quantise_it,) = (node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == taken)
+    (restore_it,) = (node for node in graph.node if quantise_it.output[0] in node.input)
+    for node in graph.node:
+        node.input[:] = [taken if name == restore_it.output[0] else name for name in node.input]
+    graph.node.remove(quantise_it)
+    graph.node.remove(restore_it)
 
 
 def _unshare(graph: onnx.GraphProto) -> None:

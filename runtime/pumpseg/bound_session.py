@@ -21,6 +21,7 @@ class BoundSession:
         self._ort, self._session, self._device = ort, session, device
         self._per_thread = threading.local()
         self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self.get_overridable_initializers = session.get_overridable_initializers
         self.get_modelmeta, self.get_providers = session.get_modelmeta, session.get_providers
         self.end_profiling = session.end_profiling
 

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pumpseg.errors import ModelFileError
 from pumpseg.instructions import int8_dot_product
 from pumpseg.letterbox import TOP_LEFT, Rule
 
 METADATA_KEY = "pumpseg"
+SCORE_THRESHOLD = "score_threshold"  # an input with a default, and what the metadata say of it
 FORMAT = 1
 SHIPPED_MODELS = ("fast", "accurate")
 DEFAULT_MODEL = "fast"
@@ -32,7 +36,8 @@ class ModelInfo:
     """What a model file says about itself.
 
     input_size: (height, width) in pixels. fill: RGB around the letterboxed frame, which lies where the rule
-    `letterbox` says. score_threshold and nms_threshold: baked into the graph. fade_masks: how masks are pasted
+    `letterbox` says. score_threshold: the least, and the default, of the graph's input of that name.
+    nms_threshold: baked into the graph. fade_masks: how masks are pasted
     (see `instances.paste_crop`). training and metrics: free-form, as the exporter wrote them. precision: what the
     network computes in, "float32" or "int8"; quantisation: how it was made int8, empty otherwise. choice: why this
     file was taken of a shipped model that has several, empty where it was named.
@@ -198,6 +203,22 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
         fade_masks=mask_border == "fade",
         quantisation=dict(values.get("quantisation") or {}),
     )
+
+
+def feeds(
+    image: NDArray[np.uint8], score: float, info: ModelInfo, settings: Sequence[Tensor]
+) -> dict[str, NDArray[Any]]:
+    """What a session takes for a letterboxed image, uint8 (1, H, W, 3) RGB, of which instances below `score` are
+    left out anyway: what cannot reach it takes no time in the heads then.
+
+    settings: of the session, `get_overridable_initializers()`; files of before have none.
+    """
+    tensors: dict[str, NDArray[Any]] = {"image": image}
+    if any(tensor.name == SCORE_THRESHOLD for tensor in settings):
+        # The graph keeps what is above the threshold, callers what reaches it.
+        least = np.nextafter(np.float32(max(score, info.score_threshold)), np.float32(0))
+        tensors[SCORE_THRESHOLD] = np.array([least], np.float32)
+    return tensors
 
 
 def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:

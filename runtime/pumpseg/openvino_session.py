@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.cores import physical_cores
 from pumpseg.errors import ModelFileError, ProviderError
+from pumpseg.model_file import SCORE_THRESHOLD
 
 # Names of element types in OpenVINO and in ONNX Runtime; others cannot stand in a model file of ours.
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)", "i64": "tensor(int64)"}
@@ -55,6 +57,7 @@ class OpenVinoSession:
         metadata = rt_info["framework"] if "framework" in rt_info else {}  # noqa: SIM401
         self._metadata = {key: str(value.value) for key, value in metadata.items()}
         self._inputs = [_tensor(port) for port in model.inputs]
+        self._settings = _free_settings(openvino, model)
         self._outputs = [_tensor(port) for port in model.outputs]
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -76,11 +79,14 @@ class OpenVinoSession:
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs named, or all, as arrays of their own."""
-        results = self._request().infer(dict(feeds), share_inputs=True)
+        results = self._request().infer(self._settings | dict(feeds), share_inputs=True)
         return [results[name] for name in names or [output.name for output in self._outputs]]
 
     def get_inputs(self) -> list[_Tensor]:
         return self._inputs
+
+    def get_overridable_initializers(self) -> list[_Tensor]:
+        return [_Tensor(name, "tensor(float)", value.shape) for name, value in self._settings.items()]
 
     def get_outputs(self) -> list[_Tensor]:
         return self._outputs
@@ -109,6 +115,19 @@ def _import_openvino() -> Any:
     except ImportError as error:
         raise ProviderError(f'provider openvino needs OpenVINO ({error}): pip install "pumpseg[openvino]"') from None
     return openvino
+
+
+def _free_settings(openvino: Any, model: Any) -> dict[str, NDArray[np.float32]]:
+    """Make the score threshold an input again, which OpenVINO's ONNX reader takes for a constant; gives its default."""
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and node.get_friendly_name() == SCORE_THRESHOLD:
+            default = np.array(node.get_data(), np.float32)
+            parameter = openvino.opset15.parameter(default.shape, np.float32, name=SCORE_THRESHOLD)
+            parameter.output(0).set_names({SCORE_THRESHOLD})
+            node.output(0).replace(parameter.output(0))
+            model.add_parameters([parameter])
+            return {SCORE_THRESHOLD: default}
+    return {}
 
 
 def _tensor(port: Any) -> _Tensor:

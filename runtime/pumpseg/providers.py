@@ -22,6 +22,7 @@ import numpy as np
 from pumpseg.bound_session import BoundSession
 from pumpseg.cores import physical_cores
 from pumpseg.errors import ModelFileError, ProviderError, PumpsegError
+from pumpseg.instructions import int8_dot_product
 from pumpseg.model_file import choose_model
 from pumpseg.openvino_session import OpenVinoSession
 
@@ -42,6 +43,8 @@ class Session(Protocol):
     def run(self, names: Any, feeds: Any) -> Any: ...
 
     def get_inputs(self) -> Any: ...
+
+    def get_overridable_initializers(self) -> Any: ...
 
     def get_outputs(self) -> Any: ...
 
@@ -266,8 +269,9 @@ def _session_options(
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if spinning is False else "1")
     options.add_session_config_entry("session.force_spinning_stop", "1" if spinning is None else "0")
-    # Without dot-product instructions uint8 times int8 overflows 16 bits; this has the weights made uint8 then.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Without dot-product instructions uint8 times int8 overflows 16 bits; this has the weights made uint8, which takes
+    # nearly twice the time where there are such instructions.
+    options.add_session_config_entry("session.x64quantprecision", "0" if int8_dot_product() else "1")
     for name, value in provider.session_options.items():
         setattr(options, name, value)
     return options

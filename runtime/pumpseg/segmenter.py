@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pumpseg.errors import ModelFileError
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
-from pumpseg.model_file import check_tensors, choose_model, parse_metadata
+from pumpseg.model_file import check_tensors, choose_model, feeds, parse_metadata
 from pumpseg.providers import open_session
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pumpseg")
 
+DEFAULT_SCORE = 0.5
 _OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
 
 
@@ -44,7 +45,8 @@ class Segmenter:
         force one, and `info.precision` and `info.choice` tell which one it was and why.
     provider: "auto", "cpu", "cuda", "tensorrt", "openvino", "coreml" or "directml"; a named one is binding.
     threads: of one inference; the physical cores available to this process by default.
-    score: instances below it are left out; the model file's own threshold is a lower bound.
+    score: instances below it are left out, and what cannot reach it takes no time; the model file's own threshold is a
+        lower bound.
     spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
         shortest single inference; None polls during an inference only.
 
@@ -65,7 +67,7 @@ class Segmenter:
         *,
         provider: str = "auto",
         threads: int | None = None,
-        score: float = 0.5,
+        score: float = DEFAULT_SCORE,
         spinning: bool | None = None,
     ) -> None:
         if not 0 <= score <= 1:
@@ -76,6 +78,7 @@ class Segmenter:
         if self.info.precision != "float32" and choice:
             log.info("model %s, %s", path.stem, choice)
         check_tensors(self._session.get_inputs(), self._session.get_outputs(), self.info, path)
+        self._settings = self._session.get_overridable_initializers()
         self.score = score
         self.path = path
         self._per_thread = threading.local()
@@ -93,7 +96,8 @@ class Segmenter:
             frame, info.input_size, info.fill, self._buffer(), swap_red_blue=True, rule=info.letterbox
         )
         ready = perf_counter()
-        boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, {"image": image[None]})
+        tensors = feeds(image[None], self.score, info, self._settings)
+        boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, tensors)
         ran = perf_counter()
         kept = scores >= self.score
         class_ids = class_ids[kept]

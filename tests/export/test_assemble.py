@@ -6,6 +6,7 @@ import json
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 
@@ -53,7 +54,8 @@ def test_inputs_and_outputs_are_those_of_the_contract(tiny_onnx):
             for value in values
         }
 
-    assert described(graph.input) == {"image": ("UINT8", [1, 96, 96, 3])}
+    assert described(graph.input) == {"image": ("UINT8", [1, 96, 96, 3]), "score_threshold": ("FLOAT", [1])}
+    assert "score_threshold" in {tensor.name for tensor in graph.initializer}, "so that it may be left out"
     assert described(graph.output) == {
         "boxes": ("FLOAT", ["N", 4]),
         "scores": ("FLOAT", ["N"]),
@@ -115,6 +117,27 @@ def test_nothing_found_gives_empty_outputs(wide_graph, wide_image, run_graph, nu
         "class_ids": (0,),
         "masks": (0, 28, 28),
     }
+
+
+def test_a_higher_threshold_gives_the_first_rows_alone(three_classes, wide_graph, wide_image, run_graph):
+    everything = run_graph(wide_graph, wide_image)
+    scores = everything["scores"]
+    session = onnxruntime.InferenceSession(wide_graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    for count in (0, 1, len(scores) // 2, len(scores)):
+        threshold = scores[count] if count < len(scores) else three_classes.profile.score_threshold
+        found = session.run(None, {"image": wide_image, "score_threshold": np.array([threshold], np.float32)})
+        for output, array in zip(session.get_outputs(), found, strict=True):
+            np.testing.assert_allclose(array, everything[output.name][:count], atol=1e-4)
+
+
+def test_one_class_has_a_threshold_too(tiny_onnx, photos, run_graph):
+    image = letterbox(read_frame(photos[0]), (96, 96), swap_red_blue=True)[0][None]
+    everything = run_graph(tiny_onnx, image)
+    count = len(everything["scores"]) // 2
+    session = onnxruntime.InferenceSession(str(tiny_onnx), providers=["CPUExecutionProvider"])
+    found = session.run(["scores"], {"image": image, "score_threshold": everything["scores"][count : count + 1]})
+    assert count > 0
+    np.testing.assert_allclose(found[0], everything["scores"][:count], atol=1e-5)
 
 
 def test_a_single_detection_keeps_its_axis(wide_graph, wide_image, run_graph):

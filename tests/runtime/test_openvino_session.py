@@ -41,6 +41,19 @@ def test_the_shipped_model_may_find_nothing(both):
     assert instances.masks.shape == (0, 480, 640)
 
 
+def test_the_score_threshold_can_be_set():
+    # What cannot reach it does not get as far as the heads; the results are those of a file that knows none.
+    assert [tensor.name for tensor in open_session(None, "openvino")[0].get_overridable_initializers()] == [
+        "score_threshold"
+    ]
+    frame = list(open_source("demo"))[40].image
+    weak, strong = (Segmenter(provider="openvino", threads=1, score=score)(frame) for score in (0.1, 0.7))
+    count = len(strong)
+    assert 0 < count < len(weak)
+    np.testing.assert_allclose(strong.boxes, weak.boxes[:count], atol=1e-3)
+    np.testing.assert_allclose(strong.mask_probabilities, weak.mask_probabilities[:count], atol=1e-4)
+
+
 def test_any_number_of_instances_and_then_none(model_path):
     segmenter = Segmenter(model_path, provider="openvino", threads=1)
     for count in (3, 0, 16, 1):

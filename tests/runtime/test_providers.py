@@ -106,6 +106,13 @@ def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path
     assert (tmp_path / "pumpseg" / "tensorrt").is_dir()
 
 
+@pytest.mark.parametrize(("instructions", "exact"), [("", "1"), ("avx512_vnni", "0")])
+def test_int8_is_slowed_down_only_where_it_would_overflow(instructions, exact, monkeypatch):
+    monkeypatch.setattr(providers, "int8_dot_product", lambda: instructions)
+    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, None)
+    assert options.get_session_config_entry("session.x64quantprecision") == exact
+
+
 def test_every_provider_makes_session_options():
     for provider in PROVIDERS.values():
         options = providers._session_options(onnxruntime, provider, 1, None)

@@ -79,7 +79,9 @@ def _normalised_image(graph: GraphWriter, profile: Profile) -> str:
     if mean[0] in range(256) and set(mean) == {mean[0]}:
         # One operator, and an int8 trunk reads the image's own bytes.
         return graph.op("DequantizeLinear", image, graph.constant(scale), graph.constant(mean[0], np.uint8))
-    centred = graph.op("Sub", graph.op("Cast", image, to=TensorProto.FLOAT), graph.constant(np.reshape(mean, (3, 1, 1))))
+    centred = graph.op(
+        "Sub", graph.op("Cast", image, to=TensorProto.FLOAT), graph.constant(np.reshape(mean, (3, 1, 1)))
+    )
     return centred if scale == 1.0 else graph.op("Mul", centred, graph.constant(scale))
 
 

@@ -74,7 +74,10 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
                 weight_type=QuantType.QInt8,
                 calibrate_method=METHODS[method],
                 # One image at a time: the collectors keep every activation of all that they are given at once.
-                extra_options={"CalibStridedMinMax": 1, "TensorQuantOverrides": {taken: [image_range]} if image_range else {}},
+                extra_options={
+                    "CalibStridedMinMax": 1,
+                    "TensorQuantOverrides": {taken: [image_range]} if image_range else {},
+                },
             )
         _put_in_place(result.graph, part, onnx.load(steps / "int8.onnx").graph)
         if image_range:

@@ -66,7 +66,8 @@ def test_frames_lie_where_the_model_wants_them(frames):
     metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(shipped_model()).metadata_props}[METADATA_KEY]
     metadata["letterbox"] = {"placement": "centred", "fill": [0, 0, 0], "min_side": 0, "min_scale": 0.0}
     meta = SimpleNamespace(custom_metadata_map={METADATA_KEY: json.dumps(metadata)})
-    image = next(iter(_inputs(SimpleNamespace(get_modelmeta=lambda: meta), Path("centred.onnx"), frames)))
+    session = SimpleNamespace(get_modelmeta=lambda: meta, get_overridable_initializers=list)
+    image = next(iter(_inputs(session, Path("centred.onnx"), frames)))["image"]
     # 640x480 becomes 384x288, with 48 lines above and below.
     assert np.flatnonzero(image[0].any(axis=(1, 2))).tolist() == list(range(48, 336))
 

@@ -103,7 +103,10 @@ def with_threshold(graph, number, value):
     suppressions = [node for node in copy.graph.node if node.op_type == "NonMaxSuppression"]
     assert len(suppressions) == 2
     constants = {tensor.name: tensor for tensor in copy.graph.initializer}
-    threshold = constants[suppressions[number].input[4]]
+    made_by = {name: node for node in copy.graph.node for name in node.output}
+    name = suppressions[number].input[4]
+    # That of the proposals is the greater of their own and that of the detections.
+    threshold = constants[made_by[name].input[0] if name in made_by else name]
     threshold.CopyFrom(numpy_helper.from_array(np.array([value], np.float32), threshold.name))
     return copy
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ log = logging.getLogger("pumpseg")
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
+# A frame that has lain for so many of the time between two frames is left for the next one, which is due: that costs
+# little time, and otherwise the instances that are shown next are of a picture nearly one frame older.
+NEARLY_OLD = (0.85, 1.15)
 _MILLISECONDS = Fraction(1, 1000)
 
 
@@ -28,7 +31,8 @@ class Camera:
     """A camera or stream, read by a thread of its own so that frames never queue up.
 
     Drivers buffer a few frames and mostly ignore CAP_PROP_BUFFERSIZE; reading all the time and keeping only
-    the newest frame is what keeps the picture live. An exception in the thread is raised where the frames
+    the newest frame is what keeps the picture live. One that is about to be replaced is not worth its inference any
+    more: then the next one is waited for. An exception in the thread is raised where the frames
     are taken.
 
     connect: opens the camera; called at once, and again after the camera was lost, with growing delays.
@@ -56,6 +60,7 @@ class Camera:
         self.timing: VideoTiming | None = VideoTiming(_MILLISECONDS, capture.rate)
         self._changed = threading.Condition()
         self._newest: tuple[NDArray[np.uint8], float] | None = None
+        self._interval = 0.0  # between frames of late, in seconds
         self._error: BaseException | None = None
         self._closing = threading.Event()
         self._taken = False
@@ -74,12 +79,25 @@ class Camera:
                 if self._newest is None:
                     assert self._error is not None
                     raise self._error
+                self._wait_if_nearly_old()
+                if self._closing.is_set():
+                    return
                 image, arrived = self._newest
                 self._newest = None
             first_time = arrived if first_time is None else first_time
             pts = max(last_pts + 1, round((arrived - first_time) / _MILLISECONDS))
             yield Frame(image, self.name, index, arrived - first_time, pts, arrived)
             index, last_pts = index + 1, pts
+
+    def _wait_if_nearly_old(self) -> None:
+        """Wait for the next frame, called with the lock, if that is due and the newest one is there already."""
+        newest, (least, most) = self._newest, NEARLY_OLD
+        assert newest is not None
+        age = perf_counter() - newest[1]
+        if least * self._interval <= age < most * self._interval:
+            self._changed.wait_for(
+                lambda: self._newest is not newest or self._closing.is_set(), most * self._interval - age
+            )
 
     def close(self) -> None:
         with self._changed:
@@ -98,6 +116,7 @@ class Camera:
 
     def _read(self, capture: Capture | None) -> None:
         lost, delay, reason = None, FIRST_DELAY, ""
+        before: float | None = None
         try:
             while not self._closing.is_set():
                 try:
@@ -119,10 +138,15 @@ class Camera:
                     delay = min(2 * delay, LONGEST_DELAY)
                     continue
                 if lost is not None:
+                    before = None
                     log.info("%s is back after %.0f s", self.name, monotonic() - lost)
                     self.reconnects += 1
                     lost, delay, reason = None, FIRST_DELAY, ""
                 with self._changed:
+                    if before is not None:
+                        since = frame[1] - before
+                        self._interval += 0.2 * (since - self._interval) if self._interval else since
+                    before = frame[1]
                     if self._taken:
                         self.dropped += skipped + (self._newest is not None)
                     self._newest = frame

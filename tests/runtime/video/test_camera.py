@@ -70,6 +70,33 @@ def test_the_newest_frame_wins_and_the_others_are_counted():
     assert second.pts == pytest.approx(1000 * second.time, abs=1)
 
 
+@pytest.mark.parametrize(("asked_after", "number"), [(2.95, 4), (2.5, 3)], ids=["nearly old", "fresh"])
+def test_a_frame_that_is_about_to_be_replaced_is_left_for_the_next(asked_after, number):
+    interval = 0.4
+    source = Camera("webcam:3", connecting_to(FakeCapture(1000, interval)))
+    frames = iter(source)
+    first = next(frames)
+    time.sleep(first.arrived + asked_after * interval - time.perf_counter())
+    second = next(frames)
+    source.close()
+    assert int(second.image[0, 0, 0]) == int(first.image[0, 0, 0]) + number - 1
+    assert source.dropped == number - 2
+
+
+def test_a_camera_that_has_stopped_is_not_waited_for():
+    one = FakeCapture(1000, 0.1)
+    source = Camera("webcam:3", connecting_to(one))
+    frames = iter(source)
+    for _ in range(3):
+        next(frames)
+    one.interval = 30
+    time.sleep(0.5)  # one more comes, and then none
+    start = time.perf_counter()
+    next(frames)
+    assert time.perf_counter() - start < 0.05
+    one.left = 0
+
+
 def test_frames_that_were_thrown_away_undecoded_are_counted_too():
     source = Camera("rtsp://x", connecting_to(FakeCapture(3, 0.05, skips=7)), patience=0)
     with pytest.raises(SourceError, match="is lost"):

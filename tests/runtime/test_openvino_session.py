@@ -8,6 +8,7 @@ from pumpseg import Segmenter
 from pumpseg.errors import ModelFileError, ProviderError
 from pumpseg.model_file import shipped_model
 from pumpseg.openvino_session import OpenVinoSession
+from pumpseg.providers import open_session
 from pumpseg.video.sources import open_source
 
 pytest.importorskip("openvino")

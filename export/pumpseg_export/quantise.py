@@ -110,7 +110,7 @@ def _range_of_image(graph: onnx.GraphProto, taken: str) -> dict[str, NDArray[np.
 
 
 def _drop_quantising(graph: onnx.GraphProto, taken: str) -> None:
-    """Removes QuantizeLinear and DequantizeLinear after a tensor that comes out of a DequantizeLinear of their scale."""
+    """Removes the QuantizeLinear and DequantizeLinear after a tensor that a DequantizeLinear of that scale gives."""
     (quantise_it,) = (node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == taken)
     (restore_it,) = (node for node in graph.node if quantise_it.output[0] in node.input)
     for node in graph.node:

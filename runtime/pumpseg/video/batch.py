@@ -106,6 +106,7 @@ def run_batch(
     lock = threading.Lock()
     settings = {
         "score": segmenter.score,
+        "tiles": segmenter.tiles,
         "model": Fingerprint.of(segmenter.path).sha256,
         "codec": options.codec,
         "track": options.track,

@@ -111,7 +111,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss(tiny_model, pictures):
     try:
         trainer.compile(keras.optimizers.Adam(1e-3, global_clipnorm=10.0), jit_compile=False)
         first, *_, last = (trainer.train_on_batch(pictures, return_dict=True) for _ in range(12))
-        assert last["loss"] < 0.7 * first["loss"]
+        assert last["loss"] < 0.8 * first["loss"]
         for name in ("rpn_class", "rpn_box", "class", "mask"):
             # The first value is of one step, the last the mean over all.
             assert last[name] < first[name]

@@ -22,6 +22,10 @@ from pumpseg.video import open_source
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 ORT_JS = "1.30.0"
 
+as_on_x86 = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="OpenCV's resize may round otherwise on other processors"
+)
+
 
 @pytest.fixture(scope="module")
 def frame():
@@ -80,6 +84,35 @@ viewer.close()
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def cpp_flags():
+    if shutil.which("g++") and shutil.which("pkg-config"):
+        command = ["pkg-config", "--cflags", "--libs", "opencv4", "libonnxruntime"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        if asked.returncode == 0:
+            return asked.stdout.split()
+    pytest.skip("needs g++, pkg-config, libopencv-dev and libonnxruntime-dev")
+
+
+@as_on_x86
+def test_the_cpp_program_prints_the_boxes_of_python(cpp_flags, frame, tmp_path):
+    program = tmp_path / "segment"
+    source = str(EXAMPLES / "segment.cpp")
+    subprocess.run(["g++", "-std=c++17", "-Wall", "-Werror", source, "-o", str(program), *cpp_flags], check=True)
+    segmenter = Segmenter("fast", provider="cpu", threads=1)
+    for size in ((640, 480), (1203, 901)):
+        picture = cv2.resize(frame, size)
+        cv2.imwrite(str(tmp_path / "photo.png"), picture)
+        command = [program, str(shipped_model("fast")), str(tmp_path / "photo.png")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        found = np.array([[float(value) for value in line.split()] for line in done.stdout.splitlines()])
+        wanted = segmenter(picture)
+        assert len(wanted) == len(found) > 0
+        np.testing.assert_allclose(found[:, 2:], wanted.boxes, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found[:, 1], wanted.scores, rtol=0, atol=1e-4)
+
+
 def test_the_ros_node_uses_what_there_is():
     """ROS 2 cannot be had from PyPI; what the node imports from pumpseg must at least be there."""
     tree = ast.parse((EXAMPLES / "ros2_node.py").read_text(encoding="utf-8"))
@@ -112,11 +145,6 @@ def javascript_boxes(folder, program, frame):
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return np.array([one["box"] for one in found]), np.array([one["score"] for one in found])
-
-
-as_on_x86 = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64"), reason="OpenCV's resize may round otherwise on other processors"
-)
 
 
 @pytest.mark.npm

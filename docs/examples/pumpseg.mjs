@@ -7,11 +7,7 @@ const FILL = 127; // letterbox.fill of the file's metadata; its letterbox.placem
 // Boxes are [x1, y1, x2, y2] in pixels of the picture, masks M x M probabilities inside their box (docs/model-file.md).
 export async function segment(session, Tensor, rgb, width, height, score = 0.5) {
   const [, inputHeight, inputWidth] = session.inputMetadata[0].shape;
-  const scale = Math.min(inputHeight / height, inputWidth / width);
-  const contentWidth = Math.round(width * scale);
-  const contentHeight = Math.round(height * scale);
-  const image = new Uint8Array(inputHeight * inputWidth * 3).fill(FILL);
-  resizeInto(image, inputWidth, rgb, width, height, contentWidth, contentHeight);
+  const { image, contentWidth, contentHeight } = letterbox(rgb, width, height, inputWidth, inputHeight);
 
   const found = await session.run({ image: new Tensor("uint8", image, [1, inputHeight, inputWidth, 3]) });
   const [scaleX, scaleY] = [contentWidth / width, contentHeight / height];
@@ -30,29 +26,113 @@ export async function segment(session, Tensor, rgb, width, height, score = 0.5) 
   return instances;
 }
 
-// Bilinear, pixel middles on pixel middles. For a picture more than twice as large as the input, scale it down by
-// pixel area beforehand, as a canvas does with imageSmoothingQuality = "high".
+// The picture scaled into the top-left corner of the model's input: the very bytes that Python makes (docs/model-file.md).
+export function letterbox(rgb, width, height, inputWidth, inputHeight) {
+  const scale = Math.min(inputHeight / height, inputWidth / width);
+  const contentWidth = Math.max(1, roundHalfToEven(width * scale));
+  const contentHeight = Math.max(1, roundHalfToEven(height * scale));
+  while (width >= 2 * contentWidth && height >= 2 * contentHeight) {
+    rgb = width % 2 || height % 2 ? halvedOdd(rgb, width, height) : halved(rgb, width, height);
+    [width, height] = [width >> 1, height >> 1];
+  }
+  const image = new Uint8Array(inputHeight * inputWidth * 3).fill(FILL);
+  resizeInto(image, inputWidth, rgb, width, height, contentWidth, contentHeight);
+  return { image, contentWidth, contentHeight };
+}
+
+// Each pixel the mean of the four under it.
+function halved(rgb, width, height) {
+  const [halfWidth, halfHeight] = [width >> 1, height >> 1];
+  const result = new Uint8Array(halfWidth * halfHeight * 3);
+  let to = 0;
+  for (let y = 0; y < halfHeight; y++) {
+    let [above, below] = [2 * y * width * 3, (2 * y + 1) * width * 3];
+    for (let x = 0; x < halfWidth; x++, above += 3, below += 3) {
+      for (let c = 0; c < 3; c++, above++, below++) {
+        result[to++] = (rgb[above] + rgb[above + 3] + rgb[below] + rgb[below + 3] + 2) >> 2;
+      }
+    }
+  }
+  return result;
+}
+
+// The same where a side is odd: the mean of the area under each pixel, in the single precision of OpenCV's INTER_AREA.
+function halvedOdd(rgb, width, height) {
+  const [halfWidth, halfHeight] = [width >> 1, height >> 1];
+  const [columns, rows] = [shares(width), shares(height)];
+  const result = new Uint8Array(halfWidth * halfHeight * 3);
+  const sums = new Float32Array(halfWidth * 3);
+  for (let y = 0; y < halfHeight; y++) {
+    sums.fill(0);
+    for (let row = 3 * y; row < 3 * y + 3; row++) {
+      if (rows[row] === 0) continue;
+      const line = rgb.subarray((row - y) * width * 3);
+      for (let x = 0; x < halfWidth; x++) {
+        const left = columns[3 * x];
+        const middle = columns[3 * x + 1];
+        const right = columns[3 * x + 2];
+        for (let at = 6 * x; at < 6 * x + 3; at++) {
+          let sum = Math.fround(Math.fround(line[at] * left) + Math.fround(line[at + 3] * middle));
+          if (right > 0) sum = Math.fround(sum + Math.fround(line[at + 6] * right));
+          sums[at - 3 * x] += Math.fround(sum * rows[row]);
+        }
+      }
+    }
+    for (let i = 0; i < sums.length; i++) result[y * sums.length + i] = roundHalfToEven(sums[i]);
+  }
+  return result;
+}
+
+// What pixels 2i, 2i + 1 and 2i + 2 of a side have in pixel i of the halved one: 1/2, 1/2 and 0 if the side is even.
+function shares(side) {
+  const half = side >> 1;
+  const scale = 1 / (half / side);
+  const result = new Float32Array(3 * half);
+  for (let i = 0; i < half; i++) {
+    const start = i * scale;
+    for (let k = 0; k < 3; k++) {
+      const covered = Math.min(2 * i + k + 1, start + scale, side) - Math.max(2 * i + k, start);
+      result[3 * i + k] = covered > 1e-3 ? covered / Math.min(scale, side - start) : 0;
+    }
+  }
+  return result;
+}
+
+// Bilinear, pixel middles on pixel middles, in the whole numbers of OpenCV's INTER_LINEAR.
 function resizeInto(target, targetStride, rgb, width, height, contentWidth, contentHeight) {
-  const columns = samples(width, contentWidth);
-  const rows = samples(height, contentHeight);
+  const [columns, rows] = [samples(width, contentWidth), samples(height, contentHeight)];
   for (let y = 0; y < contentHeight; y++) {
-    const [top, bottom, down] = rows[y];
+    const [top, bottom] = [rows.first[y] * width * 3, rows.second[y] * width * 3];
+    const [topWeight, bottomWeight] = [rows.firstWeight[y], rows.secondWeight[y]];
     for (let x = 0; x < contentWidth; x++) {
-      const [left, right, across] = columns[x];
+      const [left, right] = [columns.first[x] * 3, columns.second[x] * 3];
+      const [leftWeight, rightWeight] = [columns.firstWeight[x], columns.secondWeight[x]];
       for (let c = 0; c < 3; c++) {
-        const at = (row, column) => rgb[(row * width + column) * 3 + c];
-        const above = at(top, left) * (1 - across) + at(top, right) * across;
-        const below = at(bottom, left) * (1 - across) + at(bottom, right) * across;
-        target[(y * targetStride + x) * 3 + c] = Math.round(above * (1 - down) + below * down);
+        const above = rgb[top + left + c] * leftWeight + rgb[top + right + c] * rightWeight;
+        const below = rgb[bottom + left + c] * leftWeight + rgb[bottom + right + c] * rightWeight;
+        const sum = (((above >> 4) * topWeight) >> 16) + (((below >> 4) * bottomWeight) >> 16);
+        target[(y * targetStride + x) * 3 + c] = (sum + 2) >> 2;
       }
     }
   }
 }
 
+// Of each pixel of a resized side the two that it lies between, and their weights in 2048ths.
 function samples(from, to) {
-  return Array.from({ length: to }, (_, i) => {
-    const position = Math.max(0, ((i + 0.5) * from) / to - 0.5);
-    const first = Math.min(Math.floor(position), from - 1);
-    return [first, Math.min(first + 1, from - 1), position - first];
-  });
+  const scale = 1 / (to / from);
+  const [first, second, firstWeight, secondWeight] = Array.from({ length: 4 }, () => new Int32Array(to));
+  for (let i = 0; i < to; i++) {
+    const position = Math.fround((i + 0.5) * scale - 0.5);
+    const before = Math.floor(position);
+    first[i] = Math.max(before, 0);
+    second[i] = Math.min(before + 1, from - 1);
+    firstWeight[i] = roundHalfToEven(2048 * Math.fround(1 - Math.fround(position - before)));
+    secondWeight[i] = roundHalfToEven(2048 * Math.fround(position - before));
+  }
+  return { first, second, firstWeight, secondWeight };
+}
+
+function roundHalfToEven(value) {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 ? rounded - 1 : rounded;
 }

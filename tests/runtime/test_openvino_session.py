@@ -17,7 +17,7 @@ pytest.importorskip("openvino")
 @pytest.fixture(scope="module")
 def both():
     """The shipped model on OpenVINO and on ONNX Runtime's CPU provider."""
-    return Segmenter(provider="openvino", threads=1), Segmenter(provider="cpu", threads=1)
+    return Segmenter("fast-fp32", provider="openvino", threads=1), Segmenter("fast-fp32", provider="cpu", threads=1)
 
 
 def test_the_shipped_model_gives_what_the_cpu_provider_gives(both):

@@ -29,7 +29,7 @@ if provider == "openvino":
     run = worker.Row.run
 
     def dying(self, count):
-        if count == 4:
+        if count == 3:
             sys.stderr.write("segmentation fault\\n")
             sys.stderr.flush()
             import os

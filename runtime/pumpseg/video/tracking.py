@@ -29,11 +29,14 @@ _NOMINAL_RATE = 30.0
 _OC_SORT_BUFFER = 30  # frames at the nominal rate: boxes alone are trusted for a second
 
 # How far from where a lost track is expected another may go on with it: _NEAR of its size, and more with the time for
-# which its motion is extrapolated, since the middle of a box is known to about _JITTER of its size.
+# which its motion is extrapolated, since the middle of a box is known to about _JITTER of its size; but at most _FAR.
 _NEAR = 0.75
 _JITTER = 0.1
+_FAR = 2.0
 _MOST_GROWTH = 2.0
 _MOTION_SECONDS = 1.0
+_FREE_SECONDS = 0.25  # what was free for less time tells no motion
+_WHOLE = 0.9  # of its largest size: hardly anything hides it
 _MOMENT_SECONDS = 0.3  # a track that was seen so lately was merely missed
 
 _COVERED = 0.5  # share of its mask that others have: it is a second find of one, or several taken for one
@@ -52,12 +55,18 @@ class _Sight:
 
 @dataclass
 class _Track:
-    """One of OC-SORT's tracks. free: sights of it while it touched neither another instance nor the border."""
+    """One of OC-SORT's tracks.
+
+    inside: sights of it while it did not touch the border; free: those of them while it touched no other instance.
+    gone_into: when it was last taken for a part of another's instance.
+    """
 
     ident: int = NO_ID
     frames: int = 1  # the first, in which OC-SORT gives no number, among them
     first: float = math.inf
+    inside: deque[_Sight] = field(default_factory=lambda: deque(maxlen=64))
     free: deque[_Sight] = field(default_factory=lambda: deque(maxlen=64))
+    gone_into: float = -math.inf
     last: _Sight = _Sight(-math.inf, 0.0, 0.0, 0.0)
     box: NDArray[np.float32] = field(default_factory=lambda: np.zeros(4, np.float32))
     mask: CropMask = field(default_factory=lambda: CropMask(0, 0, np.zeros((0, 0), np.bool_)))
@@ -67,36 +76,44 @@ class _Track:
         return self.frames >= CONFIRMING_FRAMES and self.last.time - self.first >= CONFIRMING_SECONDS
 
     @property
-    def free_end(self) -> _Sight:
-        return self.free[-1] if self.free else self.last
+    def clear(self) -> Sequence[_Sight]:
+        """The sights that tell its size and motion: the free ones, or if it hardly ever was, those of most of it."""
+        if self.free and self.free[-1].time - self.free[0].time >= _FREE_SECONDS:
+            return self.free
+        largest = max((sight.size for sight in self.inside), default=0.0)
+        return [sight for sight in self.inside if sight.size > _WHOLE * largest] or [self.last]
 
-    def see(self, box: NDArray[np.float32], time: float, *, free: bool) -> None:
+    def see(self, box: NDArray[np.float32], time: float, *, inside: bool, free: bool) -> None:
         x1, y1, x2, y2 = (float(side) for side in box)
         self.last = _Sight(time, (x1 + x2) / 2, (y1 + y2) / 2, math.sqrt((x2 - x1) * (y2 - y1)))
         self.box = box
         self.first = min(self.first, time)
         self.frames += 1
+        if inside:
+            self.inside.append(self.last)
         if free:
             self.free.append(self.last)
 
     def expected(self, time: float) -> tuple[float, float, float]:
-        """Middle (x, y) at a later time if it goes on as it did while it was free, and how far that may be off."""
-        end = self.free_end
-        recent = np.array([(s.time, s.x, s.y) for s in self.free if end.time - s.time <= _MOTION_SECONDS])
+        """Middle (x, y) at a later time if it goes on as it did in its clear sights, and how far that may be off."""
+        sights = self.clear
+        end = sights[-1]
+        recent = np.array([(s.time, s.x, s.y) for s in sights if end.time - s.time <= _MOTION_SECONDS])
         if len(recent) < 2:
             return end.x, end.y, _NEAR * end.size
         # A straight line through the sights, by least squares.
         middle = recent.mean(axis=0)
         times = recent[:, 0] - middle[0]
         x, y = middle[1:] + (times @ recent[:, 1:]) / (times @ times) * (time - middle[0])
-        return float(x), float(y), (_NEAR + _JITTER * (time - end.time) / np.ptp(times)) * end.size
+        near = min(_NEAR + _JITTER * (time - end.time) / np.ptp(times), _FAR)
+        return float(x), float(y), float(near * end.size)
 
     def has_gone_into(self, mask: CropMask, time: float) -> bool:
-        """Whether this track, seen a moment ago, must now be part of another's instance with this mask.
+        """Whether this track, which a moment ago was seen or in another, must be part of an instance with this mask.
 
         One that goes behind another does not: all that was seen of it in the end is a sliver.
         """
-        if time - self.last.time > _MOMENT_SECONDS:
+        if time - max(self.last.time, self.gone_into) > _MOMENT_SECONDS:
             return False
         (then_x, then_y, _), (x, y, _) = self.expected(self.last.time), self.expected(time)
         moved = CropMask(self.mask.x + round(x - then_x), self.mask.y + round(y - then_y), self.mask.mask)
@@ -144,10 +161,10 @@ class Tracker:
             for number, track in self._tracks.items()
             if number not in seen and self._time - track.last.time <= _MOMENT_SECONDS
         ]
-        free = _free(instances, missing)
+        inside, free = _inside_and_free(instances, missing)
         for i, number in enumerate(numbers):
             if number != NO_ID:
-                seen[number].see(instances.boxes[i], self._time, free=bool(free[i]))
+                seen[number].see(instances.boxes[i], self._time, inside=bool(inside[i]), free=bool(free[i]))
         self._tracks.update(seen)
         hidden = [track for number, track in self._tracks.items() if number not in seen and track.ident != NO_ID]
 
@@ -157,7 +174,8 @@ class Tracker:
             if number == NO_ID:
                 continue
             track = seen[number]
-            if track.ident == NO_ID and track.is_confirmed:
+            parts = [lost for lost in hidden if lost.ident != NO_ID and lost.has_gone_into(masks[i], self._time)]
+            if track.ident == NO_ID and track.is_confirmed and len(parts) < 2:
                 known = [
                     masks[j]
                     for j, other in enumerate(numbers)
@@ -165,7 +183,10 @@ class Tracker:
                 ]
                 if sum(_common(masks[i], other) for other in known) <= _COVERED * _area(masks[i]):
                     track.ident = self._ident_of_new(track, hidden)
-            if not any(lost.ident != NO_ID and lost.has_gone_into(masks[i], self._time) for lost in hidden):
+            parts = [lost for lost in parts if lost.ident != NO_ID]  # without the one that this track goes on with
+            for lost in parts:
+                lost.gone_into = self._time
+            if not parts:
                 ids[i] = track.ident
                 track.mask = masks[i]
         self._tracks = {
@@ -204,7 +225,7 @@ class Tracker:
         for lost in hidden:
             x, y, tolerance = lost.expected(here.time)
             distance = math.hypot(x - here.x, y - here.y) / tolerance
-            growth = here.size / lost.free_end.size
+            growth = here.size / lost.clear[-1].size
             if lost.ident != NO_ID and distance < least and 1 / _MOST_GROWTH < growth < _MOST_GROWTH:
                 nearest, least = lost, distance
         if nearest is None:
@@ -214,14 +235,16 @@ class Tracker:
         return ident
 
 
-def _free(instances: Instances, missing: Sequence[NDArray[np.float32]]) -> NDArray[np.bool_]:
-    """Whether each box touches neither another, nor one that was missed just now, nor the frame's border, bool (N,)."""
+def _inside_and_free(
+    instances: Instances, missing: Sequence[NDArray[np.float32]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of each box whether it does not touch the frame's border, and neither that, another, nor one missed just now."""
     boxes, (height, width) = instances.boxes, instances.frame_size
     inside = (boxes[:, :2] >= 1).all(axis=1) & (boxes[:, 2] <= width - 1) & (boxes[:, 3] <= height - 1)
     others = np.concatenate([boxes, np.reshape(missing, (-1, 4))])
     starts, ends = boxes[:, None, :2], boxes[:, None, 2:]
     touches = (starts < others[:, 2:]).all(axis=2) & (others[:, :2] < ends).all(axis=2)
-    return inside & (touches.sum(axis=1) == 1)
+    return inside, inside & (touches.sum(axis=1) == 1)
 
 
 def _area(mask: CropMask) -> int:

@@ -45,10 +45,13 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
 
     window = _window(graph, profile, size)
     heads = look_at(proposals, "box_head")
-    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, window, least_score)
+    detections = _detections(graph, heads, proposals, objectness, model, window, least_score)
     if profile.refine_boxes:
+        boxes, scores, class_ids = detections
         deltas = look_at(boxes, "box_head_again")["box_deltas"]
         boxes = _moved(graph, boxes, deltas, class_ids, model, window)
+        detections = _best(graph, (boxes, scores, class_ids), model, least_score)
+    boxes, scores, class_ids = detections
 
     features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool, size)
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
@@ -135,11 +138,20 @@ def _detections(
         background = graph.op("Gather", probabilities, graph.constant(0, np.int64), axis=1)
         scores = graph.op("Where", graph.op("Greater", scores, background), scores, graph.constant(0.0))
     boxes = _moved(graph, proposals, heads["box_deltas"], class_ids, model, window)
+    return _best(graph, (boxes, scores, class_ids), model, least_score)
+
+
+def _best(
+    graph: GraphWriter, detections: tuple[str, str, str], model: MaskRCNN, least_score: str
+) -> tuple[str, str, str]:
+    """Boxes (N, 4), scores (N,) and class_ids (N,) of which non-maximum suppression leaves some, best first."""
+    profile = model.profile
+    boxes, scores, class_ids = detections
     if len(model.classes) == 1:
         keep = _suppress(graph, boxes, scores, profile.max_detections, profile.nms_threshold, least_score)
     else:
         keep = _suppress_by_class(graph, boxes, scores, class_ids, model, least_score)
-    return tuple(graph.op("Gather", tensor, keep, axis=0) for tensor in (boxes, scores, class_ids))  # type: ignore[return-value]
+    return tuple(graph.op("Gather", tensor, keep, axis=0) for tensor in detections)  # type: ignore[return-value]
 
 
 def _moved(

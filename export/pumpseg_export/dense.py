@@ -12,8 +12,9 @@ from pumpseg_export.graph import OPSET
 def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.ModelProto:
     """Converts a functional model of one input of `shape` (batch first, channels last) at opset 17.
 
-    The input is normalised already: a trunk's Rescaling is left out, see `assemble`. The outputs keep the names that the model gives them, in alphabetical order. The input and
-    4-dimensional outputs become channels first, which leaves no Transpose around the convolutions.
+    The input is normalised already: a trunk's Rescaling is left out, see `assemble`. The outputs keep the names that
+    the model gives them, in alphabetical order. The input and 4-dimensional outputs become channels first, which leaves
+    no Transpose around the convolutions.
 
     Raises:
         PumpsegError: Keras runs on another backend than TensorFlow, the only one tf2onnx reads.

@@ -60,7 +60,7 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
         feeds = _Feeds(steps / "before.onnx", taken, images)
         if not len(feeds):
             raise PumpsegError(f"nothing is detected in {len(images)} calibration photos: name some that show a class")
-        image_range = _range_of_image(model.graph, taken)
+        known = _range_of_image(model.graph, taken)
         # Batch normalisations become part of the convolutions, and every tensor gets a shape.
         quant_pre_process(steps / "part.onnx", steps / "prepared.onnx", skip_symbolic_shape=True)
         with redirect_stdout(StringIO()):
@@ -76,11 +76,11 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
                 # One image at a time: the collectors keep every activation of all that they are given at once.
                 extra_options={
                     "CalibStridedMinMax": 1,
-                    "TensorQuantOverrides": {taken: [image_range]} if image_range else {},
+                    "TensorQuantOverrides": {taken: [known]} if known else {},
                 },
             )
         _put_in_place(result.graph, part, onnx.load(steps / "int8.onnx").graph)
-        if image_range:
+        if known:
             _drop_quantising(result.graph, taken)
     onnx.checker.check_model(result, full_check=True)
     return result
@@ -110,7 +110,7 @@ def _range_of_image(graph: onnx.GraphProto, taken: str) -> dict[str, NDArray[np.
 
 
 def _drop_quantising(graph: onnx.GraphProto, taken: str) -> None:
-    """Removes the QuantizeLinear and DequantizeLinear of a tensor that comes out of a DequantizeLinear of their scale."""
+    """Removes the QuantizeLinear and DequantizeLinear after a tensor that a DequantizeLinear of that scale gives."""
     (quantise_it,) = (node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == taken)
     (restore_it,) = (node for node in graph.node if quantise_it.output[0] in node.input)
     for node in graph.node:

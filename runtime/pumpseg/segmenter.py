@@ -18,6 +18,7 @@ from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
 from pumpseg.model_file import check_tensors, choose_model, feeds, parse_metadata
 from pumpseg.providers import open_session
+from pumpseg.tiles import merge, windows
 
 if TYPE_CHECKING:
     from pumpseg.video.frames import Source
@@ -36,6 +37,9 @@ class Timings:
     session: float
     post: float
 
+    def __add__(self, other: Timings) -> Timings:
+        return Timings(self.pre + other.pre, self.session + other.session, self.post + other.post)
+
 
 class Segmenter:
     """Finds instances in frames with one model on one execution provider.
@@ -47,14 +51,17 @@ class Segmenter:
     threads: of one inference; the physical cores available to this process by default.
     score: instances below it are left out, and what cannot reach it takes no time; the model file's own threshold is a
         lower bound.
+    tiles: from 2 on, also look at tiles x tiles overlapping windows of every frame, each as large to the model as the
+        whole frame: for large pictures of many small things. It takes tiles * tiles + 1 times as long.
     spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
         shortest single inference; None polls during an inference only.
 
-    Attributes: `info` (ModelInfo), `path` (of the model file), `provider` (the one that really loaded), `score`.
+    Attributes: `info` (ModelInfo), `path` (of the model file), `provider` (the one that really loaded), `score`,
+    `tiles`.
 
     Several threads may share a segmenter: each one letterboxes into a buffer of its own.
 
-    Raises ModelFileError, ProviderError, and ValueError for a score outside 0..1 or fewer than one thread.
+    Raises ModelFileError, ProviderError, and ValueError for a score outside 0..1, or fewer than one thread or tile.
 
         segmenter = Segmenter()
         instances = segmenter(cv2.imread("patch.jpg"))
@@ -68,10 +75,13 @@ class Segmenter:
         provider: str = "auto",
         threads: int | None = None,
         score: float = DEFAULT_SCORE,
+        tiles: int = 1,
         spinning: bool | None = None,
     ) -> None:
         if not 0 <= score <= 1:
             raise ValueError(f"score must lie in 0..1, got {score}")
+        if tiles < 1:
+            raise ValueError(f"tiles must be at least 1, got {tiles}")
         self._session, self.provider = open_session(model, provider, threads=threads, spinning=spinning)
         path, choice = choose_model(model, self.provider)
         self.info = replace(parse_metadata(self._session.get_modelmeta().custom_metadata_map, path), choice=choice)
@@ -80,6 +90,7 @@ class Segmenter:
         check_tensors(self._session.get_inputs(), self._session.get_outputs(), self.info, path)
         self._settings = self._session.get_overridable_initializers()
         self.score = score
+        self.tiles = tiles
         self.path = path
         self._per_thread = threading.local()
 
@@ -90,6 +101,18 @@ class Segmenter:
     def timed(self, frame: NDArray[np.uint8]) -> tuple[Instances, Timings]:
         """Instances of one frame, uint8 BGR (H, W, 3), and the seconds every step took."""
         check_frame(frame)
+        if self.tiles == 1:
+            return self._find(frame)
+        found, timings = [], Timings(0.0, 0.0, 0.0)
+        for window in windows(frame.shape[:2], self.tiles):
+            instances, taken = self._find(window.of(frame))
+            found.append((window, instances))
+            timings = timings + taken
+        start = perf_counter()
+        merged = merge(found, frame.shape[:2])
+        return merged, replace(timings, post=timings.post + perf_counter() - start)
+
+    def _find(self, frame: NDArray[np.uint8]) -> tuple[Instances, Timings]:
         start = perf_counter()
         info = self.info
         image, placement = letterbox(

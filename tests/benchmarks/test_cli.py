@@ -135,8 +135,8 @@ def test_an_interrupt_prints_what_was_measured(photo, tmp_path):
         (["--json", "none/bench.json"], "cannot write none"),
     ],
 )
-def test_errors_are_one_line(run_bench, arguments, message):
-    process = run_bench(*arguments)
+def test_errors_are_one_line(run_bench, photo, arguments, message):
+    process = run_bench("--source", photo, *arguments)
     assert process.returncode == 2
     said = [line for line in process.stderr.splitlines() if "error" in line]
     assert len(said) == 1

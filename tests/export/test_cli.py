@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from pumpseg_export import export
 from pumpseg_export.cli import main
+from pumpseg_train.run import load_run
 
 
 def one_line(capsys):
@@ -21,9 +22,15 @@ def one_line(capsys):
     return lines[0]
 
 
+@pytest.fixture(scope="module")
+def loaded(tiny_run):
+    return load_run(tiny_run)
+
+
 @pytest.fixture
-def assembled(tiny_export, monkeypatch, step_by_step):
-    """Spares the tests the conversion: it has been done once."""
+def assembled(tiny_export, loaded, monkeypatch, step_by_step):
+    """Spares the tests the loading and the conversion: both have been done once."""
+    monkeypatch.setattr(export, "load_run", lambda run: loaded)
     monkeypatch.setattr(export, "assemble", lambda model, size: tiny_export.graph)
 
 

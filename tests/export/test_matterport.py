@@ -13,6 +13,7 @@ from pumpseg_train.data.coco import read_dataset
 from pumpseg_train.evaluate import read_frame
 from pumpseg_train.fit import predictor
 from pumpseg_train.matterport.weights_file import save_weights
+from pumpseg_train.model import matterport
 from pumpseg_train.model.network import build_mask_rcnn
 from pumpseg_train.model.profile import PROFILES
 
@@ -23,6 +24,15 @@ def louden(layer, outputs, spread):
     rows = np.concatenate([np.array(output).reshape(-1, len(bias)) for output in outputs])
     factor = spread / rows.std(axis=0)
     layer.set_weights([kernel * factor, (bias - rows.mean(axis=0)) * factor])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def thin_backbone():
+    """An eighth of the channels: the conversion of as many layers is what takes its time for every number."""
+    bottleneck = matterport._bottleneck
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matterport, "_bottleneck", lambda x, channels, *a, **o: bottleneck(x, channels // 8, *a, **o))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pumpseg import Segmenter
 from pumpseg.errors import ModelFileError, ProviderError
 from pumpseg.model_file import shipped_model
 from pumpseg.openvino_session import OpenVinoSession
+from pumpseg.providers import open_session
 from pumpseg.video.sources import open_source
 
 pytest.importorskip("openvino")
@@ -16,7 +17,7 @@ pytest.importorskip("openvino")
 @pytest.fixture(scope="module")
 def both():
     """The shipped model on OpenVINO and on ONNX Runtime's CPU provider."""
-    return Segmenter(provider="openvino", threads=1), Segmenter(provider="cpu", threads=1)
+    return Segmenter("fast-fp32", provider="openvino", threads=1), Segmenter("fast-fp32", provider="cpu", threads=1)
 
 
 def test_the_shipped_model_gives_what_the_cpu_provider_gives(both):

@@ -18,6 +18,7 @@ import pytest
 
 from pumpseg.errors import DatasetError
 from pumpseg_train import fit as fit_module
+from pumpseg_train.evaluate import AveragePrecision, Metrics
 from pumpseg_train.fit import LayerwiseAdamW, fit
 from pumpseg_train.run import RunError, Settings, load_run, make_settings, read_settings, write_settings
 
@@ -38,6 +39,17 @@ def recorded(trainer):
 
 def distance(some, others):
     return np.mean([np.abs(a - b).mean() for a, b in zip(some, others, strict=True)])
+
+
+def metrics_of(ap):
+    figures = AveragePrecision(ap, *[0.0] * 5)
+    return Metrics(figures, figures)
+
+
+@pytest.fixture
+def unvalidated(monkeypatch):
+    """Spares a run the detections of its validation, where it is the training that counts."""
+    monkeypatch.setattr(fit_module, "evaluate", lambda dataset, predict: metrics_of(0.5))
 
 
 def test_run_leaves_its_settings_best_weights_and_history(tiny_run, tiny_settings):
@@ -172,7 +184,9 @@ def test_a_finished_run_is_not_trained_again(tiny_run, tiny_settings):
     assert (tiny_run / "history.csv").read_text() == before
 
 
-def test_a_run_goes_on_from_the_best_weights_of_an_earlier_one(tiny_run, tiny_settings, tmp_path):
+def test_a_run_goes_on_from_the_best_weights_of_an_earlier_one(
+    tiny_run, tiny_settings, tmp_path, step_by_step, unvalidated
+):
     settings = dataclasses.replace(tiny_settings, start=str(tiny_run), epochs=1, steps=1, learning_rate=1e-12)
     fit(settings, tmp_path / "on", verbose=0)
     started, ended = (h5py_arrays(run / "best.weights.h5") for run in (tiny_run, tmp_path / "on"))
@@ -279,7 +293,7 @@ def test_settings_that_cannot_be_are_told_in_one_line(values, message):
 
 
 def test_gradients_of_several_batches_make_one_update(
-    tiny_training, tiny_settings, tmp_path, step_by_step, monkeypatch
+    tiny_training, tiny_settings, tmp_path, step_by_step, unvalidated, monkeypatch
 ):
     trainers = []
     tiny_training.spy(monkeypatch, trainers, [])
@@ -294,7 +308,7 @@ def test_mixed_precision_keeps_weights_and_answers_in_float32(
 ):
     trainers = []
     tiny_training.spy(monkeypatch, trainers, [])
-    settings = dataclasses.replace(tiny_settings, precision="mixed_bfloat16", epochs=1, pictures_every=0)
+    settings = dataclasses.replace(tiny_settings, precision="mixed_bfloat16", epochs=1, steps=1, pictures_every=0)
     fit(settings, tmp_path / "run", verbose=0)
     trainer = trainers[0]
     trunk = trainer.trunk
@@ -310,23 +324,17 @@ def test_mixed_precision_keeps_weights_and_answers_in_float32(
 
 def test_a_run_that_does_not_improve_stops(tiny_settings, tmp_path, step_by_step, monkeypatch):
     worse = iter([0.5, 0.4, 0.3, 0.2])
-    metrics = fit_module.evaluate
-
-    def falling(dataset, predict):
-        result = metrics(dataset, predict)
-        return dataclasses.replace(result, mask=dataclasses.replace(result.mask, ap=next(worse)))
-
-    monkeypatch.setattr(fit_module, "evaluate", falling)
-    fit(dataclasses.replace(tiny_settings, epochs=4, steps=1, patience=2), tmp_path / "run", verbose=0)
+    monkeypatch.setattr(fit_module, "evaluate", lambda dataset, predict: metrics_of(next(worse)))
+    settings = dataclasses.replace(tiny_settings, epochs=4, steps=1, patience=2, pictures_every=0)
+    fit(settings, tmp_path / "run", verbose=0)
     assert len(history(tmp_path / "run")) == 3
     assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == 1
     assert (tmp_path / "run" / "finished").exists()
 
 
-def test_pictures_of_the_validation_show_the_results(tiny_settings, tmp_path, step_by_step):
-    settings = dataclasses.replace(tiny_settings, pictures_every=2, steps=1)
-    fit(settings, tmp_path / "run", verbose=0)
-    (sheet,) = (tmp_path / "run" / "pictures").iterdir()
+def test_pictures_of_the_validation_show_the_results(tiny_run, tiny_settings):
+    assert (tiny_settings.epochs, tiny_settings.pictures_every) == (2, 2)
+    (sheet,) = (tiny_run / "pictures").iterdir()
     assert sheet.name == "epoch002.jpg"
     assert cv2.imread(str(sheet)).shape == (320, 4 * 320, 3)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pumpseg.errors import PumpsegError, SinkError
+from pumpseg.errors import PumpsegError, SinkError, SourceError
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.frames import Source
 from pumpseg.video.images import ImageSource
@@ -106,6 +106,7 @@ def run_batch(
     lock = threading.Lock()
     settings = {
         "score": segmenter.score,
+        "tiles": segmenter.tiles,
         "model": Fingerprint.of(segmenter.path).sha256,
         "codec": options.codec,
         "track": options.track,
@@ -174,17 +175,25 @@ def _segment(
         sinks = open_sinks(source, outputs, segmenter.info.class_names)
         on_start(file, source.length)
         tracker = Tracker(float(source.timing.rate)) if options.track and source.timing is not None else None
-        with engine.finder(file) if engine is not None else nullcontext() as find:
-            summary = process(
-                source,
-                segmenter,
-                sinks,
-                workers=workers,
-                tracker=tracker,
-                stop=stop,
-                find=find,
-                on_frame=lambda done: on_frame(file, done),
-            )
+        try:
+            with engine.finder(file) if engine is not None else nullcontext() as find:
+                summary = process(
+                    source,
+                    segmenter,
+                    sinks,
+                    workers=workers,
+                    tracker=tracker,
+                    stop=stop,
+                    find=find,
+                    on_frame=lambda done: on_frame(file, done),
+                )
+        except SourceError:
+            raise  # what came before the source failed is complete
+        except BaseException:
+            if outputs.cutouts is not None:
+                # Each is complete, but not all are there, and on a full disk they take the room of other inputs.
+                shutil.rmtree(outputs.cutouts, ignore_errors=True)
+            raise
     finally:
         source.close()
     return summary, fingerprint

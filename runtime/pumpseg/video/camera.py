@@ -23,7 +23,7 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 # A frame that has lain for so many of the time between two frames is left for the next one, which is due: that costs
 # little time, and otherwise the instances that are shown next are of a picture nearly one frame older.
-NEARLY_OLD = (0.85, 1.15)
+NEARLY_OLD = (0.8, 1.2)
 _MILLISECONDS = Fraction(1, 1000)
 
 

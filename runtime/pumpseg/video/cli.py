@@ -186,7 +186,12 @@ def _outcome_figures(outcome: batch.Outcome) -> dict[str, Any]:
 def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
     # Spinning threads would take the cores that decoding and encoding need.
     return Segmenter(
-        arguments.model, provider=arguments.provider, threads=threads, score=arguments.score, spinning=False
+        arguments.model,
+        provider=arguments.provider,
+        threads=threads,
+        score=arguments.score,
+        tiles=arguments.tile,
+        spinning=False,
     )
 
 
@@ -408,6 +413,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"execution provider: {', '.join(provider_names())} (default {AUTO})",
     )
     model.add_argument("--threads", type=parse_count, metavar="N", help="of inference (default: physical cores)")
+    model.add_argument(
+        "--tile",
+        type=parse_count,
+        default=1,
+        metavar="N",
+        help="also look at N x N overlapping windows of every frame, for many small things; N * N + 1 times as slow",
+    )
 
     camera = parser.add_argument_group("cameras")
     camera.add_argument("--camera-size", type=_size, metavar="WxH", help="picture to ask a camera device for")

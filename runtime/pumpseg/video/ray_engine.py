@@ -58,6 +58,7 @@ class _Settings:
     provider: str
     threads: int
     score: float
+    tiles: int
 
 
 class RayEngine:
@@ -101,7 +102,7 @@ class RayEngine:
             self.close()
             wanted = f"{threads} CPUs and a GPU" if gpus else f"{threads} CPUs"
             raise PumpsegError(f"no node of the Ray cluster has {wanted} for a task")
-        settings = _Settings(segmenter.path.read_bytes(), provider, threads, segmenter.score)
+        settings = _Settings(segmenter.path.read_bytes(), provider, threads, segmenter.score, segmenter.tiles)
         self._settings = self._ray.put(settings)
         # Errors of ours come back as they are; only what the cluster itself breaks is worth another try.
         self._task = self._ray.remote(find_section).options(num_cpus=threads, num_gpus=gpus, max_retries=_RETRIES)
@@ -253,7 +254,12 @@ def _segmenter(settings: _Settings) -> Segmenter:
         model = Path(folder) / "model.onnx"
         model.write_bytes(settings.model)
         return Segmenter(
-            model, provider=settings.provider, threads=settings.threads, score=settings.score, spinning=False
+            model,
+            provider=settings.provider,
+            threads=settings.threads,
+            score=settings.score,
+            tiles=settings.tiles,
+            spinning=False,
         )
 
 

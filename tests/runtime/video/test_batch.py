@@ -245,11 +245,13 @@ def bright_noise(path, frames, size):
     return path
 
 
-@pytest.mark.parametrize("output", ["--save=out.mp4", "--save=frames", "--json=out.jsonl", "--coco=out.json"])
+@pytest.mark.parametrize(
+    "output", ["--save=out.mp4", "--save=frames", "--save-cutouts=cutouts", "--json=out.jsonl", "--coco=out.json"]
+)
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, small_disk, model_path, output):
     clip = bright_noise(tmp_path / "clip.mp4", 20, (128, 128))
     with (small_disk / "ballast").open("wb") as ballast:
-        ballast.write(bytes(1024 * 1024 - 8 * 1024))
+        ballast.write(bytes(1024 * 1024 - 16 * 1024))
     option, name = output.split("=")
     done = command(clip, "--model", model_path, option, small_disk / name)
     assert done.returncode == 2
@@ -258,8 +260,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, small
     assert errors[0].startswith("pumpseg-video: error: cannot write ")
     assert "Traceback" not in done.stderr
     assert errors[0].endswith("No space left on device")
-    left = {path.name for path in small_disk.rglob("*")} - {"ballast", "frames"}
-    assert all(cv2.imread(str(small_disk / "frames" / image)) is not None for image in left)
+    left = [path for path in small_disk.rglob("*") if path.is_file() and path.name != "ballast"]
+    assert bool(left) == (name in ("frames", "cutouts"))
+    assert all(cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None for path in left)
 
 
 def test_a_full_disk_in_a_batch(tmp_path, small_disk, model_path, make_clip):
@@ -275,6 +278,21 @@ def test_a_full_disk_in_a_batch(tmp_path, small_disk, model_path, make_clip):
     assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", MANIFEST, "small.mp4"]
     (small_disk / "ballast").unlink()
     assert command(*inputs).returncode == 0
+
+
+def test_cutouts_that_fill_the_disk_leave_room_for_the_other_inputs(tmp_path, small_disk, model_path, make_clip):
+    bright_noise(tmp_path / "large.mp4", 60, (256, 256))
+    make_clip(tmp_path / "small.mp4", frames=5)
+    with (small_disk / "ballast").open("wb") as ballast:
+        ballast.write(bytes(1024 * 1024 - 200 * 1024))
+    inputs = (tmp_path / "large.mp4", tmp_path / "small.mp4", "--save-dir", small_disk, "--model", model_path)
+    options = ("--save-cutouts", "--no-annotate")
+    done = command(*inputs, *options)
+    assert done.returncode == 1, done.stderr
+    assert "2 inputs: 1 done, 1 failed" in done.stderr
+    assert "No space left on device" in done.stderr
+    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", MANIFEST, "small.mp4.cutouts"]
+    assert command(*inputs, *options, "--score", "0.99").returncode == 0
 
 
 def test_the_command_prints_a_table_and_tells_by_its_exit_code(inputs, tmp_path, model_path):

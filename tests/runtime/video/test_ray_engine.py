@@ -96,7 +96,7 @@ class Tasks(RayEngine):
 
     def __init__(self, segmenter, section_frames):
         self._segmenter, self._section_frames = segmenter, section_frames
-        self.settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, segmenter.score)
+        self.settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, segmenter.score, segmenter.tiles)
         self.sections, self.frames_here, self.cancelled = [], Counter(), 0
 
     def submit(self, path, section):
@@ -185,7 +185,7 @@ def test_frames_that_were_decoded_otherwise_are_done_here(inputs, alone, tmp_pat
 
 
 def test_a_file_that_a_node_does_not_see_as_it_is_here(inputs, segmenter, tmp_path):
-    settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, 0.5)
+    settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, 0.5, 1)
     size = (inputs / "long.mp4").stat().st_size
     for path, seen in ((tmp_path / "missing.mp4", size), (inputs / "long.mp4", size + 1)):
         with pytest.raises(SourceError, match=r"is not on the node .* as it is here: .* all nodes share"):
@@ -247,10 +247,12 @@ def cluster(tmp_path_factory):
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    cluster.add_node(**{name: value for name, value in node.items() if name != "include_dashboard"})
-    cluster.wait_for_nodes()
     with pytest.MonkeyPatch.context() as monkeypatch:
+        # Ray's workers give way to every other program, and so to the tests beside these.
+        monkeypatch.setenv("RAY_worker_niceness", "0")
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster.add_node(**{name: value for name, value in node.items() if name != "include_dashboard"})
+        cluster.wait_for_nodes()
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         yield cluster
     cluster.shutdown()

@@ -110,7 +110,9 @@ def test_the_rpn_is_as_sure_as_the_softmax_of_mrcnn_to_the_last_bit(background, 
     wanted = float(tf.nn.softmax(pair)[1])
     found = float(probability(tf.constant(pair[1] - pair[0])))
     if foreground > background:
-        assert abs(found - wanted) <= 2**-24, "one step of float32 below 1, for the two ways to take exp()"
+        assert abs(found - wanted) <= 2**-23, "two steps of float32 below 1: the two ways round exp() and the quotient"
+        if wanted > 0.99999:
+            assert found == wanted, "where float32 has few values left"
     assert found == pytest.approx(wanted, rel=1e-5, abs=1e-30)
 
 

@@ -6,7 +6,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pumpseg_train.matterport import weights_file
@@ -169,6 +169,7 @@ def test_nothing_is_left_where_a_file_cannot_be_written(written, tmp_path, monke
 
 
 @given(st.lists(st.text("abcäß_0123456789/", min_size=1, max_size=40), min_size=1, max_size=60), st.integers(100, 2000))
+@example(["0", "0", "0", "0", "0" * 24 + "ß" * 5], 100)
 @settings(max_examples=30, deadline=None)
 def test_long_lists_of_names_are_cut_as_keras_cuts_them(tmp_path_factory, names, limit):
     path = tmp_path_factory.mktemp("names") / "names.h5"

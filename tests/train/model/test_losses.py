@@ -105,15 +105,18 @@ def test_a_batch_of_crowd_regions_only_has_no_positive_losses(tiny_model, pictur
     assert np.isfinite([float(value) for value in losses.values()]).all()
 
 
-def test_a_few_steps_on_one_batch_lower_every_loss(tiny_model, pictures):
+def test_a_few_steps_on_one_batch_lower_every_loss(tiny_model, pictures, step_by_step):
     trainer = Trainer(tiny_model)
     start = [np.array(variable) for variable in trainer.trainable_variables]
     try:
-        trainer.compile(keras.optimizers.Adam(1e-3, global_clipnorm=10.0), jit_compile=False)
-        first, *_, last = (trainer.train_on_batch(pictures, return_dict=True) for _ in range(12))
-        assert last["loss"] < 0.7 * first["loss"]
+        trainer.compile(keras.optimizers.Adam(2e-3, global_clipnorm=10.0), jit_compile=False)
+        losses = []
+        for _ in range(8):
+            trainer.reset_metrics()  # they are means over the steps
+            losses.append(trainer.train_on_batch(pictures, return_dict=True))
+        first, last = losses[0], losses[-1]
+        assert last["loss"] < 0.8 * first["loss"]
         for name in ("rpn_class", "rpn_box", "class", "mask"):
-            # The first value is of one step, the last the mean over all.
             assert last[name] < first[name]
     finally:
         for variable, value in zip(trainer.trainable_variables, start, strict=True):

@@ -39,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--provider", default="cpu", help="execution provider of an ONNX file (default cpu)")
     parser.add_argument("--threads", type=int, metavar="N", help="of an ONNX file (default: physical cores)")
+    parser.add_argument(
+        "--tile", type=int, default=1, metavar="N", help="also look at N x N overlapping windows of every photo"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args(argv)
     return run_command("pumpseg-eval", lambda: _evaluate(arguments))
@@ -47,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.threads is not None and arguments.threads < 1:
         raise PumpsegError(f"--threads {arguments.threads}: at least 1 is needed")
+    if arguments.tile < 1:
+        raise PumpsegError(f"--tile {arguments.tile}: at least 1 is needed")
     if arguments.json and not arguments.json.parent.is_dir():
         raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     if not 0 <= arguments.score <= 1:
@@ -57,7 +62,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     dataset = read_dataset(arguments.data, arguments.split)
     negatives = [path for folder in arguments.negatives for path in list_images(folder)]
-    model = load_model(arguments.model, arguments.provider, arguments.threads)
+    model = load_model(arguments.model, arguments.provider, arguments.threads, arguments.tile)
     results = detect(dataset, model.predict, counter("photos"))
     metrics = score(dataset, results)
     figures: dict[str, Any] = metrics.to_json()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumpseg.errors import PumpsegError
 from pumpseg_train.evaluate import Predict
 
 
@@ -14,13 +15,15 @@ class LoadedModel:
     input_size: tuple[int, int]
 
 
-def load_model(name: str, provider: str = "cpu", threads: int | None = None) -> LoadedModel:
-    """Provider and threads are those of an ONNX file; only a training run needs Keras.
+def load_model(name: str, provider: str = "cpu", threads: int | None = None, tiles: int = 1) -> LoadedModel:
+    """Provider, threads and tiles are those of an ONNX file's Segmenter; only a training run needs Keras.
 
     Raises:
         PumpsegError: there is no such model, or it cannot be loaded.
     """
     if Path(name).is_dir():
+        if tiles > 1:
+            raise PumpsegError(f"--tile takes an ONNX file: pumpseg-export {name} -o model.onnx makes one")
         from pumpseg_train.fit import predictor
         from pumpseg_train.run import load_run
 
@@ -28,5 +31,5 @@ def load_model(name: str, provider: str = "cpu", threads: int | None = None) -> 
         return LoadedModel(predictor(model), model.profile.input_size)
     from pumpseg import Segmenter
 
-    segmenter = Segmenter(name, provider=provider, threads=threads, score=0.0)
+    segmenter = Segmenter(name, provider=provider, threads=threads, score=0.0, tiles=tiles)
     return LoadedModel(segmenter, segmenter.info.input_size)

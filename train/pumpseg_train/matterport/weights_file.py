@@ -198,6 +198,10 @@ def _read_names(group: h5py.Group, attribute: str) -> list[str]:
 
 def _write_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
     array = np.array([name.encode("utf-8") for name in names])
-    chunks = np.array_split(array, -(-array.nbytes // _ATTRIBUTE_LIMIT))
+    # So many that the longest, which has one name more than others, is within the limit.
+    count = max(1, -(-array.nbytes // _ATTRIBUTE_LIMIT))
+    while count < len(array) and -(-len(array) // count) * array.itemsize > _ATTRIBUTE_LIMIT:
+        count += 1
+    chunks = np.array_split(array, count)
     for number, chunk in enumerate(chunks):
         group.attrs[attribute if len(chunks) == 1 else f"{attribute}{number}"] = chunk

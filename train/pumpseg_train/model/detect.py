@@ -64,25 +64,31 @@ class Detector(keras.Model):
         scores = ops.take_along_axis(scores, order, axis=1)
         class_ids = ops.take_along_axis(class_ids, order, axis=1)
         valid = ops.logical_and(scores >= profile.score_threshold, scores > 0)
-        keep = bx.non_maximum_suppression(
-            boxes, valid, profile.nms_threshold, rounds=profile.nms_rounds, groups=class_ids
-        )
-        count = profile.max_detections
-        boxes, valid = take_kept(boxes, keep, count)
-        class_ids = take_kept(class_ids, keep, count)[0]
+        boxes, scores, class_ids, valid = _best(boxes, scores, class_ids, valid, profile)
         if profile.refine_boxes:
-            # Iterative box regression (Gidaris & Komodakis 2015, section 4), without new scores.
+            # Iterative box regression (Gidaris & Komodakis 2015, section 4), without new scores. Boxes of one object
+            # that were far enough apart come close to each other.
             heads = self.box_head(pool_pyramid(pyramid, boxes, profile, profile.box_pool), training=False)
             boxes = bx.clip(_moved(boxes, heads["box_deltas"], ops.reshape(class_ids, (-1,)), profile), window)
+            boxes, scores, class_ids, valid = _best(boxes, scores, class_ids, valid, profile)
         masks = self.mask_head(pool_pyramid(pyramid, boxes, profile, profile.mask_pool), training=False)["mask_logits"]
         masks = of_class(masks, ops.reshape(class_ids, (-1,)), profile)
         return {
             "boxes": boxes + ops.convert_to_tensor([0.0, 0.0, profile.last_pixel, profile.last_pixel]),
-            "scores": take_kept(scores, keep, count)[0],
+            "scores": scores,
             "class_ids": class_ids,
             "masks": ops.reshape(ops.sigmoid(masks), (-1, boxes.shape[1], profile.mask_size, profile.mask_size)),
             "valid": valid,
         }
+
+
+def _best(boxes: Any, scores: Any, class_ids: Any, valid: Any, profile: Profile) -> tuple[Any, Any, Any, Any]:
+    """Boxes (B, N, 4), scores, class_ids and valid (B, N), by falling score, without what a better one suppresses; at
+    most `profile.max_detections` of each image."""
+    keep = bx.non_maximum_suppression(boxes, valid, profile.nms_threshold, rounds=profile.nms_rounds, groups=class_ids)
+    boxes, valid = take_kept(boxes, keep, profile.max_detections)
+    scores, class_ids = (take_kept(values, keep, profile.max_detections)[0] for values in (scores, class_ids))
+    return boxes, scores, class_ids, valid
 
 
 def _moved(boxes: Any, deltas: Any, class_ids: Any, profile: Profile) -> Any:

@@ -37,7 +37,7 @@ class Profile:
     class_agnostic: bool = True  # one box and one mask of each proposal, not one per class (and the background)
     roi_levels: int = 3  # RoIs are read from so many levels, the finest first
     roi_level_size: float = 192.0  # a box of this side or larger is read from the last of them
-    roi_sampling_ratio: int = 2
+    roi_sampling_ratio: int = 1
     roi_corners: bool = False  # RoIs are sampled once a cell, corner to corner, as tf.image.crop_and_resize does
     box_pool: int = 7
     box_channels: int = 48  # between the pooled features and the dense layers

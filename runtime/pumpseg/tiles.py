@@ -1,0 +1,123 @@
+"""Large pictures of many small things: overlapping windows of a frame, and one list of what they show.
+
+As in SAHI (Akyon et al. 2022, arXiv 2202.06934, section 3): the model sees the whole frame for what is large, and
+windows of it for what is small; what both see counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.instances import CropMask, Instances
+
+OVERLAP = 0.25  # of neighbouring windows: what is smaller than that lies whole in one of them
+_CUT = 0.01  # of the window's side: a box that comes so near to an inner border may be cut
+_SAME = 0.6  # two masks that share so much of the smaller one show one thing
+
+
+@dataclass(frozen=True)
+class Window:
+    """Pixels [x, x + width) x [y, y + height) of a frame."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def of(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return frame[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+def windows(frame_size: tuple[int, int], tiles: int) -> list[Window]:
+    """The whole frame (height, width), then tiles x tiles windows of one size that cover it, rows first.
+
+    Neighbours overlap by a quarter of their side, rounded up. One tile is the frame itself, once.
+    """
+    height, width = frame_size
+    whole = Window(0, 0, width, height)
+    if tiles == 1:
+        return [whole]
+    spans = [_spans(side, tiles) for side in (height, width)]
+    return [whole, *(Window(x, y, w, h) for y, h in spans[0] for x, w in spans[1])]
+
+
+def _spans(length: int, tiles: int) -> list[tuple[int, int]]:
+    side = int(np.ceil(length / (tiles - (tiles - 1) * OVERLAP)))
+    return [(round(i * (length - side) / (tiles - 1)), side) for i in range(tiles)]
+
+
+def merge(found: Sequence[tuple[Window, Instances]], frame_size: tuple[int, int]) -> Instances:
+    """What was found in windows of a frame (height, width) as instances of the frame, best score first.
+
+    What ends at a border inside the frame is left out, since another window or the whole frame shows more of it. Of
+    instances of a class from different windows whose masks share most of the smaller one, the best stays.
+    """
+    everything = [
+        _in_frame(instances[_uncut(window, instances, frame_size)], window, frame_size) for window, instances in found
+    ]
+    first = everything[0]
+    together = replace(
+        first,
+        boxes=np.concatenate([instances.boxes for instances in everything]),
+        scores=np.concatenate([instances.scores for instances in everything]),
+        class_ids=np.concatenate([instances.class_ids for instances in everything]),
+        mask_probabilities=np.concatenate([instances.mask_probabilities for instances in everything]),
+        mask_boxes=np.concatenate([instances.mask_boxes for instances in everything]),
+    )
+    origin = np.repeat(np.arange(len(everything)), [len(instances) for instances in everything])
+    order = np.argsort(-together.scores, kind="stable")
+    return _once(together[order], origin[order])
+
+
+def _uncut(window: Window, instances: Instances, frame_size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which instances (N,) of a window do not end at a border of it that lies inside the frame."""
+    height, width = frame_size
+    x1, y1, x2, y2 = instances.boxes.T
+    margin_x, margin_y = _CUT * window.width, _CUT * window.height
+    kept = np.ones(len(instances), np.bool_)
+    if window.x > 0:
+        kept &= x1 > margin_x
+    if window.y > 0:
+        kept &= y1 > margin_y
+    if window.x + window.width < width:
+        kept &= x2 < window.width - margin_x
+    if window.y + window.height < height:
+        kept &= y2 < window.height - margin_y
+    return kept
+
+
+def _in_frame(instances: Instances, window: Window, frame_size: tuple[int, int]) -> Instances:
+    shift = np.array([window.x, window.y] * 2, np.float32)
+    return replace(
+        instances, boxes=instances.boxes + shift, mask_boxes=instances.mask_boxes + shift, frame_size=frame_size
+    )
+
+
+def _once(instances: Instances, origin: NDArray[np.int64]) -> Instances:
+    """Without what a better one of another window shows already; instances by falling score, origin (N,)."""
+    crops = instances.crop_masks()
+    areas = instances.areas
+    x1, y1, x2, y2 = instances.boxes.T
+    kept: list[int] = []
+    for i in range(len(instances)):
+        others = np.array(kept, np.int64)
+        others = others[(instances.class_ids[others] == instances.class_ids[i]) & (origin[others] != origin[i])]
+        near = (x1[others] < x2[i]) & (x1[i] < x2[others]) & (y1[others] < y2[i]) & (y1[i] < y2[others])
+        if not any(shared_pixels(crops[i], crops[j]) > _SAME * min(areas[i], areas[j]) for j in others[near]):
+            kept.append(i)
+    return instances[np.array(kept, np.int64)]
+
+
+def shared_pixels(one: CropMask, other: CropMask) -> int:
+    """Pixels that lie in both masks of a frame."""
+    left, top = max(one.x, other.x), max(one.y, other.y)
+    right = min(one.x + one.mask.shape[1], other.x + other.mask.shape[1])
+    bottom = min(one.y + one.mask.shape[0], other.y + other.mask.shape[0])
+    if right <= left or bottom <= top:
+        return 0
+    parts = [crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] for crop in (one, other)]
+    return int(np.count_nonzero(parts[0] & parts[1]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,15 @@ _NOMINAL_RATE = 30.0
 _OC_SORT_BUFFER = 30  # frames at the nominal rate: boxes alone are trusted for a second
 
 # How far from where a lost track is expected another may go on with it: _NEAR of its size, and more with the time for
-# which its motion is extrapolated, since the middle of a box is known to about _JITTER of its size; but at most _FAR.
+# which its motion is extrapolated, since the middle of a box is known to about _JITTER of its size, or _TOUCHED_JITTER
+# where it touches another. What may have drifted by more than _MOST_DRIFT of its size is not extrapolated.
 _NEAR = 0.75
 _JITTER = 0.1
-_FAR = 2.0
+_TOUCHED_JITTER = 0.2
+_MOST_DRIFT = 1.25
 _MOST_GROWTH = 2.0
 _MOTION_SECONDS = 1.0
-_FREE_SECONDS = 0.25  # what was free for less time tells no motion
-_WHOLE = 0.9  # of its largest size: hardly anything hides it
+_WHOLE = 0.1  # no further from its usual size: hardly anything hides it, and it is not taken for one with another
 _MOMENT_SECONDS = 0.3  # a track that was seen so lately was merely missed
 
 _COVERED = 0.5  # share of its mask that others have: it is a second find of one, or several taken for one
@@ -75,14 +76,6 @@ class _Track:
     def is_confirmed(self) -> bool:
         return self.frames >= CONFIRMING_FRAMES and self.last.time - self.first >= CONFIRMING_SECONDS
 
-    @property
-    def clear(self) -> Sequence[_Sight]:
-        """The sights that tell its size and motion: the free ones, or if it hardly ever was, those of most of it."""
-        if self.free and self.free[-1].time - self.free[0].time >= _FREE_SECONDS:
-            return self.free
-        largest = max((sight.size for sight in self.inside), default=0.0)
-        return [sight for sight in self.inside if sight.size > _WHOLE * largest] or [self.last]
-
     def see(self, box: NDArray[np.float32], time: float, *, inside: bool, free: bool) -> None:
         x1, y1, x2, y2 = (float(side) for side in box)
         self.last = _Sight(time, (x1 + x2) / 2, (y1 + y2) / 2, math.sqrt((x2 - x1) * (y2 - y1)))
@@ -94,19 +87,31 @@ class _Track:
         if free:
             self.free.append(self.last)
 
-    def expected(self, time: float) -> tuple[float, float, float]:
-        """Middle (x, y) at a later time if it goes on as it did in its clear sights, and how far that may be off."""
-        sights = self.clear
+    def expected(self, time: float) -> tuple[_Sight, float]:
+        """Where it is at a later time if it goes on as before, and by how many pixels that may be off.
+
+        Before is while it was free; or, if that was too short or too long ago, while it had its usual size.
+        """
+        sights, drift = [self.last], _MOST_DRIFT
+        for known, jitter in ((self.free, _JITTER), (self._whole(), _TOUCHED_JITTER)):
+            recent = [sight for sight in known if known[-1].time - sight.time <= _MOTION_SECONDS]
+            if len(recent) > 1:
+                off = jitter * (time - recent[-1].time) / (recent[-1].time - recent[0].time)
+                if off < drift:
+                    sights, drift = recent, off
         end = sights[-1]
-        recent = np.array([(s.time, s.x, s.y) for s in sights if end.time - s.time <= _MOTION_SECONDS])
-        if len(recent) < 2:
-            return end.x, end.y, _NEAR * end.size
+        if len(sights) == 1:
+            return replace(end, time=time), _NEAR * end.size
         # A straight line through the sights, by least squares.
-        middle = recent.mean(axis=0)
-        times = recent[:, 0] - middle[0]
-        x, y = middle[1:] + (times @ recent[:, 1:]) / (times @ times) * (time - middle[0])
-        near = min(_NEAR + _JITTER * (time - end.time) / np.ptp(times), _FAR)
-        return float(x), float(y), float(near * end.size)
+        places = np.array([(sight.time, sight.x, sight.y) for sight in sights])
+        middle = places.mean(axis=0)
+        times = places[:, 0] - middle[0]
+        x, y = middle[1:] + (times @ places[:, 1:]) / (times @ times) * (time - middle[0])
+        return _Sight(time, float(x), float(y), end.size), (_NEAR + drift) * end.size
+
+    def _whole(self) -> list[_Sight]:
+        usual = np.median([sight.size for sight in self.inside]) if self.inside else 0.0
+        return [sight for sight in self.inside if abs(sight.size - usual) < _WHOLE * usual]
 
     def has_gone_into(self, mask: CropMask, time: float) -> bool:
         """Whether this track, which a moment ago was seen or in another, must be part of an instance with this mask.
@@ -115,8 +120,8 @@ class _Track:
         """
         if time - max(self.last.time, self.gone_into) > _MOMENT_SECONDS:
             return False
-        (then_x, then_y, _), (x, y, _) = self.expected(self.last.time), self.expected(time)
-        moved = CropMask(self.mask.x + round(x - then_x), self.mask.y + round(y - then_y), self.mask.mask)
+        (then, _), (now, _) = self.expected(self.last.time), self.expected(time)
+        moved = CropMask(self.mask.x + round(now.x - then.x), self.mask.y + round(now.y - then.y), self.mask.mask)
         return _common(mask, moved) > _SHARED * _area(mask)
 
 
@@ -215,17 +220,17 @@ class Tracker:
             return _Track()
         if self._time - track.last.time <= _MOMENT_SECONDS:
             return track
-        x, y, _ = track.expected(self._time)
-        return track if 0 <= x < frame_size[1] and 0 <= y < frame_size[0] else _Track()
+        now, _ = track.expected(self._time)
+        return track if 0 <= now.x < frame_size[1] and 0 <= now.y < frame_size[0] else _Track()
 
     def _ident_of_new(self, track: _Track, hidden: list[_Track]) -> int:
         """The id of the lost track that this one goes on with, which ends then; or a new one."""
         here = track.last
         nearest, least = None, 1.0
         for lost in hidden:
-            x, y, tolerance = lost.expected(here.time)
-            distance = math.hypot(x - here.x, y - here.y) / tolerance
-            growth = here.size / lost.clear[-1].size
+            there, tolerance = lost.expected(here.time)
+            distance = math.hypot(there.x - here.x, there.y - here.y) / tolerance
+            growth = here.size / there.size
             if lost.ident != NO_ID and distance < least and 1 / _MOST_GROWTH < growth < _MOST_GROWTH:
                 nearest, least = lost, distance
         if nearest is None:

@@ -146,8 +146,11 @@ def test_a_find_of_both_takes_over_neither(run):
     assert run.tracker.count == 2
 
 
-def test_one_that_always_touched_another_is_known_where_it_must_be(run):
+@pytest.mark.parametrize("free", [0, 12])
+def test_one_that_touched_another_of_late_is_known_where_it_must_be(run, free):
     long = (5, 130, 315, 200)
+    for i in range(free):
+        run(long, at(20, 80 - 5 * (free - i)))
     for i in range(25):
         run(long, at(20 + 3 * i))
     for _ in range(30):
@@ -195,9 +198,9 @@ def test_motion_goes_on_in_a_straight_line(times, vx, vy, ahead):
     track = _Track()
     for time in times:
         track.see(np.array([vx * time, vy * time, vx * time + 20, vy * time + 20]), time, inside=True, free=True)
-    x, y, tolerance = track.expected(times[-1] + ahead)
-    assert x == pytest.approx(10 + vx * (times[-1] + ahead), abs=1e-3)
-    assert y == pytest.approx(10 + vy * (times[-1] + ahead), abs=1e-3)
+    there, tolerance = track.expected(times[-1] + ahead)
+    assert there.x == pytest.approx(10 + vx * (times[-1] + ahead), abs=1e-3)
+    assert there.y == pytest.approx(10 + vy * (times[-1] + ahead), abs=1e-3)
     assert tolerance >= 0.75 * 20 - 1e-6
 
 

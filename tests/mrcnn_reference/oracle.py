@@ -3,7 +3,7 @@
     python oracle.py OUT --images a.npy b.npy --size 256 --min-side 256 --classes 2 --backbone resnet50
 
 writes OUT/weights.h5 (unless --weights names a file to load instead) and one OUT/<image>.npz each. Random weights are
-calibrated: batch normalisation gets the statistics of the first image and the logits a fixed spread, so that scores
+calibrated: batch normalisation gets the statistics of the images and the logits a fixed spread, so that scores
 have no ties.
 """
 
@@ -44,7 +44,7 @@ def main():
     if arguments.weights:
         model.load_weights(str(arguments.weights), by_name=True)
     else:
-        seed_weights(model, images[0], np.random.default_rng(arguments.seed))
+        seed_weights(model, images, np.random.default_rng(arguments.seed))
         model.keras_model.save_weights(str(arguments.out / "weights.h5"))
     for path, image in zip(arguments.images, images, strict=True):
         found = model.detect([image])[0]
@@ -75,11 +75,10 @@ def feed(model, image):
     return [molded, metas, anchors], windows[0]
 
 
-def seed_weights(model, image, rng):
+def seed_weights(model, images, rng):
     """Fills every layer; those with a norm or a spread to meet are set in the order in which data flows."""
-    inputs, _ = feed(model, image)
     session, keras_model = get_session(), model.keras_model
-    places = dict(zip(keras_model.inputs, inputs, strict=True))
+    fed = [dict(zip(keras_model.inputs, feed(model, image)[0], strict=True)) for image in images]
     rpn = keras_model.get_layer("rpn_model")
     layers = [layer for layer in keras_model.layers if layer.weights and layer is not rpn]
     values = []
@@ -98,7 +97,7 @@ def seed_weights(model, image, rng):
     batch_set_value(values)
 
     def run(tensor):
-        return session.run(tensor, places)
+        return np.concatenate([session.run(tensor, places) for places in fed])
 
     def normalise(layer):
         gathered = run(layer.input)

@@ -181,6 +181,7 @@ def test_eval_takes_a_training_run_and_draws_a_report(tiny_run, fruit, tmp_path,
     assert "at 96x96 on 2 photos" in out
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
         "confusion.png",
+        "photos.csv",
         "precision_recall.png",
         "worst.jpg",
     ]

@@ -42,20 +42,20 @@ def perfect(dataset):
 def test_perfect_results_lie_on_the_diagonal(dataset):
     matrix, photos = match_photos(dataset, perfect(dataset), 0.5)
     assert matrix.tolist() == [[2, 0, 0], [0, 1, 0], [0, 0, 0]]
-    assert [matches.errors for matches in photos] == [0, 0]
+    assert [matches.missed + matches.wrong for matches in photos] == [0, 0]
 
 
 def test_nothing_found_is_all_missed(dataset):
     matrix, photos = match_photos(dataset, perfect(dataset), 0.95)
     assert matrix.tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 0]]
-    assert [matches.errors for matches in photos] == [2, 1]
+    assert [matches.missed + matches.wrong for matches in photos] == [2, 1]
 
 
 def test_a_pumpkin_taken_for_an_apple_is_a_confusion_not_a_false_alarm(dataset):
     photo = dataset.photos[1]
     matrix, photos = match_photos(dataset, [result(photo, masks(photo)[0], dataset.category_ids[1])], 0.5)
     assert matrix.tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
-    assert photos[1].errors == 2, "wrong, and the pumpkin was not found"
+    assert (photos[1].wrong, photos[1].missed) == (1, 1), "wrong, and the pumpkin was not found"
 
 
 def test_the_second_of_two_detections_of_one_object_is_wrong(dataset):
@@ -76,7 +76,7 @@ def test_what_lies_in_a_crowd_region_counts_neither_way(dataset):
     matrix, photos = match_photos(changed, [result(photo, part, dataset.category_ids[0])], 0.5)
     assert matrix.sum() == 0
     assert photos[0].ignored.tolist() == [True]
-    assert photos[0].errors == 0
+    assert (photos[0].wrong, photos[0].missed) == (0, 0)
 
 
 def test_right_is_drawn_green_and_missed_blue(dataset):
@@ -90,10 +90,15 @@ def test_right_is_drawn_green_and_missed_blue(dataset):
 
 
 @pytest.mark.parametrize("results", ["perfect", "none"])
-def test_a_report_is_three_pictures(dataset, tmp_path, results):
+def test_a_report_is_three_pictures_and_a_table(dataset, tmp_path, results):
     paths = write_report(tmp_path / "report", dataset, perfect(dataset) if results == "perfect" else [], 0.5)
-    assert [path.name for path in paths] == ["precision_recall.png", "confusion.png", "worst.jpg"]
-    for path in paths:
+    assert [path.name for path in paths] == ["precision_recall.png", "confusion.png", "photos.csv", "worst.jpg"]
+    rows = []
+    for photo in dataset.photos:
+        count = len(photo.annotations)
+        rows.append(f"{photo.path.name},{count},{0 if results == 'perfect' else count},0")
+    assert sorted(paths[2].read_text(encoding="utf-8").splitlines()[1:]) == sorted(rows)
+    for path in paths[:2] + paths[3:]:
         assert cv2.imread(str(path)).std() > 5
 
 

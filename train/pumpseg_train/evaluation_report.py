@@ -1,5 +1,6 @@
 """What stands behind an AP: precision against recall, what is taken for what, and the photos that go worst."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,14 @@ class PhotoMatches:
     hit: NDArray[np.bool_]
 
     @property
-    def errors(self) -> int:
-        """False positives and missed instances."""
-        return int((~self.found & ~self.ignored).sum() + (~self.hit).sum())
+    def wrong(self) -> int:
+        """False positives."""
+        return int((~self.found & ~self.ignored).sum())
+
+    @property
+    def missed(self) -> int:
+        """Instances that were not found."""
+        return int((~self.hit).sum())
 
 
 def match_photos(
@@ -87,21 +93,28 @@ def match_photos(
 
 
 def write_report(folder: Path, dataset: Dataset, results: list[dict[str, Any]], threshold: float) -> list[Path]:
-    """Writes precision_recall.png, confusion.png and worst.jpg into `folder`, which is made; returns their paths.
+    """Writes pictures and a table into `folder`, which is made; returns their paths.
+
+    precision_recall.png, confusion.png; photos.csv, all photos from the worst to the best with how many instances they
+    show, how many of these were missed and how many detections are wrong; worst.jpg, the first of them.
 
     Raises:
         PumpsegError: they cannot be written.
     """
     matrix, photos = match_photos(dataset, results, threshold)
-    paths = [folder / name for name in ("precision_recall.png", "confusion.png", "worst.jpg")]
+    paths = [folder / name for name in ("precision_recall.png", "confusion.png", "photos.csv", "worst.jpg")]
+    photos.sort(key=lambda matches: -(matches.missed + matches.wrong))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _draw_precision_recall(dataset, results).savefig(paths[0])
         _draw_confusion(matrix, (*dataset.classes, "background"), threshold).savefig(paths[1])
+        with paths[2].open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["photo", "instances", "missed", "wrong"])
+            table.writerows([m.photo.path.name, len(m.hit), m.missed, m.wrong] for m in photos)
     except OSError as error:
         raise PumpsegError(f"cannot write {folder}: {error.strerror}") from None
-    worst = sorted(photos, key=lambda matches: -matches.errors)[:_WORST]
-    write_sheet(paths[2], [tile(draw_matches(matches), 480) for matches in worst], columns=3)
+    write_sheet(paths[3], [tile(draw_matches(matches), 480) for matches in photos[:_WORST]], columns=3)
     return paths
 
 

@@ -1,6 +1,6 @@
 """How much of the bare model's speed is left in `pumpseg-video FILE --save`, and what the rest is spent on.
 
-    python benchmarks/video_loop.py                      # the clip that comes with the package
+    python benchmarks/video_loop.py                      # the default model and the clip that comes with the package
     python benchmarks/video_loop.py clip.mp4 --model mine.onnx --threads 2 --rounds 5
 
 Bare is `session.run` of ONNX Runtime on the same frames, letterboxed beforehand: `--threads` threads on one frame
@@ -28,7 +28,7 @@ from time import perf_counter, process_time
 import numpy as np
 
 from pumpseg.letterbox import letterbox
-from pumpseg.model_file import feeds, find_model, parse_metadata
+from pumpseg.model_file import choose_model, feeds, parse_metadata
 from pumpseg.providers import open_session
 from pumpseg.segmenter import DEFAULT_SCORE
 from pumpseg.video import VideoSource
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=4, help="how often the clip is repeated in one run (default 4)")
     arguments = parser.parse_args(argv)
 
-    path = find_model(arguments.model)
+    path, _ = choose_model(arguments.model, "cpu")
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / f"clip{arguments.clip.suffix}"
         repeat_clip(arguments.clip, clip, arguments.repeat)
@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 bare.setdefault(name, []).append(bare_speed(path, images, threads, at_once))
             loops.append(run_loop(command, starting))
 
-    print(f"{len(images)} frames of {arguments.clip.name}, best of {arguments.rounds} rounds; all of them in brackets")
+    print(f"{path.name}, {len(images)} frames of {arguments.clip.name}")
+    print(f"best of {arguments.rounds} rounds; all of them in brackets")
     fps = [stats["fps"] for stats in loops]
     best = max(loops, key=lambda stats: stats["fps"])
     for name, rounds in bare.items():

@@ -1,8 +1,11 @@
 """pumpseg-train and pumpseg-eval: what they hand on, and one line for what is wrong."""
 
+import importlib.util
 import json
 import os
 import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -80,10 +83,28 @@ def test_the_settings_of_a_run_are_a_config_for_another(fitted, tiny_run, tiny_s
     assert fitted[0][0] == tiny_settings
 
 
-def test_the_backend_is_chosen_before_keras_is_imported(fitted, tmp_path, monkeypatch):
+def test_the_backend_is_chosen_before_keras_is_imported(tmp_path):
+    program = (
+        "import sys; from pumpseg_train.cli.train import main; main(sys.argv[1:]); "
+        "import keras; print(keras.backend.backend())"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "none"), "--out", str(tmp_path), "--backend", "tensorflow"]
+    # Keras' backend on NumPy needs nothing installed.
+    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "numpy"}, capture_output=True, text=True)
+    assert done.stdout == "tensorflow\n", done.stderr
+
+
+def test_a_backend_that_is_not_what_keras_computes_with_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    assert train_command.main(["data", "--out", str(tmp_path / "run"), "--backend", "jax"]) == 0
-    assert os.environ["KERAS_BACKEND"] == "jax"
+    assert train_command.main(["data", "--out", str(tmp_path / "run"), "--backend", "jax"]) == 2
+    assert "--backend jax: Keras computes with tensorflow already" in capsys.readouterr().err
+
+
+def test_a_backend_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert train_command.main(["data", "--out", str(tmp_path / "run"), "--backend", "torch"]) == 2
+    assert "torch is not installed: pip install torch" in capsys.readouterr().err
 
 
 def test_train_refuses_the_folder_of_another_run(tiny_settings, tiny_run, capsys):

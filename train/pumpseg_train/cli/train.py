@@ -1,12 +1,14 @@
 """pumpseg-train: fine-tune a Mask R-CNN on a data set."""
 
 import argparse
+import importlib.util
 import os
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -73,12 +75,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    given = vars(arguments)
+    if backend := given.pop("backend", None):
+        _choose_backend(backend)
     from pumpseg_train.run import make_settings, read_toml
 
-    given = vars(arguments)
     out, distributed = given.pop("out"), given.pop("distributed")
-    if backend := given.pop("backend", None):
-        os.environ["KERAS_BACKEND"] = backend
     changes = [_assignment(text) for text in given.pop("set")]
     config = given.pop("config", None)
     values: dict[str, Any] = read_toml(config) if config else {}
@@ -92,6 +94,20 @@ def _train(arguments: argparse.Namespace) -> None:
 
     fit(settings, out, distributed=distributed, verbose=1 if sys.stdout.isatty() else 2)
     print(f"done: the best model is in {out}; pumpseg-export {out} -o model.onnx")
+
+
+def _choose_backend(name: str) -> None:
+    """Let Keras compute with TensorFlow, JAX or PyTorch, which it decides on when it is imported first.
+
+    Raises PumpsegError if that is not installed, or Keras was imported with another.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise PumpsegError(f"--backend {name}: {name} is not installed: pip install {name}")
+    os.environ["KERAS_BACKEND"] = name
+    import keras
+
+    if keras.backend.backend() != name:
+        raise PumpsegError(f"--backend {name}: Keras computes with {keras.backend.backend()} already")
 
 
 def _assignment(text: str) -> dict[str, Any]:

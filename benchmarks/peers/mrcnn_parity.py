@@ -87,6 +87,13 @@ def save_photos(paths: list[Path] | None, work: Path) -> list[Path]:
     return [work / f"{name}.npy" for name in images]
 
 
+def save_png(photo: Path) -> Path:
+    """The photo of an .npy file as an image beside it."""
+    path = photo.with_suffix(".png")
+    cv2.imwrite(str(path), np.load(photo)[..., ::-1])
+    return path
+
+
 def run_mrcnn(
     out: Path,
     photos: list[Path],
@@ -273,7 +280,10 @@ def match(reference: Detections, found: Detections) -> Row:
 
 
 def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> None:
-    """Times detect() and a Segmenter on the exported file in turns, and says how near to the peak the file comes."""
+    """Times detect() and a Segmenter on the exported file and on its int8 one in turns, and says how near to the peak
+    the float32 file comes. The int8 file is calibrated on the very photo: how accurate it is, is not asked here."""
+    from pumpseg_export.int8 import Calibration, export_int8
+
     image = np.ascontiguousarray(np.load(photo)[..., ::-1])
     frames = FrameFile(work / "frame", 1, *image.shape[:2])
     frames.path.write_bytes(image.tobytes())
@@ -293,27 +303,33 @@ def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> Non
         side = str(LARGE[0])
         setup = Setup(str(exported), "cpu", THREADS, 1, frames)
         ours = compare.Contender(f"pumpseg matterport-{backbone}", side, THREADS, WORKER, setup.to_json())
+        quantised = base / "1024-int8.onnx"
+        export_int8(exported, quantised, Calibration([save_png(photo)], 1, "minmax"))
+        setup = Setup(str(quantised), "cpu", THREADS, 1, frames)
+        int8 = compare.Contender(f"pumpseg matterport-{backbone} int8", side, THREADS, WORKER, setup.to_json())
         theirs = compare.Contender(
             f"mrcnn detect(), {backbone}", side, THREADS, worker, json.dumps(settings, default=str)
         )
         for _ in range(PEAK_RUNS):
             meter.run()
-        others = max(others, compare.measure([ours, theirs], arguments.frames))
+        others = max(others, compare.measure([ours, int8, theirs], arguments.frames))
         for _ in range(PEAK_RUNS):
             meter.run()
-        groups.append([ours, theirs])
+        groups.append([ours, int8, theirs])
+        gain, low, high = compare.ratio_interval(theirs.latency, int8.latency)
         seconds = float(np.median(ours.session)) / 1000
         detections = round(ours.instances / sum(map(len, ours.latency)))
         shares = ", ".join(f"{part} {share:.0%}" for part, share in time_shares(exported, image))
-        notes.append((backbone, count_flop(exported, detections) / 1e9, seconds, shares))
+        gained = f"mrcnn takes {gain:.2f} ({low:.2f}–{high:.2f}) times as long"
+        notes.append((backbone, count_flop(exported, detections) / 1e9, seconds, shares, gained))
     peak = meter.peak().float32
     versions = ", ".join(f"{name} {version(name)}" for name in ("mrcnn", "tf-keras", "tensorflow-cpu"))
     section = compare.table(groups, frames, f"the photo {photo.stem}", f"{versions} with oneDNN", others)
     section += f"\n\nThe peak of {THREADS} threads is {peak:.0f} GFLOP/s.\n"
-    for backbone, flop, seconds, shares in notes:
+    for backbone, flop, seconds, shares, gained in notes:
         section += (
             f"\n- {backbone}: {flop:.0f} GFLOP at {flop / seconds:.0f} GFLOP/s, {flop / seconds / peak:.0%} of it. "
-            f"The network's time: {shares}."
+            f"The network's time: {shares}. In int8 {gained}."
         )
     print(section)
     if arguments.readme:

@@ -1,7 +1,6 @@
 """pumpseg-export: a training run, or weights of Matterport's mrcnn, to one verified, self-describing ONNX file."""
 
 import argparse
-import dataclasses
 import sys
 import tempfile
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 from pumpseg.command import parse_count, parse_size
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
+from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
 
 CALIBRATION_METHODS = ("minmax", "percentile", "entropy")
-WEIGHTS_OPTIONS = ("profile", "classes", "score", "nms", "min_side", "photos")
 INT8_OPTIONS = ("calibrate", "calibration_method", "calibration_photos", "max_ap_loss", "allow_ap_loss")
 
 
@@ -65,12 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max-ap-loss", type=float, metavar="AP", help="mask AP that int8 may lose on DATA, 0..1 (default 0.01)"
     )
     int8.add_argument("--allow-ap-loss", action="store_true", help="warn of a greater loss, but write the file")
-    weights = parser.add_argument_group("for WEIGHTS.h5 only")
-    weights.add_argument("--profile", metavar="NAME", help="matterport-resnet50 or matterport-resnet101")
-    weights.add_argument("--classes", type=Path, metavar="NAMES.txt", help="a class name a line, in mrcnn's order")
+    weights = add_weights_options(parser)
     weights.add_argument("--score", type=float, metavar="S", help="DETECTION_MIN_CONFIDENCE (default 0.7)")
-    weights.add_argument("--nms", type=float, metavar="IOU", help="DETECTION_NMS_THRESHOLD (default 0.3)")
-    weights.add_argument("--min-side", type=int, metavar="PX", help="IMAGE_MIN_DIM (default 800)")
     weights.add_argument(
         "--photos", type=Path, nargs="+", default=[], metavar="PATH", help="images, or folders of them, to verify on"
     )
@@ -99,8 +94,8 @@ def _check_together(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) not in (None, [], False, ""):
                 raise PumpsegError(f"--{name.replace('_', '-')} goes with {why}")
 
-    if not _is_weights(arguments.source):
-        refuse(WEIGHTS_OPTIONS, f"a .h5 file, and {arguments.source} is none")
+    if not is_weights(arguments.source):
+        refuse((*WEIGHTS_OPTIONS, "score", "photos"), f"a .h5 file, and {arguments.source} is none")
     if _is_model_file(arguments.source):
         refuse(("size", "licence"), f"a training run or .h5 file, and {arguments.source} is a model file")
     if arguments.int8:
@@ -112,10 +107,6 @@ def _check_together(arguments: argparse.Namespace) -> None:
     refuse(INT8_OPTIONS, "--int8")
     if _is_model_file(arguments.source):
         raise PumpsegError(f"{arguments.source} is a model file already; only --int8 makes another of it")
-
-
-def _is_weights(source: Path) -> bool:
-    return source.suffix.lower() in (".h5", ".hdf5")
 
 
 def _is_model_file(source: Path) -> bool:
@@ -130,7 +121,7 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
         "float16": float16,
         "licence": arguments.licence,
     }
-    if _is_weights(arguments.source):
+    if is_weights(arguments.source):
         report = _export_weights(arguments, output, common)
     else:
         from pumpseg_export.export import export_run
@@ -175,43 +166,10 @@ def _export_int8(arguments: argparse.Namespace, plain: Path) -> None:
 
 
 def _export_weights(arguments: argparse.Namespace, output: Path, common: dict[str, Any]) -> Any:
-    from pumpseg.letterbox import Rule
     from pumpseg_export.export import export_weights
-    from pumpseg_train.matterport.weights_file import count_classes, read_weights
-    from pumpseg_train.model.profile import PROFILES
 
-    choices = [name for name in PROFILES if name.startswith("matterport")]
-    if arguments.profile not in choices:
-        raise PumpsegError(f"a .h5 file needs --profile: one of {', '.join(choices)}, not {arguments.profile}")
-    if arguments.classes is None:
-        raise PumpsegError("a .h5 file knows its classes by number only: give their names with --classes NAMES.txt")
-    for name in ("score", "nms"):
-        value = getattr(arguments, name)
-        if value is not None and not 0 <= value <= 1:
-            raise PumpsegError(f"--{name} must lie in 0..1, not {value}")
-    profile = PROFILES[arguments.profile]
-    changed: dict[str, Any] = {"score_threshold": arguments.score, "nms_threshold": arguments.nms}
-    if arguments.min_side is not None:
-        changed["letterbox"] = Rule("centred", min_side=arguments.min_side)
-    profile = dataclasses.replace(profile, **{name: value for name, value in changed.items() if value is not None})
-    names = _read_classes(arguments.classes, count_classes(read_weights(arguments.source)))
+    profile, names = describe_weights(arguments.source, arguments, arguments.score)
     return export_weights(arguments.source, output, profile, names, photos=_images(arguments.photos), **common)
-
-
-def _read_classes(path: Path, wanted: int | None) -> tuple[str, ...]:
-    """Class names of a text file, a line each, without the background that mrcnn's lists begin with."""
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PumpsegError(f"cannot read the class names in {path}: {error}") from None
-    names = [name for name in names if name]
-    if names and names[0].lower() in ("bg", "background", "__background__") and wanted != len(names):
-        names = names[1:]
-    if not names:
-        raise PumpsegError(f"{path} names no classes")
-    if len(set(names)) < len(names):
-        raise PumpsegError(f"{path} names {next(name for name in names if names.count(name) > 1)!r} twice")
-    return tuple(names)
 
 
 def _images(paths: list[Path]) -> list[Path]:

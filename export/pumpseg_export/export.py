@@ -22,8 +22,8 @@ from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, verify
 from pumpseg_train.data.coco import Dataset, read_dataset
 from pumpseg_train.evaluate import Metrics, evaluate
-from pumpseg_train.matterport.weights_file import WeightsError, load_weights
-from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
+from pumpseg_train.matterport.weights_file import load_whole
+from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.run import BEST_WEIGHTS, FOLDERS, load_run, read_settings
 
@@ -90,10 +90,7 @@ def export_weights(
     """
     size = _check_size(size, profile)
     dataset = read_dataset(data, split) if data else None
-    model = build_mask_rcnn(profile, classes)
-    loaded = load_weights(model, weights)
-    if loaded.left or loaded.ignored:
-        raise WeightsError(f"{weights} is not a whole {profile.name}: {loaded}")
+    model = load_whole(weights, profile, classes)
     description = describe(model, size, {"weights": weights.name}, licence, _sha256(weights))
     paths = [*photos, *(photo.path for photo in dataset.photos)] if dataset else list(photos)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """A Matterport .h5 through pumpseg-export: the file agrees with Keras, and what cannot be exported is told."""
 
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from pumpseg import Segmenter
 from pumpseg_export.cli import main
+from pumpseg_train.cli.evaluate import main as evaluate_main
 from pumpseg_train.data.coco import read_dataset
-from pumpseg_train.evaluate import read_frame
+from pumpseg_train.evaluate import evaluate, read_frame
 from pumpseg_train.fit import predictor
 from pumpseg_train.matterport.weights_file import save_weights
 from pumpseg_train.model import matterport
@@ -133,6 +135,31 @@ def test_what_is_missing_is_told_before_the_work_begins(weights, tmp_path, capsy
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*x.onnx"))
+
+
+def test_eval_takes_the_weights_as_they_are(weights, loud, narrow_matterport, fruit, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PROFILES, "matterport-resnet50", narrow_matterport)
+    options = ["--profile", "matterport-resnet50", "--classes", str(weights / "names.txt"), "--min-side", "128"]
+    command = [str(weights / "fruit.h5"), str(fruit), *options, "--json", str(tmp_path / "figures.json")]
+    assert evaluate_main(command) == 0
+    assert "at 128x128 on 2 photos" in capsys.readouterr().out
+    # As in mrcnn's own COCO evaluation, no detection is too weak to count.
+    whole = dataclasses.replace(loud, profile=dataclasses.replace(loud.profile, score_threshold=0.0))
+    wanted = evaluate(read_dataset(fruit, "val"), predictor(whole)).to_json()
+    assert json.loads((tmp_path / "figures.json").read_text())["box"] == pytest.approx(wanted["box"])
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("fruit.h5", [], "a .h5 file needs --profile"),
+        ("fruit.h5", ["--tile", "2"], "--tile takes an ONNX file"),
+        ("fruit.onnx", ["--nms", "0.3"], "--nms goes with a .h5 file"),
+    ],
+)
+def test_eval_tells_what_does_not_go_together(weights, fruit, capsys, model, options, message):
+    assert evaluate_main([str(weights / model), str(fruit), *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_of_other_classes_is_refused(weights, narrow_matterport, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""pumpseg-eval: COCO AP and false alarms of an exported model file."""
+"""pumpseg-eval: COCO AP and false alarms of a model."""
 
 import argparse
 import dataclasses
@@ -10,6 +10,8 @@ from typing import Any
 from pumpseg.errors import PumpsegError
 from pumpseg.partial_file import complete_file
 from pumpseg_train.cli.command import counter, run_command
+from pumpseg_train.cli.model import LoadedModel, load_model, load_weights_model
+from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,7 +21,9 @@ def main(argv: list[str] | None = None) -> int:
         description="COCO box and mask AP of a model on DATA/SPLIT, and false alarms on photos without objects.",
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="ONNX file, name of a shipped model, or folder of a training run"
+        "model",
+        metavar="MODEL",
+        help="ONNX file, name of a shipped model, folder of a training run, or .h5 of Matterport's mrcnn",
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")
     parser.add_argument("--split", default="val", help="default val")
@@ -43,8 +47,21 @@ def main(argv: list[str] | None = None) -> int:
         "--tile", type=int, default=1, metavar="N", help="also look at N x N overlapping windows of every photo"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add_weights_options(parser)
     arguments = parser.parse_args(argv)
     return run_command("pumpseg-eval", lambda: _evaluate(arguments))
+
+
+def _load(arguments: argparse.Namespace) -> LoadedModel:
+    path = Path(arguments.model)
+    if is_weights(path):
+        if arguments.tile > 1:
+            raise PumpsegError(f"--tile takes an ONNX file: pumpseg-export {path} ... -o model.onnx makes one")
+        return load_weights_model(path, *describe_weights(path, arguments, score=0.0))
+    for name in WEIGHTS_OPTIONS:
+        if getattr(arguments, name) is not None:
+            raise PumpsegError(f"--{name.replace('_', '-')} goes with a .h5 file, and {path} is none")
+    return load_model(arguments.model, arguments.provider, arguments.threads, arguments.tile)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -56,13 +73,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     if not 0 <= arguments.score <= 1:
         raise PumpsegError(f"--score {arguments.score}: a score lies between 0 and 1")
-    from pumpseg_train.cli.model import load_model
     from pumpseg_train.data.coco import list_images, read_dataset
     from pumpseg_train.evaluate import detect, false_alarms, score
 
     dataset = read_dataset(arguments.data, arguments.split)
     negatives = [path for folder in arguments.negatives for path in list_images(folder)]
-    model = load_model(arguments.model, arguments.provider, arguments.threads, arguments.tile)
+    model = _load(arguments)
     results = detect(dataset, model.predict, counter("photos"))
     metrics = score(dataset, results)
     figures: dict[str, Any] = metrics.to_json()

@@ -1,10 +1,16 @@
-"""A model by what users name it: an ONNX file, a shipped model, or the folder of a training run."""
+"""A model by what users name it: an ONNX file, a shipped model, the folder of a training run, or a Matterport .h5."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.evaluate import Predict
+
+if TYPE_CHECKING:
+    from pumpseg_train.evaluate import Predict
+    from pumpseg_train.model.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,11 @@ def load_model(name: str, provider: str = "cpu", threads: int | None = None, til
 
     segmenter = Segmenter(name, provider=provider, threads=threads, score=0.0, tiles=tiles)
     return LoadedModel(segmenter, segmenter.info.input_size)
+
+
+def load_weights_model(weights: Path, profile: Profile, classes: tuple[str, ...]) -> LoadedModel:
+    """The model of a Matterport `.h5`, run by Keras. Raises WeightsError for another file."""
+    from pumpseg_train.fit import predictor
+    from pumpseg_train.matterport.weights_file import load_whole
+
+    return LoadedModel(predictor(load_whole(weights, profile, classes)), profile.input_size)

@@ -11,7 +11,8 @@ import numpy as np
 from pumpseg.errors import PumpsegError
 from pumpseg.partial_file import PartialFile
 from pumpseg_train.model.matterport import IDENTITY_BLOCKS
-from pumpseg_train.model.network import MaskRCNN
+from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
+from pumpseg_train.model.profile import Profile
 
 # The layers whose shape hangs on the number of classes: what to exclude to start with other ones.
 CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
@@ -124,6 +125,15 @@ def load_weights(model: MaskRCNN, path: Path, exclude: Collection[str] = ()) -> 
         tuple(name for name in layers if name not in chosen),
         tuple(name for name in weights if name not in chosen),
     )
+
+
+def load_whole(path: Path, profile: Profile, classes: tuple[str, ...]) -> MaskRCNN:
+    """The model of a file that has every layer of it and no others. Raises WeightsError for any other file."""
+    model = build_mask_rcnn(profile, classes)
+    loaded = load_weights(model, path)
+    if loaded.left or loaded.ignored:
+        raise WeightsError(f"{path} is not a whole {profile.name}: {loaded}")
+    return model
 
 
 def save_weights(model: MaskRCNN, path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Options for a Matterport `.h5`: what the file does not say of its model itself."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pumpseg.errors import PumpsegError
+
+if TYPE_CHECKING:
+    from pumpseg_train.model.profile import Profile
+
+WEIGHTS_OPTIONS = ("profile", "classes", "nms", "min_side")
+
+
+def is_weights(path: Path) -> bool:
+    return path.suffix.lower() in (".h5", ".hdf5")
+
+
+def add_weights_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds WEIGHTS_OPTIONS in a group of their own, and returns that."""
+    group = parser.add_argument_group("for WEIGHTS.h5 only")
+    group.add_argument("--profile", metavar="NAME", help="matterport-resnet50 or matterport-resnet101")
+    group.add_argument("--classes", type=Path, metavar="NAMES.txt", help="a class name a line, in mrcnn's order")
+    group.add_argument("--nms", type=float, metavar="IOU", help="DETECTION_NMS_THRESHOLD (default 0.3)")
+    group.add_argument("--min-side", type=int, metavar="PX", help="IMAGE_MIN_DIM (default 800)")
+    return group
+
+
+def describe_weights(
+    weights: Path, arguments: argparse.Namespace, score: float | None = None
+) -> tuple[Profile, tuple[str, ...]]:
+    """Profile and class names of a `.h5` by the options given; score: DETECTION_MIN_CONFIDENCE, 0.7 if None.
+
+    Raises PumpsegError for options that are missing or out of range, names that cannot be read, and a damaged file.
+    """
+    from pumpseg.letterbox import Rule
+    from pumpseg_train.matterport.weights_file import count_classes, read_weights
+    from pumpseg_train.model.profile import PROFILES
+
+    choices = [name for name in PROFILES if name.startswith("matterport")]
+    if arguments.profile not in choices:
+        raise PumpsegError(f"a .h5 file needs --profile: one of {', '.join(choices)}, not {arguments.profile}")
+    if arguments.classes is None:
+        raise PumpsegError("a .h5 file knows its classes by number only: give their names with --classes NAMES.txt")
+    for name, value in (("score", score), ("nms", arguments.nms)):
+        if value is not None and not 0 <= value <= 1:
+            raise PumpsegError(f"--{name} must lie in 0..1, not {value}")
+    changed: dict[str, Any] = {"score_threshold": score, "nms_threshold": arguments.nms}
+    if arguments.min_side is not None:
+        changed["letterbox"] = Rule("centred", min_side=arguments.min_side)
+    profile = dataclasses.replace(
+        PROFILES[arguments.profile], **{name: value for name, value in changed.items() if value is not None}
+    )
+    return profile, _read_classes(arguments.classes, count_classes(read_weights(weights)))
+
+
+def _read_classes(path: Path, wanted: int | None) -> tuple[str, ...]:
+    """Class names of a text file, a line each, without the background that mrcnn's lists begin with."""
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise PumpsegError(f"cannot read the class names in {path}: {error}") from None
+    names = [name for name in names if name]
+    if names and names[0].lower() in ("bg", "background", "__background__") and wanted != len(names):
+        names = names[1:]
+    if not names:
+        raise PumpsegError(f"{path} names no classes")
+    if len(set(names)) < len(names):
+        raise PumpsegError(f"{path} names {next(name for name in names if names.count(name) > 1)!r} twice")
+    return tuple(names)

@@ -2,7 +2,7 @@
 
     python3 benchmarks/peers/run.py
 
-It needs Python 3.11 to 3.13 and a network: it makes virtual environments under benchmarks/peers/work (about 7 GB, most
+It needs Python 3.11 to 3.13 and a network: it makes virtual environments under benchmarks/peers/build (about 7 GB, most
 of it PyTorch), one for pumpseg, one for Ultralytics, whose packages and licence (AGPL-3.0) stay out of pumpseg's, and
 one for Matterport's mrcnn on TensorFlow beside the profile that stands in for it. What exists is used again, so the
 second run takes minutes only. Run it on a machine that does nothing else.
@@ -44,7 +44,7 @@ def versions(python: str, *packages: str) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="where environments and models go")
+    parser.add_argument("--work", type=Path, default=HERE / "build", help="where environments and models go")
     parser.add_argument("--threads", nargs="+", default=["1", "2"], help="default 1 2")
     parser.add_argument("--frames", default="60", help="measured of every row (default 60)")
     parser.add_argument("--source", default="demo", help="as pumpseg-bench takes it (default demo)")

@@ -91,17 +91,19 @@ def test_nothing_at_all():
     assert merged.masks.shape == (0, 50, 50)
 
 
-@given(*[st.integers(-5, 15)] * 4)
-def test_shared_pixels_are_those_of_full_masks(x, y, other_x, other_y):
-    rng = np.random.default_rng(0)
-    crops = [
-        CropMask(x + 5, y + 5, rng.random((7, 9)) > 0.4),
-        CropMask(other_x + 5, other_y + 5, rng.random((8, 6)) > 0.4),
-    ]
-    full = np.zeros((2, 40, 40), bool)
-    for mask, crop in zip(full, crops, strict=True):
-        mask[crop.y : crop.y + crop.mask.shape[0], crop.x : crop.x + crop.mask.shape[1]] = crop.mask
-    assert shared_pixels(*crops) == np.count_nonzero(full[0] & full[1])
+crops = st.builds(
+    lambda x, y, w, h, seed: CropMask(x, y, np.random.default_rng(seed).random((h, w)) < 0.6),
+    *[st.integers(0, 12)] * 4,
+    st.integers(0, 99),
+)
+
+
+@given(crops, crops)
+def test_shared_pixels_are_those_of_full_masks(one, other):
+    frames = np.zeros((2, 30, 30), bool)
+    for frame, crop in zip(frames, (one, other), strict=True):
+        frame[crop.y : crop.y + crop.mask.shape[0], crop.x : crop.x + crop.mask.shape[1]] = crop.mask
+    assert shared_pixels(one, other) == shared_pixels(other, one) == np.count_nonzero(frames[0] & frames[1])
 
 
 def test_a_segmenter_sees_small_things_in_windows(model_path):

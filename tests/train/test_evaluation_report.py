@@ -102,6 +102,17 @@ def test_a_report_is_three_pictures_and_a_table(dataset, tmp_path, results):
         assert cv2.imread(str(path)).std() > 5
 
 
+def test_the_table_begins_with_the_worst_photo(dataset, tmp_path):
+    first, second = dataset.photos
+    found = [found for found in perfect(dataset) if found["image_id"] == first.id]
+    table = write_report(tmp_path, dataset, found, 0.5)[2].read_text(encoding="utf-8").splitlines()
+    assert table == [
+        "photo,instances,missed,wrong",
+        f"{second.path.name},1,1,0",
+        f"{first.path.name},2,0,0",
+    ]
+
+
 def test_a_report_that_cannot_be_written_is_told(dataset, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(PumpsegError, match="cannot write"):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import PumpsegError
 from pumpseg.instances import NO_ID, CropMask, Instances
+from pumpseg.tiles import shared_pixels
 
 CONFIRMING_FRAMES = 3
 CONFIRMING_SECONDS = 0.15
@@ -122,7 +123,7 @@ class _Track:
             return False
         (then, _), (now, _) = self.expected(self.last.time), self.expected(time)
         moved = CropMask(self.mask.x + round(now.x - then.x), self.mask.y + round(now.y - then.y), self.mask.mask)
-        return _common(mask, moved) > _SHARED * _area(mask)
+        return shared_pixels(mask, moved) > _SHARED * _area(mask)
 
 
 class Tracker:
@@ -186,7 +187,7 @@ class Tracker:
                     for j, other in enumerate(numbers)
                     if j < i or (j > i and other != NO_ID and seen[other].ident != NO_ID)
                 ]
-                if sum(_common(masks[i], other) for other in known) <= _COVERED * _area(masks[i]):
+                if sum(shared_pixels(masks[i], other) for other in known) <= _COVERED * _area(masks[i]):
                     track.ident = self._ident_of_new(track, hidden)
             parts = [lost for lost in parts if lost.ident != NO_ID]  # without the one that this track goes on with
             for lost in parts:
@@ -254,14 +255,3 @@ def _inside_and_free(
 
 def _area(mask: CropMask) -> int:
     return int(np.count_nonzero(mask.mask))
-
-
-def _common(one: CropMask, other: CropMask) -> int:
-    """Pixels that two masks share."""
-    left, top = max(one.x, other.x), max(one.y, other.y)
-    right = min(one.x + one.mask.shape[1], other.x + other.mask.shape[1])
-    bottom = min(one.y + one.mask.shape[0], other.y + other.mask.shape[0])
-    if left >= right or top >= bottom:
-        return 0
-    first, second = (crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] for crop in (one, other))
-    return int(np.count_nonzero(first & second))

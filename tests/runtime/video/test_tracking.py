@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pumpseg import Instances, Segmenter
 from pumpseg.draw import NO_ID_COLOUR, PALETTE, draw
 from pumpseg.errors import PumpsegError
-from pumpseg.instances import NO_ID, CropMask
+from pumpseg.instances import NO_ID
 from pumpseg.video import Tracker, open_source, process, stream
 from pumpseg.video.batch import BatchOptions, run_batch
 from pumpseg.video.cli import main
 from pumpseg.video.sources import find_files
-from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, _common, _Track
+from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, _Track
 
 pytest.importorskip("trackers", reason='needs pip install "pumpseg[track]"')
 
@@ -202,21 +202,6 @@ def test_motion_goes_on_in_a_straight_line(times, vx, vy, ahead):
     assert there.x == pytest.approx(10 + vx * (times[-1] + ahead), abs=1e-3)
     assert there.y == pytest.approx(10 + vy * (times[-1] + ahead), abs=1e-3)
     assert tolerance >= 0.75 * 20 - 1e-6
-
-
-crops = st.builds(
-    lambda x, y, w, h, seed: CropMask(x, y, np.random.default_rng(seed).random((h, w)) < 0.6),
-    *[st.integers(0, 12)] * 4,
-    st.integers(0, 99),
-)
-
-
-@given(crops, crops)
-def test_common_pixels(one, other):
-    frames = np.zeros((2, 30, 30), bool)
-    for frame, crop in zip(frames, (one, other), strict=True):
-        frame[crop.y : crop.y + crop.mask.shape[0], crop.x : crop.x + crop.mask.shape[1]] = crop.mask
-    assert _common(one, other) == _common(other, one) == np.count_nonzero(frames[0] & frames[1])
 
 
 def test_colours_follow_ids_and_those_without_are_grey():

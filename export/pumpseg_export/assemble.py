@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pumpseg.model_file import SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
-from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchors, whole_image
+from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchor_cells, anchor_shapes, anchors, whole_image
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.roi_align import roi_level_size
@@ -92,9 +92,8 @@ def _propose(
     graph: GraphWriter, trunk: dict[str, str], profile: Profile, size: tuple[int, int], least_score: str
 ) -> tuple[str, str]:
     """Proposals (P, 4) and their objectness (P,), best first: `model.proposals.propose`."""
-    references = anchors(profile, size)
     logits = graph.op("Reshape", trunk["objectness"], graph.ints(-1))
-    count = min(profile.candidates, len(references))
+    count = min(profile.candidates, len(anchors(profile, size)))
     if profile.rank_by_probability:
         # `model.proposals.probability`: ONNX Runtime's Sigmoid is off by the last bits.
         one = graph.constant(1.0)
@@ -106,7 +105,7 @@ def _propose(
     deltas = graph.op("Gather", graph.op("Reshape", trunk["anchor_deltas"], graph.ints(-1, 4)), index, axis=0)
     if set(profile.anchor_deltas_std) != {1.0}:
         deltas = graph.op("Mul", deltas, graph.constant(profile.anchor_deltas_std))
-    boxes = _decode(graph, deltas, graph.op("Gather", graph.constant(references), index, axis=0))
+    boxes = _decode(graph, deltas, anchors_of(graph, profile, size, index))
     window = whole_image(profile, size)
     boxes = _clip(graph, boxes, graph.constant(window[:2]), graph.constant(window[2:]))
     least = graph.constant([profile.proposal_score_threshold])
@@ -115,6 +114,19 @@ def _propose(
         least = graph.op("Max", least, least_score)
     keep = _suppress(graph, boxes, scores, profile.proposals, profile.proposal_nms_threshold, least)
     return graph.op("Gather", boxes, keep, axis=0), graph.op("Gather", scores, keep, axis=0)
+
+
+def anchors_of(graph: GraphWriter, profile: Profile, size: tuple[int, int], index: str) -> str:
+    """The anchors (N, 4) of an index (N,), rows of `model.boxes.anchors`, all of which would make the file larger."""
+    cells, levels = anchor_cells(profile, size)
+    each = profile.anchors_per_cell
+    cell = graph.op("Div", index, graph.constant(each, np.int64))
+    kind = graph.op("Mod", index, graph.constant(each, np.int64))
+    first = graph.op("Gather", graph.constant(levels * each, np.int32), cell, axis=0)
+    shapes = graph.constant(anchor_shapes(profile).reshape(-1, 4))
+    shape = graph.op("Gather", shapes, graph.op("Add", first, graph.op("Cast", kind, to=TensorProto.INT32)), axis=0)
+    centre = graph.op("Gather", graph.constant(cells), cell, axis=0)
+    return graph.op("Add", graph.op("Concat", centre, centre, axis=1), shape)
 
 
 def _detections(

@@ -8,15 +8,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from pumpseg import Segmenter
 from pumpseg.letterbox import letterbox
-from pumpseg_export.assemble import assemble
+from pumpseg_export.assemble import anchors_of, assemble
 from pumpseg_export.float16 import store_float16
+from pumpseg_export.graph import GraphWriter
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, compare, verify
 from pumpseg_train.data.coco import read_dataset
 from pumpseg_train.evaluate import read_frame
+from pumpseg_train.model.boxes import anchors
+from pumpseg_train.model.profile import EDGE, MATTERPORT_RESNET101
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,26 @@ def test_the_file_has_only_plain_operators(tiny_onnx):
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
     assert model.ir_version == 8
     assert not model.functions
+
+
+@pytest.mark.parametrize("profile", [EDGE, MATTERPORT_RESNET101], ids=lambda profile: profile.name)
+def test_the_graph_adds_up_the_anchors_of_keras(profile):
+    size = (128, 192)
+    wanted = anchors(profile, size)
+    graph = GraphWriter()
+    boxes = graph.model(
+        "anchors",
+        [helper.make_tensor_value_info("index", onnx.TensorProto.INT64, ["N"])],
+        {
+            "boxes": (
+                anchors_of(graph, profile, size, "index"),
+                helper.make_tensor_value_info("boxes", onnx.TensorProto.FLOAT, ["N", 4]),
+            )
+        },
+    )
+    session = onnxruntime.InferenceSession(boxes.SerializeToString(), providers=["CPUExecutionProvider"])
+    index = np.random.default_rng(0).permutation(len(wanted))
+    assert np.array_equal(session.run(None, {"index": index})[0], wanted[index])
 
 
 def test_inputs_and_outputs_are_those_of_the_contract(tiny_onnx):

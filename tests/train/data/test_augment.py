@@ -8,7 +8,7 @@ import pytest
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.data import augment
-from pumpseg_train.data.augment import Material, Recipe, draw_sample, gather, jitter_colour, jitter_light
+from pumpseg_train.data.augment import Material, Recipe, draw_sample, gather, jitter_colour, jitter_light, vary
 from pumpseg_train.data.coco import read_dataset
 from pumpseg_train.labels import OTHER
 
@@ -238,9 +238,42 @@ def test_light_jitter_keeps_the_order_of_the_channels():
     assert len({tuple(result) for result in results}) > 20
 
 
+def test_a_variety_has_other_colours_or_fewer_ribs_and_nothing_bleeds_in():
+    ribbed = np.full((60, 60, 3), (40, 60, 220), np.uint8)  # blue around, which must not bleed in
+    ribbed[10:50, 10:50] = (220, 120, 20)
+    ribbed[10:50, 12:50:8] = (110, 60, 10)
+    alpha = np.zeros((60, 60), np.uint8)
+    alpha[10:50, 10:50] = 255
+    before = ribbed.copy()
+    ribs, orders = [], []
+    for seed in range(60):
+        inside = vary(ribbed, alpha, rng(seed))[10:50, 10:50].astype(float)
+        ribs.append(inside[:, 10:30].mean(axis=-1).std())
+        red, green, blue = inside.reshape(-1, 3).mean(axis=0)
+        assert blue < 0.5 * max(red, green), seed
+        orders.append(green / red)
+    plain = ribbed[10:50, 20:40].astype(float).mean(axis=-1).std()
+    assert 0.2 < np.mean(np.array(ribs) < 0.6 * plain) < 0.9, "some lose their ribs, some do not"
+    assert max(orders) > 0.75 and min(orders) < 0.4, "some become yellow, some red"
+    assert (ribbed == before).all(), "the picture itself is left alone"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_objects_of_a_photo_are_varied_in_place(material, monkeypatch, share):
+    monkeypatch.setattr(augment, "jitter_colour", lambda image, rng: image)
+    monkeypatch.setattr(augment, "vary", lambda image, alpha, rng: np.full_like(image, (0, 0, 255)))
+    recipe = Recipe(0, 0, 0, 0, paste_onto_photos=0, varied_share=share)
+    scene = draw_sample(material, recipe, 160, 127, rng(3))
+    inside = np.max(scene.masks, axis=0) == 255
+    blue = (scene.image == (0, 0, 255)).all(axis=-1)
+    assert inside.any()
+    assert blue[inside].all() if share else not blue.any()
+    assert not blue[np.max(scene.masks, axis=0) == 0].any()
+
+
 def test_a_photo_that_fits_is_not_cut(material, monkeypatch):
     monkeypatch.setattr(augment, "jitter_colour", lambda image, rng: image)
-    recipe = Recipe(0, 0, 0, 0, photo_scale=(0.5, 0.5001), paste_onto_photos=0)
+    recipe = Recipe(0, 0, 0, 0, photo_scale=(0.5, 0.5001), paste_onto_photos=0, stretch=1.0001)
     for seed in range(10):
         scene = draw_sample(material, recipe, 160, 127, rng(seed))
         covered = (scene.image != 127).any(axis=-1).mean()

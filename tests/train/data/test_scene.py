@@ -11,10 +11,10 @@ from pumpseg_train.data.scene import (
     Instance,
     Scene,
     _warp_affine,
+    affinity,
     cut_out,
     mosaic,
     photo_instances,
-    similarity,
     warp,
 )
 from pumpseg_train.labels import CROWD, OTHER
@@ -44,7 +44,7 @@ def photo(draw_photo):
 @pytest.mark.parametrize("degrees", [0, 25])
 def test_a_warp_keeps_image_and_mask_aligned(photo, scale, flip, degrees):
     image, instance = photo
-    matrix = similarity(scale, degrees, flip, (70, 55), (48, 52))
+    matrix = affinity(scale, degrees, flip, (70, 55), (48, 52))
     scene = warp(image, [instance], matrix, 96, 127)
     assert scene.image.shape == (96, 96, 3)
     seen, mask = looks_orange(scene.image), scene.masks[0] > 127
@@ -60,23 +60,30 @@ def test_a_flip_mirrors_left_and_right_only():
     image = np.zeros((40, 40, 3), np.uint8)
     image[:20, :20] = ORANGE
     mask = np.full((20, 20), 255, np.uint8)
-    scene = warp(image, [Instance(1, 0, 0, mask)], similarity(1, 0, True, (19.5, 19.5), (19.5, 19.5)), 40, 0)
+    scene = warp(image, [Instance(1, 0, 0, mask)], affinity(1, 0, True, (19.5, 19.5), (19.5, 19.5)), 40, 0)
     assert np.array_equal(scene.image, image[:, ::-1])
     assert (scene.masks[0][:20, 20:] == 255).all()
     assert not scene.masks[0][:, :20].any()
 
 
 def test_what_no_picture_covers_is_filled():
-    scene = warp(np.zeros((40, 40, 3), np.uint8), [], similarity(1, 0, False, (0, 0), (20, 20)), 96, 127)
+    scene = warp(np.zeros((40, 40, 3), np.uint8), [], affinity(1, 0, False, (0, 0), (20, 20)), 96, 127)
     assert (scene.image[:19] == 127).all()
     assert (scene.image[25:55, 25:55] == 0).all()
 
 
-def test_similarity_turns_about_the_source_point():
-    matrix = similarity(2, 90, False, (10, 20), (50, 60))
+def test_affinity_turns_about_the_source_point():
+    matrix = affinity(2, 90, False, (10, 20), (50, 60))
     assert np.allclose(matrix @ (10, 20, 1), (50, 60))
     assert np.allclose(matrix @ (11, 20, 1), (50, 62)), "right becomes down"
-    assert np.allclose(similarity(1, 0, True, (10, 20), (50, 60)) @ (11, 20, 1), (49, 60))
+    assert np.allclose(affinity(1, 0, True, (10, 20), (50, 60)) @ (11, 20, 1), (49, 60))
+
+
+def test_affinity_stretches_without_changing_areas():
+    matrix = affinity(3, 90, False, (10, 20), (50, 60), 1.44)
+    assert np.allclose(matrix @ (11, 20, 1), (50, 60 + 3 * 1.2)), "wider before it is turned"
+    assert np.allclose(matrix @ (10, 21, 1), (50 - 3 / 1.2, 60))
+    assert np.linalg.det(matrix[:, :2]) == pytest.approx(9)
 
 
 def square_cutout(colour=ORANGE, side=30, class_id=1):
@@ -180,7 +187,7 @@ def test_pasting_is_an_affine_warp_of_the_whole_picture(scale, target):
     before = scene.image.copy()
     cutout = square_cutout()
     size = scene.image.shape[1::-1]
-    matrix = similarity(scale, 20, True, (15, 15), target)
+    matrix = affinity(scale, 20, True, (15, 15), target)
     alpha = _warp_affine(cutout.alpha, matrix, size).astype(int)
     scene.paste(cutout, matrix)
     difference = np.abs(scene.masks[-1].astype(int) - alpha)

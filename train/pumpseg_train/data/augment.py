@@ -16,10 +16,10 @@ from pumpseg_train.data.scene import (
     Cutout,
     Instance,
     Scene,
+    affinity,
     cut_out,
     mosaic,
     photo_instances,
-    similarity,
     warp,
 )
 from pumpseg_train.labels import CROWD, OTHER
@@ -44,6 +44,8 @@ class Recipe:
     paste_onto_photos: float = 0.3  # of the real samples also get objects pasted
     other_share: float = 0.3  # of what is pasted; and the share of negatives that get some
     other_photos: float = 0.5  # of the negatives are photos of other things, with their outlines
+    varied_share: float = 0.25  # of the objects in photos and of those pasted change colour and surface
+    stretch: float = 1.25  # photos and pasted objects become up to this much wider or narrower
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def _draw(material: Material, recipe: Recipe, size: int, fill: int, rng: np.rand
         # Pictures of many objects have more to teach, but should not crowd out the others.
         weights = np.sqrt([1 + len(photo.annotations) for photo in photos])
         scene = _photo(photos[rng.choice(len(photos), p=weights / weights.sum())], recipe, size, fill, rng)
+        _vary_some(scene, recipe.varied_share, rng)
     elif kind == "negative" and material.others and rng.random() < recipe.other_photos:
         scene = _photo(_any(_any(material.others, rng), rng), recipe, size, fill, rng)
     else:
@@ -222,7 +225,7 @@ def _photo(photo: Photo, recipe: Recipe, size: int, fill: int, rng: np.random.Ge
     else:
         source = (rng.uniform(0, width), rng.uniform(0, height))
     # Large objects should not be cut to pieces more often than cameras do: keep a picture that fits inside.
-    matrix = similarity(scale, degrees, flip, source, (target[0], target[1]))
+    matrix = affinity(scale, degrees, flip, source, (target[0], target[1]), _stretch(rng, recipe))
     matrix[:, 2] += _pull_inside(matrix, width, height, size)
     return warp(image, instances, matrix, size, fill)
 
@@ -241,7 +244,7 @@ def _background(material: Material, size: int, fill: int, rng: np.random.Generat
     side = min(height, width) if rng.random() < 0.7 else max(height, width)
     scale = size / side * _log_uniform(rng, (0.9, 1.8))
     source = (rng.uniform(0, width), rng.uniform(0, height))
-    matrix = similarity(scale, rng.normal(0, 4), rng.random() < 0.5, source, (size / 2, size / 2))
+    matrix = affinity(scale, rng.normal(0, 4), rng.random() < 0.5, source, (size / 2, size / 2))
     matrix[:, 2] += _pull_inside(matrix, width, height, size)
     return warp(image, (), matrix, size, fill)
 
@@ -264,12 +267,19 @@ def _paste_some(scene: Scene, material: Material, recipe: Recipe, other_share: f
         else:
             target = heap + rng.normal(0, 0.6 * np.sqrt(count), 2) * longest
         degrees = rng.normal(0, 12) if rng.random() < 0.85 else rng.uniform(0, 360)
-        matrix = similarity(
-            scale, degrees, rng.random() < 0.5, (width / 2, height / 2), (float(target[0]), float(target[1]))
+        matrix = affinity(
+            scale,
+            degrees,
+            rng.random() < 0.5,
+            (width / 2, height / 2),
+            (float(target[0]), float(target[1])),
+            _stretch(rng, recipe),
         )
         soften = scale > 0.6 and rng.random() < 0.7  # shrinking softens the edge by itself
         alpha = cv2.GaussianBlur(cutout.alpha, (0, 0), 0.5 / scale) if soften else cutout.alpha
         image = jitter_light(cutout.image, rng)
+        if rng.random() < recipe.varied_share:
+            image = vary(image, cutout.alpha, rng)
         scene.paste(Cutout(cutout.class_id, image, alpha), matrix)
 
 
@@ -285,6 +295,42 @@ def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     gains = rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)
     table = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
     return cv2.LUT(image, table[None])
+
+
+def vary(image: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The object as another variety: its hue turned by up to 25 degrees, its surface without ribs, or both.
+
+    image: uint8 RGB (h, w, 3); alpha: uint8 (h, w), the object in it. What surrounds it does not bleed in.
+    """
+    kind = rng.integers(3)
+    if kind != 0:
+        hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
+        turned = ((np.arange(256) + int(rng.uniform(-18, 19))) % 256).astype(np.uint8)
+        image = cv2.cvtColor(cv2.merge([cv2.LUT(hue, turned), saturation, value]), cv2.COLOR_HSV2RGB_FULL)
+    if kind != 1:
+        sigma = _log_uniform(rng, (0.02, 0.08)) * max(alpha.shape)
+        weight = alpha.astype(np.float32)[..., None] / 255 + 1e-3
+        sums = cv2.GaussianBlur(np.concatenate([image * weight, weight], axis=2), (0, 0), sigma)
+        strength = rng.uniform(0.6, 1.0)
+        image = (image + strength * (sums[..., :3] / sums[..., 3:] - image)).astype(np.uint8)
+    return image
+
+
+def _vary_some(scene: Scene, share: float, rng: np.random.Generator) -> None:
+    """Varies some of the objects in place."""
+    for class_id, mask in zip(scene.class_ids, scene.masks, strict=True):
+        if class_id in (CROWD, OTHER) or rng.random() >= share:
+            continue
+        x, y, width, height = cv2.boundingRect(mask)
+        if width and height:
+            region = np.s_[y : y + height, x : x + width]
+            before, alpha = scene.image[region], mask[region]
+            weight = (alpha.astype(np.float32) / 255)[..., None]
+            scene.image[region] = (vary(before, alpha, rng) * weight + before * (1 - weight)).astype(np.uint8)
+
+
+def _stretch(rng: np.random.Generator, recipe: Recipe) -> float:
+    return _log_uniform(rng, (1 / recipe.stretch, recipe.stretch))
 
 
 def _any(choices: Sequence[Any], rng: np.random.Generator) -> Any:

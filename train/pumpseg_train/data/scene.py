@@ -143,13 +143,22 @@ def mosaic(quarters: Sequence[Scene]) -> Scene:
     return whole
 
 
-def similarity(
-    scale: float, degrees: float, flip: bool, source: tuple[float, float], target: tuple[float, float]
+def affinity(
+    scale: float,
+    degrees: float,
+    flip: bool,
+    source: tuple[float, float],
+    target: tuple[float, float],
+    stretch: float = 1.0,
 ) -> np.ndarray:
-    """The affine matrix (2, 3) that scales, mirrors and turns about the point `source` and brings it to `target`."""
+    """The affine matrix (2, 3) that scales, mirrors and turns about the point `source` and brings it to `target`.
+
+    `stretch` is the factor of width to height; areas stay as `scale` says.
+    """
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = scale * turn @ np.diag([-1.0 if flip else 1.0, 1.0])
+    wider = np.sqrt(stretch)
+    linear = scale * turn @ np.diag([-wider if flip else wider, 1 / wider])
     return np.column_stack([linear, np.array(target) - linear @ np.array(source)])
 
 

@@ -1,6 +1,5 @@
 """Box arithmetic on x1 y1 x2 y2 boxes (..., 4): anchors, overlap, deltas and non-maximum suppression."""
 
-import functools
 import math
 from typing import Any
 
@@ -13,21 +12,33 @@ from pumpseg_train.model.profile import Profile
 MAX_LOG_SCALE = math.log(1000 / 16)
 
 
-@functools.lru_cache
 def anchors(profile: Profile, size: tuple[int, int]) -> np.ndarray:
     """Anchor boxes float32 (A, 4) for an input of `size` (h, w), ordered level, y, x, size, ratio.
 
     Centres lie in the middle of the cells (Faster R-CNN, section 3.1.1, with the half-cell offset), or in their
-    corners, as the profile says.
+    corners, as the profile says. The exported graph adds up the same float32 numbers, of those that it needs.
     """
-    levels = []
-    for stride, sides in zip(profile.strides, profile.anchor_sizes, strict=True):
-        shapes = np.array([(s / r**0.5, s * r**0.5) for s in sides for r in profile.anchor_ratios])  # w, h
+    centres, levels = anchor_cells(profile, size)
+    return (np.tile(centres, 2)[:, None] + anchor_shapes(profile)[levels]).reshape(-1, 4)
+
+
+def anchor_cells(profile: Profile, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Centres float32 (C, 2), as x and y, and level int32 (C,) of the cells of an input of `size` (h, w)."""
+    centres = []
+    for stride in profile.strides:
         y, x = np.meshgrid(*((np.arange(n // stride) + profile.anchor_offset) * stride for n in size), indexing="ij")
-        centres = np.stack([x, y], -1)[:, :, None]
-        corners = [centres - shapes / 2, centres + shapes / 2 - profile.last_pixel]
-        levels.append(np.concatenate(corners, -1).reshape(-1, 4))
-    return np.concatenate(levels).astype(np.float32)
+        centres.append(np.stack([x, y], -1).reshape(-1, 2))
+    levels = np.repeat(np.arange(len(centres), dtype=np.int32), [len(cells) for cells in centres])
+    return np.concatenate(centres).astype(np.float32), levels
+
+
+def anchor_shapes(profile: Profile) -> np.ndarray:
+    """Corners float32 (L, K, 4) of the K anchors of a cell of each level, from the centre of the cell."""
+    levels = []
+    for sides in profile.anchor_sizes:
+        half = np.array([(s / r**0.5, s * r**0.5) for s in sides for r in profile.anchor_ratios]) / 2  # w, h
+        levels.append(np.concatenate([-half, half - profile.last_pixel], axis=-1))
+    return np.stack(levels).astype(np.float32)
 
 
 def area(boxes: Any) -> Any:

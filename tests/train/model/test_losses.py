@@ -121,3 +121,23 @@ def test_a_few_steps_on_one_batch_lower_every_loss(tiny_model, pictures, step_by
     finally:
         for variable, value in zip(trainer.trainable_variables, start, strict=True):
             variable.assign(value)
+
+
+def test_dropout_is_for_the_classes_only(tiny_model, pictures):
+    dropouts = [layer for layer in tiny_model.box_head.layers if isinstance(layer, keras.layers.Dropout)]
+    states = [np.array(layer.seed_generator.state) for layer in dropouts]
+
+    def losses(seed):
+        trainer = Trainer(tiny_model, seed=0)
+        for layer in dropouts:
+            layer.seed_generator.state.assign([seed, 0])
+        return {name: float(value) for name, value in trainer(pictures, training=True).items()}
+
+    try:
+        first, second = losses(1), losses(2)
+    finally:
+        for layer, state in zip(dropouts, states, strict=True):
+            layer.seed_generator.state.assign(state)
+    assert dropouts
+    assert first["box"] == second["box"] > 0
+    assert first["class"] != second["class"]

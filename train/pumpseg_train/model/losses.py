@@ -58,7 +58,12 @@ class Trainer(keras.Model):
             samples=_ROIS,
             positives=_POSITIVE_ROIS,
         )
-        heads = self.box_head(pool_pyramid(pyramid, rois.boxes, profile, profile.box_pool), training=training)
+        features = pool_pyramid(pyramid, rois.boxes, profile, profile.box_pool)
+        # Dropout keeps the classes from being learnt by heart, and would leave the boxes loose.
+        heads = {
+            "class_logits": self.box_head(features, training=training)["class_logits"],
+            "box_deltas": self.box_head(features, training=False)["box_deltas"],
+        }
         labels = ops.reshape(rois.class_ids, (-1,))
         deltas = heads["box_deltas"] * ops.convert_to_tensor(profile.box_deltas_std)
         boxes = bx.decode(deltas, ops.reshape(rois.boxes, (-1, 4)))

@@ -53,6 +53,8 @@ def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: in
             left the numbers, or the backend cannot distribute.
     """
     profile = settings.to_profile()
+    if settings.average:
+        raise RunError("average names the runs that pumpseg-train --average makes one of: leave it out to train")
     training = read_dataset(Path(settings.data), "train")
     validation = read_dataset(Path(settings.data), "val")
     if training.classes != validation.classes:

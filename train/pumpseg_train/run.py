@@ -22,7 +22,7 @@ SETTINGS = "settings.toml"
 BEST_WEIGHTS = "best.weights.h5"
 BEST_METRICS = "best.json"
 FINISHED = "finished"
-FOLDERS = ("data", "start", "extras", "cutouts", "others", "backgrounds")
+FOLDERS = ("data", "start", "average", "extras", "cutouts", "others", "backgrounds")
 """The settings that name folders of the machine that trains."""
 
 
@@ -40,6 +40,7 @@ class Settings:
     others: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
     start: str = ""  # an earlier run to go on from; else the backbone's ImageNet weights
+    average: tuple[str, ...] = ()  # runs whose weights were averaged; nothing else was trained then
     profile: str = "edge"
     input_size: PositiveInt = 384  # side of the square training pictures, and the default of export
     epochs: PositiveInt = 24

@@ -41,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="any other setting, as TOML writes it: --set recipe.mosaic_share=0.3 --set 'precision=\"mixed_bfloat16\"'",
     )
+    parser.add_argument(
+        "--average",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="train nothing: make a run of the mean of these runs' weights; one that is named twice counts twice",
+    )
     settings = parser.add_argument_group("settings that are often changed")
     settings.add_argument("--start", metavar="RUN", help="an earlier run of the same classes to go on from")
     settings.add_argument("--epochs", type=int, metavar="N", help="default 24")
@@ -80,11 +87,15 @@ def _train(arguments: argparse.Namespace) -> None:
         _choose_backend(backend)
     from pumpseg_train.run import make_settings, read_toml
 
+    if runs := given.pop("average", None):
+        _average(runs, given)
+        return
     out, distributed = given.pop("out"), given.pop("distributed")
     changes = [_assignment(text) for text in given.pop("set")]
     config = given.pop("config", None)
     values: dict[str, Any] = read_toml(config) if config else {}
-    values.pop("classes", None)  # a run's own settings.toml records them; the data decides
+    for name in ("classes", "average"):  # a run's own settings.toml records them
+        values.pop(name, None)
     for change in changes:
         _merge(values, change)
     values.update(given)
@@ -94,6 +105,19 @@ def _train(arguments: argparse.Namespace) -> None:
 
     fit(settings, out, distributed=distributed, verbose=1 if sys.stdout.isatty() else 2)
     print(f"done: the best model is in {out}; pumpseg-export {out} -o model.onnx")
+
+
+def _average(runs: list[Path], given: dict[str, Any]) -> None:
+    """Raises PumpsegError for options of a training beside --average."""
+    from pumpseg_train.average import average
+
+    out, data = given.pop("out"), given.pop("data", None)
+    for name, value in given.items():
+        if value or name not in ("set", "distributed"):
+            raise PumpsegError(f"--average trains nothing: leave {name.replace('_', ' ')} out")
+    mask = average(runs, out, Path(data) if data else None).mask
+    print(f"mask AP {mask.ap:.3f}, AP50 {mask.ap50:.3f}, AP75 {mask.ap75:.3f}")
+    print(f"done: the mean of {len(runs)} runs is in {out}; pumpseg-export {out} -o model.onnx")
 
 
 def _choose_backend(name: str) -> None:

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pumpseg.model_file import SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
+from pumpseg_export.mask_boxes import close_around
 from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchor_cells, anchor_shapes, anchors, whole_image
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
@@ -36,24 +37,17 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     proposals, objectness = _propose(graph, trunk, profile, size, least_score)
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
 
-    def look_at(boxes: str, prefix: str) -> dict[str, str]:
-        """What the box head answers for boxes (N, 4), in their order: it decides between equal scores."""
-        features, order = _pool(graph, pyramid, boxes, profile, profile.box_pool, size)
-        places = _inverse_permutation(graph, order)
-        answers = graph.inline(box_head, prefix, features)
-        return {name: graph.op("Gather", answer, places, axis=0) for name, answer in answers.items()}
+    # In the order of the proposals: it decides between equal scores.
+    features, order = _pool(graph, pyramid, proposals, profile, profile.box_pool, size)
+    places = _inverse_permutation(graph, order)
+    answers = graph.inline(box_head, "box_head", features)
+    heads = {name: graph.op("Gather", answer, places, axis=0) for name, answer in answers.items()}
 
     window = _window(graph, profile, size)
-    heads = look_at(proposals, "box_head")
-    detections = _detections(graph, heads, proposals, objectness, model, window, least_score)
-    if profile.refine_boxes:
-        boxes, scores, class_ids = detections
-        deltas = look_at(boxes, "box_head_again")["box_deltas"]
-        boxes = _moved(graph, boxes, deltas, class_ids, model, window)
-        detections = _best(graph, (boxes, scores, class_ids), model, least_score)
-    boxes, scores, class_ids = detections
+    boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, window, least_score)
 
-    features, order = _pool(graph, pyramid, boxes, profile, profile.mask_pool, size)
+    seen = _clip(graph, _grow(graph, boxes, profile.mask_margin), *window) if profile.mask_margin else boxes
+    features, order = _pool(graph, pyramid, seen, profile, profile.mask_pool, size)
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
     masks = graph.inline(mask_head, "mask_head", features)["mask_logits"]
     side = profile.mask_size
@@ -62,6 +56,8 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
         masks = graph.op("Reshape", masks, graph.ints(-1, side, side))
     masks = graph.op("Sigmoid", masks)
     masks = graph.op("Gather", masks, _inverse_permutation(graph, order), axis=0)
+    if profile.mask_margin:
+        boxes, masks = close_around(graph, masks, seen, boxes, side)
     boxes = _shift_ends(graph, boxes, profile)
     return graph.model(
         f"pumpseg_{profile.name}",
@@ -175,6 +171,13 @@ def _moved(
         deltas = _of_class(graph, deltas, class_ids, model, 4)
     deltas = graph.op("Mul", deltas, graph.constant(profile.box_deltas_std))
     return _clip(graph, _decode(graph, deltas, boxes), *window)
+
+
+def _grow(graph: GraphWriter, boxes: str, margin: float) -> str:
+    """Boxes (N, 4) that are larger on each side: `model.mask_boxes.grow`."""
+    low, high = graph.ops("Split", 2, boxes, graph.ints(2, 2), axis=1)
+    more = graph.op("Mul", graph.op("Sub", high, low), graph.constant(margin))
+    return graph.op("Concat", graph.op("Sub", low, more), graph.op("Add", high, more), axis=1)
 
 
 def _window(graph: GraphWriter, profile: Profile, size: tuple[int, int]) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
+from pumpseg_train.model.mask_boxes import close_around, grow
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.proposals import propose, take_kept
@@ -65,19 +66,18 @@ class Detector(keras.Model):
         class_ids = ops.take_along_axis(class_ids, order, axis=1)
         valid = ops.logical_and(scores >= profile.score_threshold, scores > 0)
         boxes, scores, class_ids, valid = _best(boxes, scores, class_ids, valid, profile)
-        if profile.refine_boxes:
-            # Iterative box regression (Gidaris & Komodakis 2015, section 4), without new scores. Boxes of one object
-            # that were far enough apart come close to each other.
-            heads = self.box_head(pool_pyramid(pyramid, boxes, profile, profile.box_pool), training=False)
-            boxes = bx.clip(_moved(boxes, heads["box_deltas"], ops.reshape(class_ids, (-1,)), profile), window)
-            boxes, scores, class_ids, valid = _best(boxes, scores, class_ids, valid, profile)
-        masks = self.mask_head(pool_pyramid(pyramid, boxes, profile, profile.mask_pool), training=False)["mask_logits"]
-        masks = of_class(masks, ops.reshape(class_ids, (-1,)), profile)
+        seen = bx.clip(grow(boxes, profile.mask_margin), window) if profile.mask_margin else boxes
+        masks = self.mask_head(pool_pyramid(pyramid, seen, profile, profile.mask_pool), training=False)["mask_logits"]
+        masks = ops.sigmoid(of_class(masks, ops.reshape(class_ids, (-1,)), profile))
+        masks = ops.reshape(masks, (-1, profile.mask_size, profile.mask_size))
+        if profile.mask_margin:
+            closed, masks = close_around(masks, ops.reshape(seen, (-1, 4)), ops.reshape(boxes, (-1, 4)))
+            boxes = ops.reshape(closed, ops.shape(boxes))
         return {
             "boxes": boxes + ops.convert_to_tensor([0.0, 0.0, profile.last_pixel, profile.last_pixel]),
             "scores": scores,
             "class_ids": class_ids,
-            "masks": ops.reshape(ops.sigmoid(masks), (-1, boxes.shape[1], profile.mask_size, profile.mask_size)),
+            "masks": ops.reshape(masks, (-1, boxes.shape[1], profile.mask_size, profile.mask_size)),
             "valid": valid,
         }
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
+from pumpseg_train.model.mask_boxes import grow
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.proposals import propose
 from pumpseg_train.model.roi_align import pool_pyramid
@@ -72,6 +73,9 @@ class Trainer(keras.Model):
 
         # Positives come first, so the first rows are the ones with a mask to learn.
         mask_boxes, mask_labels = rois.boxes[:, :_MASK_ROIS], rois.class_ids[:, :_MASK_ROIS]
+        mask_boxes = bx.clip(
+            grow(mask_boxes, profile.mask_margin), ops.convert_to_tensor(bx.whole_image(profile, size))
+        )
         wanted = mask_targets(
             mask_boxes,
             rois.truth_boxes[:, :_MASK_ROIS],

@@ -46,6 +46,7 @@ class Profile:
     mask_pool: int = 14
     mask_channels: int = 64
     mask_convs: int = 4
+    mask_margin: float = 0.05  # masks are read from so much more of a box on each side, and boxes close around them
     fade_masks: bool = False  # how masks are pasted, `pumpseg.instances.paste_crop`
 
     candidates: int = 1000  # anchors kept before proposal NMS
@@ -55,7 +56,6 @@ class Profile:
     rank_by_probability: bool = False  # what is likelier comes first, and where float32 knows no difference, the first
     nms_rounds: int = 12  # of Keras' NMS: the longest chain of boxes that suppress each other
     joint_score: bool = True  # objectness x class probability; else the latter, where no background is likelier
-    refine_boxes: bool = True  # the box head looks at what it detected once more
     clip_to_content: bool = False  # boxes end at the letterboxed frame, not at the input's border
     nms_threshold: float = 0.5
     score_threshold: float = 0.02
@@ -114,7 +114,7 @@ MATTERPORT_RESNET101 = Profile(  # mrcnn/config.py of mrcnn 0.2
     rank_by_probability=True,
     nms_rounds=60,
     joint_score=False,
-    refine_boxes=False,
+    mask_margin=0.0,
     clip_to_content=True,
     nms_threshold=0.3,
     score_threshold=0.7,

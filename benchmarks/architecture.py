@@ -55,7 +55,7 @@ INFERENCE = {
     "nms_threshold": (0.4, 0.6),
     "roi_sampling_ratio": (1,),
     "roi_levels": (1,),
-    "mask_margin": (0.05, 0.15),
+    "mask_margin": (0.0, 0.1),
 }
 
 

@@ -8,7 +8,7 @@ from pumpseg.model_file import SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.mask_boxes import close_around
-from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchor_cells, anchor_shapes, anchors, whole_image
+from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchor_cells, anchor_shapes, whole_image
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.roi_align import roi_level_size
@@ -89,7 +89,7 @@ def _propose(
 ) -> tuple[str, str]:
     """Proposals (P, 4) and their objectness (P,), best first: `model.proposals.propose`."""
     logits = graph.op("Reshape", trunk["objectness"], graph.ints(-1))
-    count = min(profile.candidates, len(anchors(profile, size)))
+    count = min(profile.candidates, len(anchor_cells(profile, size)[0]) * profile.anchors_per_cell)
     if profile.rank_by_probability:
         # `model.proposals.probability`: ONNX Runtime's Sigmoid is off by the last bits.
         one = graph.constant(1.0)

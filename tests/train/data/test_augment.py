@@ -280,6 +280,20 @@ def test_a_photo_that_fits_is_not_cut(material, monkeypatch):
         assert covered == pytest.approx(0.25 * 120 / 160, rel=0.15)
 
 
+@pytest.mark.parametrize("stretch", [1.0, 1.5])
+def test_photos_become_wider_or_narrower(material, monkeypatch, stretch):
+    monkeypatch.setattr(augment, "affinity", lambda *a, _do=augment.affinity: (drawn.append(_do(*a)), drawn[-1])[1])
+    drawn = []
+    recipe = Recipe(0, 0, 0, 0, paste_onto_photos=0, stretch=stretch)
+    for seed in range(12):
+        draw_sample(material, recipe, 96, 127, rng(seed))
+    ratios = [np.linalg.norm(matrix[:, 0]) / np.linalg.norm(matrix[:, 1]) for matrix in drawn]
+    assert max(ratios) <= stretch * 1.001
+    assert min(ratios) >= 0.999 / stretch
+    assert max(ratios) >= 1 + 0.5 * (stretch - 1)
+    assert min(ratios) <= 1 - 0.2 * (stretch - 1)
+
+
 def test_material_without_backgrounds_still_gives_samples(fruit):
     material = gather(read_dataset(fruit, "train"))
     assert isinstance(material, Material)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pumpseg_train.labels import OTHER
+from pumpseg_train.model import losses as losses_module
 from pumpseg_train.model.losses import Trainer, anchor_box_loss, box_loss, class_loss, mask_loss, objectness_loss
 
 YES, NO = True, False
@@ -141,3 +142,22 @@ def test_dropout_is_for_the_classes_only(tiny_model, pictures):
     assert dropouts
     assert first["box"] == second["box"] > 0
     assert first["class"] != second["class"]
+
+
+def test_masks_are_learnt_beyond_their_boxes(tiny_model, pictures, monkeypatch):
+    pooled = {}
+    pool_pyramid = losses_module.pool_pyramid
+
+    def noting(pyramid, boxes, profile, pool):
+        pooled[pool] = np.array(boxes)
+        return pool_pyramid(pyramid, boxes, profile, pool)
+
+    monkeypatch.setattr(losses_module, "pool_pyramid", noting)
+    Trainer(tiny_model)(pictures)
+    profile = tiny_model.profile
+    seen = pooled[profile.mask_pool]
+    boxes = pooled[profile.box_pool][:, : seen.shape[1]]
+    more = profile.mask_margin * (boxes[..., 2:] - boxes[..., :2])
+    wanted = np.clip(np.concatenate([boxes[..., :2] - more, boxes[..., 2:] + more], axis=-1), 0, 96)
+    assert profile.mask_margin > 0
+    np.testing.assert_allclose(seen, wanted, atol=1e-4)

@@ -285,13 +285,9 @@ def _paste_some(scene: Scene, material: Material, recipe: Recipe, other_share: f
 
 def jitter_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Hue, saturation, light and colour cast of one pasted object, RGB in and out; some become pale varieties."""
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    steps = np.arange(256)
-    turned = ((steps + int(rng.normal(0, 5))) % 256).astype(np.uint8)  # 256 steps are the full circle
+    steps = int(rng.normal(0, 5))
     strength = _log_uniform(rng, (0.15, 0.6) if rng.random() < 0.12 else (0.75, 1.3))
-    stronger = np.clip(steps * strength, 0, 255).astype(np.uint8)
-    image = cv2.merge([cv2.LUT(hue, turned), cv2.LUT(saturation, stronger), value])
-    image = cv2.cvtColor(image, cv2.COLOR_HSV2RGB_FULL)
+    image = _turn_hue(image, steps, strength)
     gains = rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)
     table = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)
     return cv2.LUT(image, table[None])
@@ -304,9 +300,7 @@ def vary(image: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.n
     """
     kind = rng.integers(3)
     if kind != 0:
-        hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-        turned = ((np.arange(256) + int(rng.uniform(-18, 19))) % 256).astype(np.uint8)
-        image = cv2.cvtColor(cv2.merge([cv2.LUT(hue, turned), saturation, value]), cv2.COLOR_HSV2RGB_FULL)
+        image = _turn_hue(image, int(rng.integers(-18, 19)))
     if kind != 1:
         sigma = _log_uniform(rng, (0.02, 0.08)) * max(alpha.shape)
         weight = alpha.astype(np.float32)[..., None] / 255 + 1e-3
@@ -314,6 +308,16 @@ def vary(image: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.n
         strength = rng.uniform(0.6, 1.0)
         image = (image + strength * (sums[..., :3] / sums[..., 3:] - image)).astype(np.uint8)
     return image
+
+
+def _turn_hue(image: np.ndarray, steps: int, strength: float = 1.0) -> np.ndarray:
+    """RGB with its hue turned by `steps`, of which 256 are the full circle, and its saturation times `strength`."""
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
+    values = np.arange(256)
+    turned = ((values + steps) % 256).astype(np.uint8)
+    stronger = np.clip(values * strength, 0, 255).astype(np.uint8)
+    turned_image = cv2.merge([cv2.LUT(hue, turned), cv2.LUT(saturation, stronger), value])
+    return cv2.cvtColor(turned_image, cv2.COLOR_HSV2RGB_FULL)
 
 
 def _vary_some(scene: Scene, share: float, rng: np.random.Generator) -> None:

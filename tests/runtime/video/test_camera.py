@@ -70,6 +70,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted():
     assert second.pts == pytest.approx(1000 * second.time, abs=1)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("asked_after", "number"), [(2.95, 4), (2.5, 3)], ids=["nearly old", "fresh"])
 def test_a_frame_that_is_about_to_be_replaced_is_left_for_the_next(asked_after, number):
     interval = 0.4

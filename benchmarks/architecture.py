@@ -53,7 +53,7 @@ INFERENCE = {
     "proposals": (50, 100, 600),
     "proposal_nms_threshold": (0.5, 0.6, 0.8),
     "nms_threshold": (0.4, 0.6),
-    "roi_sampling_ratio": (1,),
+    "roi_sampling_ratio": (2,),
     "roi_levels": (1,),
     "mask_margin": (0.0, 0.1),
 }

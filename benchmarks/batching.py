@@ -19,12 +19,16 @@ from time import perf_counter
 import numpy as np
 import onnx
 
-from pumpseg.command import parse_count
+from pumpseg.command import parse_count, run_command
 from pumpseg.model_file import find_model
 from pumpseg.providers import open_session
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    return run_command("batching", lambda: measure(argv))
+
+
+def measure(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="fast")
     parser.add_argument("--batches", type=parse_count, nargs="+", default=[1, 2, 4, 8])

@@ -25,7 +25,8 @@ import numpy as np
 import onnx
 
 from pumpseg import Segmenter
-from pumpseg.command import parse_count
+from pumpseg.command import parse_count, run_command
+from pumpseg.errors import PumpsegError
 from pumpseg.model_file import DEFAULT_MODEL, find_model, shipped_model
 from pumpseg.providers import open_session
 from pumpseg.video.sources import open_source
@@ -37,6 +38,10 @@ STEPS = ("pre", "session", "post", "paste")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    return run_command("hot_path", lambda: measure(argv))
+
+
+def measure(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     segmenters = [Segmenter(path, provider=arguments.provider, threads=arguments.threads) for path in paths]
     views = views_of(segmenters[0], arguments.instances)
     if not views:
-        print(f"error: no frame of the demo shows {arguments.instances} instances or more", file=sys.stderr)
-        return 2
+        raise PumpsegError(f"no frame of the demo shows {arguments.instances} instances or more")
     cases = [(f"{width}x{height}", [cv2.resize(view, (width, height)) for view in views]) for width, height in SIZES]
     cases.append(("none, 640x480", [np.full((480, 640, 3), 127, np.uint8)]))
 
@@ -74,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 run_trunk()
                 start = perf_counter()
                 run_trunk()
-                trunks[path].append(1000 * (perf_counter() - start))
+                if number:
+                    trunks[path].append(1000 * (perf_counter() - start))
     here = machine.describe()
     print(f"{here.processor}, {here.cores} cores, {arguments.provider}, threads: {arguments.threads}, milliseconds")
     print(f"{'model':24}{'frame':15}{'found':>6}" + "".join(f"{step:>9}" for step in (*STEPS, "total", "outside")))

@@ -22,6 +22,7 @@ from time import perf_counter, sleep
 import numpy as np
 
 from pumpseg import Segmenter
+from pumpseg.command import run_command
 from pumpseg.video import Frame, Outputs, VideoSource, VideoTiming, open_sinks, process
 from pumpseg.video.sources import DEMO_CLIP
 
@@ -56,6 +57,10 @@ class RepeatedFrames:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    return run_command("soak", lambda: measure(argv))
+
+
+def measure(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(description="memory and open files of a long run")
     parser.add_argument("clip", nargs="?", type=Path, default=DEMO_CLIP)
     parser.add_argument("--frames", type=int, default=10_000)

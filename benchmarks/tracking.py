@@ -27,7 +27,9 @@ from trackers.eval import compute_clear_metrics, compute_hota_metrics, compute_i
 from pumpseg import Instances, Segmenter
 from pumpseg.command import run_command
 from pumpseg.instances import NO_ID
+from pumpseg.partial_file import write_json
 from pumpseg.video import Tracker, VideoSource, stream
+from pumpseg_train.report import StderrReport
 from pumpseg_train.synth.clip import write_clip
 from pumpseg_train.synth.scene import SMALLEST_AREA
 
@@ -78,9 +80,8 @@ def measure(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 scenario="crossing",
                 truth=truth,
-                progress=lambda done, total: print(f"\rrendering {done}/{total}", end="", file=sys.stderr),
+                report=StderrReport(),
             )
-            print(file=sys.stderr)
         found, count = followed(clip, segmenter)
         figures = {**scored(read_truth(truth), found), "count": count}
     print(
@@ -94,7 +95,7 @@ def measure(arguments: argparse.Namespace) -> int:
         figures["video"] = {"name": arguments.video.name, "count": count}
         print(f"{arguments.video.name}: {count} distinct")
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, figures)
     exact = figures["count"] == figures["true_count"]
     return 0 if exact and figures["switches_per_100"] <= MOST_SWITCHES else 1
 

@@ -27,6 +27,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 
+from pumpseg.command import run_command
 from pumpseg.letterbox import letterbox
 from pumpseg.model_file import choose_model, feeds, parse_metadata
 from pumpseg.providers import open_session
@@ -39,6 +40,10 @@ OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    return run_command("video_loop", lambda: measure(argv))
+
+
+def measure(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(description="fps of pumpseg-video FILE --save against bare session.run")
     parser.add_argument("clip", nargs="?", type=Path, default=DEMO_CLIP)
     parser.add_argument("--model")
@@ -109,7 +114,10 @@ def letterboxed(clip: Path, model: Path) -> list[np.ndarray]:
     """Model inputs, uint8 (1, H, W, 3) RGB, of every frame."""
     session, _ = open_session(model, "cpu", threads=1)
     info = parse_metadata(session.get_modelmeta().custom_metadata_map, model)
-    return [letterbox(f.image, info.input_size, info.fill, swap_red_blue=True)[0][None] for f in VideoSource(clip)]
+    return [
+        letterbox(frame.image, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
+        for frame in VideoSource(clip)
+    ]
 
 
 @dataclass(frozen=True)

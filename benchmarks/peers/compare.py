@@ -19,11 +19,11 @@ import numpy as np
 
 from pumpseg.errors import PumpsegError
 from pumpseg.model_file import find_model
+from pumpseg.partial_file import write_text
 from pumpseg.segmenter import Segmenter
 from pumpseg_bench import machine
 from pumpseg_bench.frames import FrameFile, showing, write_frames
 from pumpseg_bench.latency import CONFIDENCE, median_interval
-from pumpseg_bench.report import write_text
 from pumpseg_bench.worker import Setup
 from pumpseg_bench.worker_process import WORKER, WorkerProcess
 
@@ -202,7 +202,7 @@ def main() -> int:
                 others = max(others, measure(rows, arguments.frames))
                 groups.append(rows)
         section = table(groups, frames, arguments.source, arguments.peer_versions, others)
-        write_text(insert(arguments.readme.read_text(encoding="utf-8"), section, "peers"), arguments.readme)
+        write_text(arguments.readme, insert(arguments.readme.read_text(encoding="utf-8"), section, "peers"))
     except PumpsegError as error:
         say(f"error: {error}")
         return 2

@@ -37,10 +37,10 @@ from pumpseg import Segmenter
 from pumpseg.instances import Instances
 from pumpseg.letterbox import Rule, letterbox
 from pumpseg.model_file import feeds
+from pumpseg.partial_file import write_text
 from pumpseg.providers import open_session
 from pumpseg_bench.frames import FrameFile
 from pumpseg_bench.peak import PeakMeter
-from pumpseg_bench.report import write_text
 from pumpseg_bench.worker import Setup
 from pumpseg_bench.worker_process import WORKER
 
@@ -334,7 +334,7 @@ def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> Non
     print(section)
     if arguments.readme:
         text = compare.insert(arguments.readme.read_text(encoding="utf-8"), section, "mrcnn")
-        write_text(text, arguments.readme)
+        write_text(arguments.readme, text)
 
 
 def count_flop(path: Path, detections: int) -> float:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
 
-from pumpseg.command import INTERRUPTED, USAGE_ERROR, parse_count
+from pumpseg.command import INTERRUPTED, CommandParser, parse_count, run_command
 from pumpseg.errors import PumpsegError
 from pumpseg.model_file import DEFAULT_MODEL
-from pumpseg.partial_file import PartialFile
+from pumpseg.partial_file import PartialFile, check_names, write_json, write_text
 from pumpseg.providers import PROVIDERS
 
 PROGRAM = "pumpseg-bench"
@@ -26,17 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns its exit code: 0; 1 if a row failed, fell back or disagrees with the reference; 2 after an error told in
     one line; 130 if interrupted.
     """
-    try:
-        return _run(_parser().parse_args(argv))
-    except PumpsegError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except ImportError as error:
-        print(f'{PROGRAM}: error: {error}: pip install "pumpseg[bench]"', file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted before anything was measured", file=sys.stderr)
-        return INTERRUPTED
+
+    def action() -> int:
+        try:
+            return _run(_parser().parse_args(argv))
+        except ImportError as error:
+            raise PumpsegError(f'{error}: pip install "pumpseg[bench]"') from None
+
+    return run_command(PROGRAM, action)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -44,14 +40,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from pumpseg_bench import machine
     from pumpseg_bench.page import page
-    from pumpseg_bench.report import write_json, write_text
+    from pumpseg_bench.report import as_json
     from pumpseg_bench.rounds import Plan, benchmark
     from pumpseg_bench.table import show
 
-    for target in (arguments.json, arguments.html):
-        if target is not None:
-            # Better told now than after minutes.
-            PartialFile(target).discard()
+    targets = [target for target in (arguments.json, arguments.html) if target is not None]
+    check_names(targets, map(Path, (arguments.source, *arguments.models)))
+    for target in targets:
+        # Better told now than after minutes.
+        PartialFile(target).discard()
     everything = arguments.providers == ["all"]
     plan = Plan(
         models=tuple(arguments.models or [DEFAULT_MODEL]),
@@ -66,9 +63,9 @@ def _run(arguments: argparse.Namespace) -> int:
     with _progress() as on_step:
         report = benchmark(plan, on_step=on_step)
     if arguments.json is not None:
-        write_json(report, arguments.json)
+        write_json(arguments.json, as_json(report))
     if arguments.html is not None:
-        write_text(page(report), arguments.html)
+        write_text(arguments.html, page(report))
     console = Console()
     if not console.is_terminal:
         # A file has no width of its own.
@@ -102,15 +99,8 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
         yield lambda text, share: progress.update(task, description=text, completed=share)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a wrong option in one line, like every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise PumpsegError(f"{message} (see {PROGRAM} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         PROGRAM,
         description="Measure models on every execution provider that loads here: latency, fps, memory, and whether "
         "the results are right.",

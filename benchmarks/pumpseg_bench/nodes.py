@@ -88,8 +88,11 @@ def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeR
 
 
 def arithmetic(path: Path, frames: FrameFile) -> Arithmetic:
-    """Count the operations of a model, averaged over some frames. Runs it unoptimised on the CPU: that keeps the
-    nodes that the file has, and an int8 file in QDQ form counts like the float one."""
+    """Count the operations of a model, averaged over some frames, on the CPU.
+
+    All of them unoptimised: that keeps the nodes that the file has, and an int8 file in QDQ form counts like the float
+    one. Then those in int8, which only the optimised graph shows.
+    """
     ort = import_onnxruntime()
     totals = []
     for level in (ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL):

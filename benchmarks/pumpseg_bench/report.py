@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pumpseg.partial_file import PartialFile
 from pumpseg_bench.agreement import Agreement
 from pumpseg_bench.latency import Latency
 from pumpseg_bench.nodes import Arithmetic
@@ -137,25 +136,9 @@ class Report:
         return lines
 
 
-def write_json(report: Report, target: Path) -> None:
-    """Write the report as JSON, under its name when complete. Raises SinkError if that is not possible."""
-    write_text(json.dumps(as_json(report), indent=1) + "\n", target)
-
-
 def as_json(report: Report) -> dict[str, Any]:
     """The report as JSON values."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(report)))
     for row, value in zip(report.rows, values["rows"], strict=True):
         value["frames"] = row.frames
     return values
-
-
-def write_text(text: str, target: Path) -> None:
-    """Write a text file, under its name when complete. Raises SinkError if that is not possible."""
-    partial = PartialFile(target)
-    try:
-        partial.path.write_text(text, encoding="utf-8")
-    except BaseException:
-        partial.discard()
-        raise
-    partial.complete()

@@ -148,7 +148,7 @@ def _start(
     command: Sequence[str],
     on_step: Callable[[str, float], None],
 ) -> tuple[list[_Row], tuple[Absent, ...]]:
-    """Start every row several times; the workers of the last time stay. Providers that do not load come second."""
+    """Start every row several times; the workers of the last time stay. Providers that load no model come second."""
     rows = [
         _Row(model, Setup(str(path), provider, threads, batch, frames))
         for model, path in paths.items()
@@ -156,11 +156,11 @@ def _start(
         for threads in ((max(plan.threads),) if provider in _DEVICES else plan.threads)
         for batch in plan.batches
     ]
-    absent: dict[str, Absent] = {}
+    refusals: dict[str, Absent] = {}
     try:
         for start in range(COLD_STARTS):
             for row in rows:
-                if row.setup.provider in absent or row.failure is not None:
+                if row.failure is not None:
                     continue
                 on_step(f"cold start of {row.setup.provider}", 0.05 + 0.25 * start / COLD_STARTS)
                 try:
@@ -170,9 +170,8 @@ def _start(
                         raise ProviderError(str(error)) from None
                     if error.kind == "ProviderError":
                         provider = PROVIDERS[row.setup.provider]
-                        absent[provider.name] = Absent(provider.name, _without_install(str(error)), provider.install)
-                    else:
-                        row.failure = str(error)
+                        refusals[provider.name] = Absent(provider.name, _without_install(str(error)), provider.install)
+                    row.failure = str(error)
                     continue
                 row.cold_start.append(worker.cold_start)
                 if start == COLD_STARTS - 1:
@@ -184,7 +183,10 @@ def _start(
             if row.worker is not None:
                 row.worker.close()
         raise
-    return [row for row in rows if row.setup.provider not in absent], tuple(absent.values())
+    loaded = {row.setup.provider for row in rows if row.cold_start}
+    absent = tuple(refusal for name, refusal in refusals.items() if name not in loaded)
+    unloaded = {refusal.provider for refusal in absent}
+    return [row for row in rows if row.setup.provider not in unloaded], absent
 
 
 def _measure(

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pumpseg.command import parse_count, parse_size
+from pumpseg.command import CommandParser, parse_count, parse_size
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pumpseg-export",
         description="Write the best model of a training run, or the weights of Matterport's mrcnn, as one ONNX file. "
         "The file is run beside Keras on photos, and kept only if both agree; where those are a data set, its AP on "
@@ -94,6 +94,8 @@ def _check_together(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) not in (None, [], False, ""):
                 raise PumpsegError(f"--{name.replace('_', '-')} goes with {why}")
 
+    if not arguments.source.exists():
+        raise PumpsegError(f"no such file or folder: {arguments.source}")
     if not is_weights(arguments.source):
         refuse((*WEIGHTS_OPTIONS, "score", "photos"), f"a .h5 file, and {arguments.source} is none")
     if _is_model_file(arguments.source):

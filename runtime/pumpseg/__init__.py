@@ -1,7 +1,7 @@
 """Live instance segmentation from one self-describing ONNX file."""
 
 from pumpseg.draw import draw
-from pumpseg.errors import ModelFileError, ProviderError, PumpsegError, SinkError, SourceError
+from pumpseg.errors import ModelFileError, OptionError, ProviderError, PumpsegError, SinkError, SourceError
 from pumpseg.instances import CropMask, Instances
 from pumpseg.letterbox import Letterbox, letterbox
 from pumpseg.model_file import ModelInfo
@@ -13,6 +13,7 @@ __all__ = [
     "Letterbox",
     "ModelFileError",
     "ModelInfo",
+    "OptionError",
     "ProviderError",
     "PumpsegError",
     "Segmenter",

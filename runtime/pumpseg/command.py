@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 from pumpseg.errors import PumpsegError
 
@@ -14,8 +17,18 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Tells a wrong option in one line, as every other error is told, and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def run_command(program: str, action: Callable[[], int | None], if_interrupted: str = "interrupted") -> int:
     """Run a command's action. Returns its exit code (None: 0), 2 after an error told in one line, 130 on Ctrl-C."""
+    if sys.stderr is None:
+        # Closed by whoever started this; what is told there is of no use, then, but must not end the work.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         return action() or 0
     except PumpsegError as error:

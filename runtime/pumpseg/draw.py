@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.checks import check_frame
 from pumpseg.instances import NO_ID, Instances
 
 # BGR. Bright, far apart in hue between neighbours, and none of them the orange of a pumpkin.
@@ -35,8 +36,12 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
     frame: uint8 BGR (H, W, 3), the one the instances were found in. labels: a text for every instance instead of
     its class and score; an empty one draws no tag. With a tracker every id keeps its colour, and instances without
     one are grey; else colours go from left to right, which changes less from frame to frame than the order of
-    scores.
+    scores. Raises ValueError for another array, or a frame of another size.
     """
+    check_frame(frame)
+    if frame.shape[:2] != instances.frame_size:
+        seen, found = ("x".join(map(str, size[::-1])) for size in (frame.shape[:2], instances.frame_size))
+        raise ValueError(f"the frame is {seen}, its instances were found in one of {found}")
     drawn = frame.copy()
     unit = max(0.75, min(frame.shape[:2]) / 540)
     colours = _colours(instances)

@@ -5,6 +5,10 @@ class PumpsegError(Exception):
     """Base of every error that pumpseg raises on bad input; the commands print it and exit with 2."""
 
 
+class OptionError(PumpsegError, ValueError):
+    """An option of the wrong kind or out of its range."""
+
+
 class ModelFileError(PumpsegError, ValueError):
     """The ONNX file is missing, damaged, not made by pumpseg, or of a newer format."""
 

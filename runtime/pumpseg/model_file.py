@@ -164,7 +164,7 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
         )
     try:
         return _model_info(values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ModelFileError(f"{path}: damaged pumpseg metadata: {what}") from None
 

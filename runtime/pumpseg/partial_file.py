@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pumpseg.errors import SinkError
 
@@ -48,23 +50,50 @@ class PartialFile:
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def completed(self) -> Iterator[Path]:
+        """The path to write under; the file gets its name afterwards, or is removed after an exception.
 
-@contextlib.contextmanager
-def complete_file(target: Path) -> Iterator[Path]:
-    """The path to write `target` under; the file gets its name afterwards, or is removed after an exception.
+        Raises SinkError, also in place of an OSError while writing.
+        """
+        try:
+            yield self.path
+            self.complete()
+        except OSError as error:
+            if isinstance(error, SinkError):
+                raise
+            raise SinkError(f"cannot write {self.target}: {error.strerror or error}") from None
+        finally:
+            self.discard()
 
-    Raises SinkError, also in place of an OSError while writing.
-    """
-    file = PartialFile(target)
-    try:
-        yield file.path
-        file.complete()
-    except OSError as error:
-        if isinstance(error, SinkError):
-            raise
-        raise SinkError(f"cannot write {target}: {error.strerror or error}") from None
-    finally:
-        file.discard()
+
+def complete_file(target: Path) -> contextlib.AbstractContextManager[Path]:
+    """`PartialFile(target).completed()`. Raises SinkError if the file cannot be made."""
+    return PartialFile(target).completed()
+
+
+def check_names(written: Iterable[Path], read: Iterable[Path]) -> None:
+    """Raise SinkError if a file to be written is one that is read, or is named twice."""
+    inputs = {path.resolve() for path in read}
+    seen = set()
+    for path in written:
+        if path.resolve() in inputs:
+            raise SinkError(f"{path} is an input: choose another name for the output")
+        if path.resolve() in seen:
+            shown = "standard output" if path == Path("-") else str(path)
+            raise SinkError(f"two outputs would be written to {shown}")
+        seen.add(path.resolve())
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a UTF-8 text file that appears when it is complete. Raises SinkError."""
+    with complete_file(target) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, content: Any, *, indent: int | None = 2) -> None:
+    """Write a JSON file that appears when it is complete. Raises SinkError."""
+    write_text(target, json.dumps(content, indent=indent) + "\n")
 
 
 def _remove_orphans(target: Path) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pumpseg.bound_session import BoundSession
+from pumpseg.checks import check_count
 from pumpseg.cores import physical_cores
 from pumpseg.errors import ModelFileError, ProviderError, PumpsegError
 from pumpseg.instructions import int8_dot_product
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pumpseg")
 
 AUTO = "auto"
+MOST_THREADS = 1024  # ONNX Runtime starts whatever it is asked for, and no machine has more cores
 OPENVINO = "openvino"
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -152,13 +154,13 @@ def open_session(
     threads keep polling for work; None polls during an inference only; OpenVINO's never do for long.
     profile: start of the name of ONNX Runtime's profile, written by end_profiling(); OpenVINO has node_times().
 
-    Raises ProviderError if the provider named is unknown or does not load, ModelFileError if the file is
-    damaged, and PumpsegError if ONNX Runtime is not installed.
+    Raises OptionError for threads below 1 or above MOST_THREADS, ProviderError if the provider named is unknown or
+    does not load, ModelFileError if the file is damaged, and PumpsegError if ONNX Runtime is not installed.
     """
     if provider not in provider_names():
         raise ProviderError(f"unknown provider {provider!r}; there are {', '.join(provider_names())}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads is not None:
+        check_count("threads", threads, MOST_THREADS)
     if provider == OPENVINO:
         return _open_openvino(choose_model(model, provider)[0], threads, profile), provider
     ort = import_onnxruntime()

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.checks import check_count, check_frame, check_share
 from pumpseg.errors import ModelFileError
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
 from pumpseg.model_file import check_tensors, choose_model, feeds, parse_metadata
 from pumpseg.providers import open_session
-from pumpseg.tiles import merge, windows
+from pumpseg.tiles import MOST_TILES, merge, windows
 
 if TYPE_CHECKING:
     from pumpseg.video.frames import Source
@@ -61,7 +62,8 @@ class Segmenter:
 
     Several threads may share a segmenter: each one letterboxes into a buffer of its own.
 
-    Raises ModelFileError, ProviderError, and ValueError for a score outside 0..1, or fewer than one thread or tile.
+    Raises ModelFileError, ProviderError, and OptionError for a score outside 0..1, or fewer or far more threads or
+    tiles than there can be.
 
         segmenter = Segmenter()
         instances = segmenter(cv2.imread("patch.jpg"))
@@ -78,10 +80,8 @@ class Segmenter:
         tiles: int = 1,
         spinning: bool | None = None,
     ) -> None:
-        if not 0 <= score <= 1:
-            raise ValueError(f"score must lie in 0..1, got {score}")
-        if tiles < 1:
-            raise ValueError(f"tiles must be at least 1, got {tiles}")
+        check_share("score", score)
+        check_count("tiles", tiles, MOST_TILES)
         self._session, self.provider = open_session(model, provider, threads=threads, spinning=spinning)
         path, choice = choose_model(model, self.provider)
         self.info = replace(parse_metadata(self._session.get_modelmeta().custom_metadata_map, path), choice=choice)
@@ -148,13 +148,12 @@ class Segmenter:
         in order, a camera its newest one each time. workers: frames of a file that are inferred at the same
         time; on a CPU, Segmenter(threads=1) with a worker for each core gets through the most frames.
         track: give instances ids that stay with them, see `pumpseg.video.Tracker`.
-        Raises SourceError for a source that cannot be read to its end.
+        Raises SourceError for a source that cannot be read to its end, or still images to track through.
         """
         from pumpseg import video
 
         opened = video.open_source(source) if isinstance(source, (str, Path)) else source
-        rate = float(opened.timing.rate) if opened.timing is not None else 0.0
-        tracker = video.Tracker(rate) if track else None
+        tracker = video.tracker_of(opened) if track else None
         results = video.stream(opened, self, workers=workers, tracker=tracker)
         return ((result.frame.image, result.instances) for result in results)
 
@@ -163,22 +162,3 @@ class Segmenter:
             self._per_thread.image = np.empty((*self.info.input_size, 3), np.uint8)
         image: NDArray[np.uint8] = self._per_thread.image
         return image
-
-
-def check_frame(frame: NDArray[np.uint8]) -> None:
-    """Raise ValueError, saying what to do, unless the frame is uint8 BGR (H, W, 3) and not empty."""
-    if not isinstance(frame, np.ndarray):
-        raise ValueError(
-            f"a frame must be a NumPy array, got {type(frame).__name__}"
-            + (": was the image read at all?" if frame is None else "")
-        )
-    if frame.dtype != np.uint8:
-        raise ValueError(f"a frame must be uint8, got {frame.dtype}: scale it to 0..255 and use astype(np.uint8)")
-    if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
-        raise ValueError(f"a frame must be BGR, got grey {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
-    if frame.ndim == 3 and frame.shape[2] == 4:
-        raise ValueError(f"a frame must be BGR, got BGRA {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)")
-    if frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"a frame must have the shape (H, W, 3), got {frame.shape}")
-    if frame.size == 0:
-        raise ValueError(f"a frame must not be empty, got {frame.shape}")

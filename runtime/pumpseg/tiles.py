@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pumpseg.instances import CropMask, Instances
 
+MOST_TILES = 16  # 257 windows: a frame of 4K in them is larger than life, and one takes seconds
 OVERLAP = 0.25  # of neighbouring windows: what is smaller than that lies whole in one of them
 _CUT = 0.01  # of the window's side: a box that comes so near to an inner border may be cut
 _SAME = 0.6  # two masks that share so much of the smaller one show one thing

@@ -3,7 +3,8 @@ import sys
 import pytest
 
 from pumpseg.errors import ModelFileError
-from pumpseg_bench.rounds import Plan, _shares, benchmark
+from pumpseg_bench.frames import FrameFile
+from pumpseg_bench.rounds import Plan, _shares, _start, benchmark
 
 PLANTED = """
 import dataclasses, json, sys
@@ -51,6 +52,36 @@ def report(photo, tmp_path_factory):
     providers = ("cpu", "cuda", "coreml", "openvino", "directml")
     plan = Plan(("fast",), providers, binding=False, threads=(1,), source=str(photo), frames=30)
     return benchmark(plan, command=(sys.executable, str(script)))
+
+
+REFUSING = """
+import json, pathlib, sys
+from pumpseg import providers
+
+setup = json.loads(sys.argv[1])
+if setup["provider"] == "directml" or (setup["provider"], pathlib.Path(setup["model"]).stem) == ("openvino", "refused"):
+    print(json.dumps({"error": f"provider {setup['provider']} cannot run it", "kind": "ProviderError"}))
+    sys.exit(2)
+print(json.dumps({"result": "ready"}), flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("models", [("good", "refused"), ("refused", "good")])
+def test_a_model_that_a_provider_refuses_costs_its_own_row_only(tmp_path, models):
+    script = tmp_path / "worker.py"
+    script.write_text(REFUSING, encoding="utf-8")
+    plan = Plan(models, ("cpu", "openvino", "directml"), binding=False, threads=(1,))
+    frames = FrameFile(tmp_path / "frames", 1, 8, 8)
+    paths = {name: tmp_path / f"{name}.onnx" for name in models}
+    rows, absent = _start(plan, paths, frames, (sys.executable, str(script)), lambda what, share: None)
+    for row in rows:
+        if row.worker is not None:
+            row.worker.close()
+    states = {(row.model, row.setup.provider): row.failure for row in rows}
+    assert states.pop(("refused", "openvino")).endswith("cannot run it")
+    assert states == dict.fromkeys([("good", "cpu"), ("good", "openvino"), ("refused", "cpu")])
+    assert [provider.provider for provider in absent] == ["directml"]
 
 
 def row_of(report, provider):

@@ -109,7 +109,9 @@ def test_the_segmenter_finds_what_keras_finds(exported, loud, fruit):
 
 
 def test_a_black_frame_is_no_special_case(exported):
-    Segmenter(exported, provider="cpu", score=0.0)(np.zeros((90, 160, 3), np.uint8))
+    found = Segmenter(exported, provider="cpu", score=0.0)(np.zeros((90, 160, 3), np.uint8))
+    assert np.isfinite(found.boxes).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
 
 
 @pytest.mark.parametrize(

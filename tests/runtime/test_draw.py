@@ -55,7 +55,26 @@ def test_no_instances_leave_an_equal_frame():
 
 def test_a_mask_without_a_pixel_is_drawn_as_a_label_only():
     instances = replace(three_instances(), mask_probabilities=np.zeros((3, 28, 28), np.float32))
-    draw(np.zeros((240, 320, 3), np.uint8), instances)
+    frame = np.zeros((240, 320, 3), np.uint8)
+    drawn = draw(frame, instances)
+    assert (drawn != draw(frame, instances, [""] * 3)).any(), "the labels"
+    for x1, y1, x2, y2 in instances.boxes.astype(int):
+        inside = drawn[y1 + 30 : y2 - 10, x1 + 10 : x2 - 10]
+        assert not inside.any(), "no mask"
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (None, "was the image read at all"),
+        (np.zeros((240, 320, 3), np.float32), "must be uint8"),
+        (np.zeros((240, 320), np.uint8), "got grey"),
+        (np.zeros((120, 160, 3), np.uint8), "the frame is 160x120, its instances were found in one of 320x240"),
+    ],
+)
+def test_another_array_than_the_frame_is_refused(frame, message):
+    with pytest.raises(ValueError, match=message):
+        draw(frame, three_instances())
 
 
 def test_colours_do_not_follow_the_order_of_scores():

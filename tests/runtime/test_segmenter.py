@@ -92,7 +92,20 @@ def test_frames_need_not_be_contiguous(segmenter):
     np.testing.assert_array_equal(segmenter(wide[:, ::2]).boxes, [[32, 32, 64, 64]])
 
 
-@pytest.mark.parametrize("options", [{"score": 1.5}, {"score": -0.1}, {"threads": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"score": 1.5},
+        {"score": -0.1},
+        {"score": "0.5"},
+        {"score": None},
+        {"threads": 0},
+        {"threads": 1.5},
+        {"threads": 100_000},
+        {"tiles": 1.5},
+        {"tiles": True},
+    ],
+)
 def test_wrong_settings_are_refused(model_path, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Segmenter(model_path, **options)

@@ -123,3 +123,8 @@ def test_a_segmenter_sees_small_things_in_windows(model_path):
 def test_no_tiles_are_refused(model_path):
     with pytest.raises(ValueError, match="tiles must be at least 1, got 0"):
         Segmenter(model_path, tiles=0)
+
+
+def test_more_tiles_than_a_picture_can_need_are_refused(model_path):
+    with pytest.raises(ValueError, match="tiles must be at most 16, got 17"):
+        Segmenter(model_path, tiles=17)

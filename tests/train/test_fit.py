@@ -248,7 +248,7 @@ def test_a_data_set_named_another_way_is_the_same(tiny_settings, fruit, tmp_path
 
 def test_opencv_gets_its_threads_back():
     before = cv2.getNumThreads()
-    with pytest.raises(ZeroDivisionError), fit_module._one_opencv_thread():
+    with pytest.raises(ZeroDivisionError), fit_module.one_opencv_thread():
         assert cv2.getNumThreads() == 1
         raise ZeroDivisionError
     assert cv2.getNumThreads() == before
@@ -284,6 +284,10 @@ def settings_with(**changes):
         ({"precision": "int8"}, "precision: input should be 'float32'"),
         ({"recipe": {"photo_scale": [1.0]}}, r"recipe\.photo_scale"),
         ({"colour": 1}, "there is no setting 'colour'"),
+        ({"recipe": {"negative_share": 0.9}}, r"negative_share \+ paste_share \+ extra_share = 1\.35 is more than 1"),
+        ({"recipe": {"mosaic_share": -0.1}}, r"mosaic_share = -0\.1 does not lie in 0\.\.1"),
+        ({"recipe": {"stretch": 0}}, "stretch = 0"),
+        ({"recipe": {"photo_scale": [2, 1]}}, r"photo_scale = 2\.0, 1\.0 must be above 0 and rise"),
     ],
 )
 def test_settings_that_cannot_be_are_told_in_one_line(values, message):
@@ -301,6 +305,19 @@ def test_gradients_of_several_batches_make_one_update(
     (trainer,) = trainers
     assert int(trainer.optimizer._iterations) == 2
     assert int(trainer.optimizer.iterations) == 1
+
+
+def test_the_learning_rate_falls_over_the_whole_run_however_many_batches_make_an_update(tiny_settings):
+    from pumpseg_train.model.network import build_mask_rcnn
+
+    model = build_mask_rcnn(tiny_settings.to_profile(), ("pumpkin",))
+    rates = []
+    for accumulate in (1, 4):
+        settings = dataclasses.replace(tiny_settings, accumulate=accumulate, epochs=10, steps=10, warmup_steps=0)
+        schedule = fit_module._optimizer(settings, model)._learning_rate  # Keras asks it with the number of batches
+        rates.append([float(schedule(batch)) for batch in (0, 50, 99)])
+    assert rates[0] == rates[1]
+    assert rates[0][0] > 10 * rates[0][2]
 
 
 def test_mixed_precision_keeps_weights_and_answers_in_float32(

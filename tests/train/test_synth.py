@@ -15,14 +15,13 @@ from pycocotools.coco import COCO
 from pumpseg.errors import DatasetError, SinkError
 from pumpseg_train.cli.data import main
 from pumpseg_train.data.masks import mask_record
-from pumpseg_train.synth import render_cutout
 from pumpseg_train.synth.clip import Actor, camera_at, make_stage, render_clip, write_clip
 from pumpseg_train.synth.dataset import scene_of, write_dataset
 from pumpseg_train.synth.ground import Camera
-from pumpseg_train.synth.noise import encode_srgb, layered_noise, linear
-from pumpseg_train.synth.pumpkin import make_pumpkin, random_light, render_pumpkin, standing
+from pumpseg_train.synth.noise import Array, encode_srgb, layered_noise, linear
+from pumpseg_train.synth.pumpkin import Pumpkin, make_pumpkin, random_light, render_pumpkin
 from pumpseg_train.synth.scene import SMALLEST_AREA, compose, render_scene
-from pumpseg_train.synth.solid import MAP_COLUMNS, MAP_ROWS, UPRIGHT, Light, Sprite, normals, rotation
+from pumpseg_train.synth.solid import MAP_COLUMNS, MAP_ROWS, UPRIGHT, Light, Placement, Sprite, normals, rotation
 
 SMALL = (128, 96)
 
@@ -31,24 +30,13 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_same_seed_same_cutout_and_another_seed_another():
-    first, again, other = (render_cutout(rng(seed), 48) for seed in (3, 3, 4))
-    assert first.tobytes() == again.tobytes()
-    assert first.shape != other.shape or not np.array_equal(first, other)
-
-
-@pytest.mark.parametrize("size_px", [8, 33, 90])
-def test_cutout_has_the_asked_size_and_an_alpha(size_px):
-    cutout = render_cutout(rng(size_px), size_px)
-    assert cutout.dtype == np.uint8
-    assert cutout.shape[2] == 4
-    assert max(cutout.shape[:2]) == size_px
-    assert 0.3 < (cutout[..., 3] >= 128).mean() < 1
-
-
-def test_cutout_refuses_a_size_too_small():
-    with pytest.raises(ValueError, match="size_px is 4"):
-        render_cutout(rng(), 4)
+def standing(pumpkin: Pumpkin, turn: Array, pitch: float, scale: float) -> Placement:
+    """Placement of a lone pumpkin of unit size on the ground, seen from `pitch` radians above the horizon."""
+    sin, cos = float(np.sin(pitch)), float(np.cos(pitch))
+    view = np.array([[1.0, 0.0, 0.0], [0.0, cos, sin], [0.0, -sin, cos]])
+    lowest = float((pumpkin.support @ turn.T)[:, 1].min())
+    middle = pumpkin.reach * scale + 2
+    return Placement(np.array([0.0, -lowest, 0.0]), 1.0, turn, view, (middle, middle), scale)
 
 
 def test_body_has_no_holes_in_its_mask():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pumpseg.partial_file import write_json
 from pumpseg_train.data.coco import read_dataset
 from pumpseg_train.evaluate import Metrics, evaluate
 from pumpseg_train.fit import predictor
@@ -17,7 +18,6 @@ from pumpseg_train.run import (
     load_run,
     read_settings,
     save_weights,
-    write_json,
     write_settings,
 )
 
@@ -29,7 +29,7 @@ def average(runs: Sequence[Path], out: Path, data: Path | None = None) -> Metric
     have their features in other places (Wortsman et al. 2022, "Model soups").
 
     Raises:
-        RunError: a run is missing or unfinished, they know different classes, or `out` holds another run.
+        RunError: a run is missing or has no checkpoint yet, they know different classes, or `out` holds another run.
         DatasetError: the data set (`data`, or that of the first run) cannot be read.
     """
     models = [load_run(run) for run in runs]

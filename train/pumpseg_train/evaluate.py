@@ -18,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
 from pumpseg_train.data.coco import Dataset
+from pumpseg_train.report import Advance
 
 # uint8 BGR (H, W, 3) -> instances, with every score above a low threshold.
 Predict = Callable[[np.ndarray], Instances]
@@ -51,26 +52,26 @@ class Metrics:
         }
 
 
-def evaluate(dataset: Dataset, predict: Predict, progress: Callable[[int, int], None] | None = None) -> Metrics:
+def evaluate(dataset: Dataset, predict: Predict) -> Metrics:
     """The COCO figures of `predict` on every photo of the split, by pycocotools (100 detections a photo).
 
     Raises:
         DatasetError: as `detect` does.
     """
-    return score(dataset, detect(dataset, predict, progress))
+    return score(dataset, detect(dataset, predict))
 
 
-def detect(
-    dataset: Dataset, predict: Predict, progress: Callable[[int, int], None] | None = None
-) -> list[dict[str, Any]]:
+def detect(dataset: Dataset, predict: Predict, advance: Advance = lambda count: None) -> list[dict[str, Any]]:
     """Runs `predict` over every photo of the split; returns COCO results with `bbox` and `segmentation`.
+
+    advance is called with 1 after each photo.
 
     Raises:
         DatasetError: a photo cannot be read or has another size than its annotations say, or the model does
             not know any class of the data set.
     """
     results = []
-    for number, photo in enumerate(dataset.photos, start=1):
+    for photo in dataset.photos:
         frame = read_frame(photo.path)
         if frame.shape[:2] != (photo.height, photo.width):
             raise DatasetError(
@@ -93,8 +94,7 @@ def detect(
                         "segmentation": rle,
                     }
                 )
-        if progress:
-            progress(number, len(dataset.photos))
+        advance(1)
     return results
 
 
@@ -105,13 +105,19 @@ def score(dataset: Dataset, results: list[dict[str, Any]]) -> Metrics:
         return Metrics(*(_average_precision(truth, results, kind) for kind in ("bbox", "segm")))
 
 
-def false_alarms(photos: Iterable[Path], predict: Predict, threshold: float = 0.5) -> list[tuple[Path, float]]:
-    """The photos, of ones that show no object, in which something is found at `threshold` or more, and its score."""
+def false_alarms(
+    photos: Iterable[Path], predict: Predict, threshold: float = 0.5, advance: Advance = lambda count: None
+) -> list[tuple[Path, float]]:
+    """The photos, of ones that show no object, in which something is found at `threshold` or more, and its score.
+
+    advance is called with 1 after each photo.
+    """
     alarms = []
     for path in photos:
         scores = predict(read_frame(path)).scores
         if len(scores) and scores.max() >= threshold:
             alarms.append((path, float(scores.max())))
+        advance(1)
     return alarms
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
+from pumpseg.partial_file import write_json
 from pumpseg_train.data.augment import gather
 from pumpseg_train.data.coco import Dataset, read_dataset
 from pumpseg_train.data.loader import Batches
@@ -32,7 +33,6 @@ from pumpseg_train.run import (
     Settings,
     load_run,
     save_weights,
-    write_json,
     write_settings,
 )
 
@@ -107,7 +107,7 @@ def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: in
         keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
         _StopAtNaN(settings),
     ]
-    with _one_opencv_thread():
+    with one_opencv_thread():
         # Batches are drawn at random already, and ahead in their order.
         trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
     (run / FINISHED).touch()
@@ -115,7 +115,7 @@ def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: in
 
 
 @contextlib.contextmanager
-def _one_opencv_thread() -> Iterator[None]:
+def one_opencv_thread() -> Iterator[None]:
     """Samples are drawn in threads of their own, and more would fight with the training step."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -285,7 +285,7 @@ def _tensorboard(run: Path) -> list[keras.callbacks.Callback]:
 
 
 def _optimizer(settings: Settings, model: MaskRCNN) -> keras.optimizers.Optimizer:
-    total = settings.epochs * settings.steps // settings.accumulate  # updates of the weights
+    total = settings.epochs * settings.steps  # Keras counts batches here, also those that only add up gradients
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate / 100,
         max(1, total - settings.warmup_steps),

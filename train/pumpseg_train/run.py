@@ -1,7 +1,6 @@
 """A training run on disk: its settings, its checkpoints, and the way back to a model."""
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import tomli_w
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import complete_file
+from pumpseg.partial_file import complete_file, write_text
 from pumpseg_train.data.augment import Recipe
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
@@ -50,7 +49,7 @@ class Settings:
     learning_rate: PositiveFloat = 1e-3
     backbone_rate: PositiveFloat = 0.25  # of the learning rate
     weight_decay: float = 5e-3
-    warmup_steps: NonNegativeInt = 60
+    warmup_steps: NonNegativeInt = 60  # batches
     clip_norm: PositiveFloat = 10.0
     averaged_share: PositiveFloat = 0.1  # of the run: how far back the moving average of the weights reaches
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
@@ -121,8 +120,7 @@ def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> N
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {run}: {error.strerror}") from None
-    with complete_file(run / SETTINGS) as partial:
-        partial.write_text(tomli_w.dumps({"classes": list(classes), **dataclasses.asdict(settings)}), encoding="utf-8")
+    write_text(run / SETTINGS, tomli_w.dumps({"classes": list(classes), **dataclasses.asdict(settings)}))
 
 
 def load_run(run: Path) -> MaskRCNN:
@@ -174,12 +172,6 @@ def load_weights(model: MaskRCNN, path: Path) -> None:
         Detector(model).load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file under another name until complete."""
-    with complete_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _read(run: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pumpseg.video.pipeline import Result, process, stream
 from pumpseg.video.sinks import Outputs, Sink, open_sinks
 from pumpseg.video.sources import open_source, open_sources
 from pumpseg.video.stats import StageTimes, Summary
-from pumpseg.video.tracking import Tracker
+from pumpseg.video.tracking import Tracker, tracker_of
 from pumpseg.video.video_file import VideoSource
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "open_sources",
     "process",
     "stream",
+    "tracker_of",
 ]

@@ -21,7 +21,7 @@ from pumpseg.video.pipeline import Find, process
 from pumpseg.video.sinks import Outputs, open_sinks
 from pumpseg.video.sources import InputFile
 from pumpseg.video.stats import Summary
-from pumpseg.video.tracking import Tracker
+from pumpseg.video.tracking import Tracker, tracker_of
 from pumpseg.video.video_file import Section, VideoSource
 from pumpseg.video.video_sink import DEFAULT_CODEC, VIDEO_FORMATS
 
@@ -174,7 +174,7 @@ def _segment(
             shutil.rmtree(outputs.cutouts)
         sinks = open_sinks(source, outputs, segmenter.info.class_names)
         on_start(file, source.length)
-        tracker = Tracker(float(source.timing.rate)) if options.track and source.timing is not None else None
+        tracker = tracker_of(source) if options.track and source.timing is not None else None
         try:
             with engine.finder(file) if engine is not None else nullcontext() as find:
                 summary = process(

@@ -15,19 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from pumpseg.command import FAILED, INTERRUPTED, USAGE_ERROR, parse_count, parse_size, run_command
+from pumpseg.checks import check_count
+from pumpseg.command import FAILED, INTERRUPTED, USAGE_ERROR, CommandParser, parse_count, parse_size, run_command
 from pumpseg.cores import physical_cores
 from pumpseg.errors import PumpsegError
 from pumpseg.model_file import DEFAULT_MODEL, SHIPPED_MODELS
-from pumpseg.partial_file import PartialFile
-from pumpseg.providers import AUTO, provider_names
+from pumpseg.partial_file import PartialFile, check_names
+from pumpseg.providers import AUTO, MOST_THREADS, provider_names
 from pumpseg.segmenter import Segmenter
 from pumpseg.video import batch
 from pumpseg.video.capture import CameraWish
 from pumpseg.video.display import OpenCvWindow, screen_problem
-from pumpseg.video.frames import Source
 from pumpseg.video.json_sink import CocoIds
 from pumpseg.video.live_page import STILL_SECONDS, LivePage, PageAddress
 from pumpseg.video.pipeline import process
@@ -35,8 +35,8 @@ from pumpseg.video.progress import BatchProgress, Progress
 from pumpseg.video.ray_engine import RayEngine
 from pumpseg.video.report import batch_table
 from pumpseg.video.sinks import STANDARD_OUTPUT, Outputs, open_sinks
-from pumpseg.video.sources import find_files, open_sources
-from pumpseg.video.tracking import Tracker
+from pumpseg.video.sources import find_files, is_file_like, open_sources
+from pumpseg.video.tracking import tracker_of
 from pumpseg.video.video_sink import CODECS, DEFAULT_CODEC
 
 PROGRAM = "pumpseg-video"
@@ -67,13 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         code, figures = _run_batch(arguments) if arguments.save_dir is not None else _run_one(arguments)
         if stats is not None:
-            stats.path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-            stats.complete()
+            with stats.completed() as path:
+                path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return code
-    except OSError as error:
-        if stats is None or isinstance(error, PumpsegError):
-            raise
-        raise PumpsegError(f"cannot write {arguments.stats}: {error.strerror}") from None
     finally:
         if stats is not None:
             stats.discard()
@@ -92,11 +88,17 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     wish = CameraWish(arguments.camera_size, arguments.camera_fps)
     source = open_sources(arguments.sources, wish=wish, patience=arguments.reconnect)
     try:
-        tracker = _tracker(source) if arguments.track else None
+        tracker = tracker_of(source) if arguments.track else None
         threads = arguments.threads or physical_cores() or os.cpu_count() or 1
         workers = 1 if source.live else min(threads, MOST_WORKERS)
         segmenter = _segmenter(arguments, threads - workers + 1)
-        sinks = open_sinks(source, outputs, segmenter.info.class_names)
+        sinks = open_sinks(
+            source,
+            outputs,
+            segmenter.info.class_names,
+            also_written=_stats(arguments),
+            also_read=[segmenter.path, *_also_read(arguments)],
+        )
         try:
             window = _open_window(arguments, stop)
         except BaseException:
@@ -137,6 +139,7 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     jobs = arguments.jobs or 1
     workers = max(1, min(threads, MOST_WORKERS) // jobs)
     segmenter = _segmenter(arguments, max(1, threads - workers * jobs + 1))
+    check_names(_stats(arguments), [segmenter.path, *(file.path for file in files), *_also_read(arguments)])
     options = batch.BatchOptions(
         annotate=not arguments.no_annotate,
         json_lines=arguments.json is not None,
@@ -195,14 +198,12 @@ def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
     )
 
 
-def _tracker(source: Source) -> Tracker:
-    if source.timing is None:
-        raise PumpsegError(f"--track follows instances through a video or camera, and {source.name} stands for images")
-    return Tracker(float(source.timing.rate))
-
-
 def _check(arguments: argparse.Namespace) -> None:
     """Raise PumpsegError for options that do not go together."""
+    if arguments.threads is not None:
+        check_count("--threads", arguments.threads, MOST_THREADS)
+    if arguments.stats == STANDARD_OUTPUT:
+        raise PumpsegError("--stats cannot go to standard output")
     if arguments.serve_token is not None and (arguments.serve is None or not arguments.serve_token):
         raise PumpsegError("--serve-token goes with --serve and is not empty")
     if arguments.save_dir is not None:
@@ -230,6 +231,16 @@ def _check(arguments: argparse.Namespace) -> None:
     for option, value in (("--coco", arguments.coco), ("--save-cutouts", arguments.save_cutouts)):
         if value == STANDARD_OUTPUT:
             raise PumpsegError(f"{option} cannot go to standard output")
+
+
+def _stats(arguments: argparse.Namespace) -> list[Path]:
+    return [] if arguments.stats is None else [arguments.stats]
+
+
+def _also_read(arguments: argparse.Namespace) -> list[Path]:
+    """Files that are read besides the images and videos: lists of them, and the data set of --coco-truth."""
+    named = [Path(name) for name in arguments.sources if is_file_like(name)]
+    return [*(path for path in named if path.is_file()), *filter(None, [arguments.coco_truth])]
 
 
 def _named(option: str, value: Path | bool | None) -> Path | None:
@@ -299,6 +310,8 @@ def _log_lines() -> Iterator[None]:
 
 def _let_go_of_stdout() -> None:
     """Where the reader of standard output is gone, keep Python from complaining about it once more at its exit."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except OSError:
@@ -306,15 +319,8 @@ def _let_go_of_stdout() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a wrong option in one line, like every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise PumpsegError(f"{message} (see {PROGRAM} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         PROGRAM,
         description="Find instances in a camera's picture, videos or images, and mark them.",
         epilog=f"exit code: 0; 1 if some inputs failed; {USAGE_ERROR} after an error; {INTERRUPTED} if interrupted",

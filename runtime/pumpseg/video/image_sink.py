@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -91,18 +92,24 @@ class CutoutSink:
     """Every instance as a transparent PNG of the size of its mask: NAME-FRAME-NUMBER.png, best score first.
 
     Pixels outside the mask keep their colour and are fully transparent. One image's names have no FRAME.
+    Raises SinkError for two images whose cutouts would have the same names.
     """
 
     draws = False
 
-    def __init__(self, folder: Path, *, of_video: bool) -> None:
+    def __init__(self, folder: Path, inputs: Sequence[Path] = (), *, of_video: bool) -> None:
+        owners: dict[str, Path] = {}
+        for path in inputs:
+            other = owners.setdefault(_cutout_name(str(path)), path)
+            if other is not path:
+                raise SinkError(f"cutouts of {other} and {path} would have the same names: use --save-dir")
         self._folder = _Folder(folder)
         self._of_video = of_video
 
     def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
-        # A camera's name may hold what no file name may.
-        stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(frame.source).stem) or "frame"
-        name = f"{stem}-{frame.index:06}" if self._of_video else stem
+        name = _cutout_name(frame.source)
+        if self._of_video:
+            name = f"{name}-{frame.index:06}"
         for number, crop in enumerate(instances.crop_masks()):
             if not crop.mask.any():
                 continue
@@ -140,9 +147,15 @@ def image_outputs(inputs: tuple[Path, ...], folder: Path) -> dict[str, Path]:
     return {str(path): folder / path.name for path in inputs}
 
 
+def _cutout_name(source: str) -> str:
+    # A camera's name may hold what no file name may.
+    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(source).stem) or "frame"
+
+
 def check_image_format(target: Path) -> None:
     """Raise SinkError unless OpenCV writes images of this suffix."""
-    if not target.suffix or not cv2.haveImageWriter(target.name):
+    # Only the suffix is asked for: OpenCV ends the process at names that are not UTF-8.
+    if not target.suffix or not cv2.haveImageWriter(f"image{target.suffix}"):
         raise SinkError(f"cannot write {target}: {target.suffix or 'no suffix'} is no image format; try .png")
 
 

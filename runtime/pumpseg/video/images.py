@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pumpseg.errors import SourceError
 from pumpseg.video.frames import Frame, VideoTiming
 
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
 log = logging.getLogger("pumpseg")
 
 
@@ -62,5 +64,5 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         # Some damage is an exception: a header that claims more pixels than OpenCV decodes, for one.
         image = None
     if image is None:
-        raise SourceError(f"{path} is damaged or not an image")
+        raise SourceError(f"{path} is damaged, or not an image of a kind that OpenCV reads")
     return image  # type: ignore[return-value]

@@ -111,6 +111,8 @@ class _TextFile:
 
     def __init__(self, target: Path | None) -> None:
         self._file = None if target is None else PartialFile(target)
+        if self._file is None and sys.stdout is None:
+            raise SinkError("standard output is closed")
         self._out: TextIO = sys.stdout if self._file is None else self._file.path.open("w", encoding="utf-8")
 
     def write(self, text: str) -> None:

@@ -30,6 +30,7 @@ import cv2
 
 from pumpseg.draw import draw
 from pumpseg.errors import PumpsegError
+from pumpseg.instances import NO_ID
 from pumpseg.video.pipeline import View
 
 THIS_MACHINE = "127.0.0.1"
@@ -267,7 +268,8 @@ class _Frames:
         while len(self._recent) > 2 and self._recent[0][0] < now - _FIGURES_SECONDS:
             self._recent.popleft()
         if view.instances.ids is not None:
-            self._ids.update(view.instances.ids.tolist())
+            ids = view.instances.ids
+            self._ids.update(ids[ids != NO_ID].tolist())
         self._number += 1
         self._newest = _LiveFrame(self._number, view, self)
         self._wake()

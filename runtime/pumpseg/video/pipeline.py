@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.checks import check_count
 from pumpseg.draw import draw
 from pumpseg.errors import SourceError
 from pumpseg.instances import Instances
@@ -158,7 +159,7 @@ def stream(
     stop: threading.Event | None = None,
     find: Find | None = None,
 ) -> Generator[Result, None, None]:
-    """Results of a source in order, decoded and inferred ahead in threads. Closes the source in the end.
+    """Results of a source in order, decoded and inferred ahead in threads. Closes the source in the end, once begun.
 
     workers: frames of a file that are inferred at the same time. A live source has one worker, which takes
     the newest frame only when there is room for its result, so that no result grows old in a queue.
@@ -166,8 +167,7 @@ def stream(
     stop: ends the stream early when set. find: does what the segmenter does, in its place.
     Raises whatever the source or the segmenter raised.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    check_count("workers", workers)
     workers = 1 if source.live else workers
     find = find or (lambda frame: segmenter.timed(frame.image))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pumpseg-infer")

@@ -22,6 +22,8 @@ class RawSink:
     draws = True
 
     def __init__(self, timing: VideoTiming | None) -> None:
+        if sys.stdout is None:
+            raise SinkError("standard output is closed")
         if sys.stdout.isatty():
             raise SinkError("raw frames would flood this terminal: send them on with a pipe, | ffmpeg ...")
         self._rate = None if timing is None else timing.rate

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import SinkError
 from pumpseg.instances import Instances
+from pumpseg.partial_file import check_names
 from pumpseg.video.frames import Frame, Source
 from pumpseg.video.image_sink import CutoutSink, FrameFolderSink, ImageFolderSink, ImageSink, image_outputs
 from pumpseg.video.json_sink import CocoIds, CocoSink, JsonLinesSink
@@ -53,12 +54,20 @@ class Outputs:
     codec: str = DEFAULT_CODEC
 
 
-def open_sinks(source: Source, outputs: Outputs, class_names: Sequence[str] = ()) -> list[Sink]:
+def open_sinks(
+    source: Source,
+    outputs: Outputs,
+    class_names: Sequence[str] = (),
+    *,
+    also_written: Sequence[Path] = (),
+    also_read: Sequence[Path] = (),
+) -> list[Sink]:
     """The sinks for what the user wants kept of a source. class_names: of the model, for COCO results.
 
+    also_written: files that the caller writes itself. also_read: what it reads besides the source's own files.
     Raises SinkError if an output would overwrite an input, two outputs are one, or one cannot be written.
     """
-    _check_outputs(source, outputs)
+    check_names([*_written(source, outputs), *also_written], [*source.inputs, *also_read])
     sinks: list[Sink] = []
     try:
         for sink in _opened(source, outputs, class_names):
@@ -77,7 +86,7 @@ def _opened(source: Source, outputs: Outputs, class_names: Sequence[str]) -> Ite
     if outputs.coco is not None:
         yield CocoSink(outputs.coco, class_names, outputs.coco_ids)
     if outputs.cutouts is not None:
-        yield CutoutSink(outputs.cutouts, of_video=source.timing is not None)
+        yield CutoutSink(outputs.cutouts, source.inputs, of_video=source.timing is not None)
     if save is None:
         return
     if save == STANDARD_OUTPUT:
@@ -99,17 +108,9 @@ def _is_folder(source: Source, save: Path) -> bool:
     return False
 
 
-def _check_outputs(source: Source, outputs: Outputs) -> None:
+def _written(source: Source, outputs: Outputs) -> list[Path]:
     paths = [path for path in (outputs.json_lines, outputs.coco, outputs.cutouts) if path is not None]
-    if outputs.save is not None:
-        into_folder = outputs.save != STANDARD_OUTPUT and source.timing is None and _is_folder(source, outputs.save)
-        paths += image_outputs(source.inputs, outputs.save).values() if into_folder else [outputs.save]
-    inputs = {path.resolve() for path in source.inputs}
-    seen = set()
-    for path in paths:
-        shown = "standard output" if path == STANDARD_OUTPUT else str(path)
-        if path.resolve() in inputs:
-            raise SinkError(f"{path} is an input: choose another name for the output")
-        if path.resolve() in seen:
-            raise SinkError(f"two outputs would be written to {shown}")
-        seen.add(path.resolve())
+    if outputs.save is None:
+        return paths
+    into_folder = outputs.save != STANDARD_OUTPUT and source.timing is None and _is_folder(source, outputs.save)
+    return [*paths, *(image_outputs(source.inputs, outputs.save).values() if into_folder else [outputs.save])]

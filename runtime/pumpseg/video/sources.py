@@ -22,10 +22,9 @@ from pumpseg.video.capture import (
     redacted,
 )
 from pumpseg.video.frames import Source
-from pumpseg.video.images import ImageSource
+from pumpseg.video.images import IMAGE_SUFFIXES, ImageSource
 from pumpseg.video.video_file import VideoSource
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
     | {".webm", ".wmv"}
@@ -65,6 +64,8 @@ def open_source(source: str | Path, *, wish: CameraWish | None = None, patience:
     Raises SourceError, saying what was seen, for anything else.
     """
     name = str(source)
+    if not name:
+        raise SourceError("the name of the source is empty")
     camera = _WEBCAM.fullmatch(name)
     device = int(camera[1] or 0) if camera else name if _DEVICE.fullmatch(name) else None
     if device is not None:
@@ -99,11 +100,24 @@ def find_files(names: Sequence[str | Path]) -> list[InputFile]:
     found: dict[Path, InputFile] = {}
     for name in names:
         for file in _named_files(str(name)):
+            if not is_unicode(file.path):
+                raise SourceError(f"{str(file.path)!a}: this name is not UTF-8, and results need one that is")
             found.setdefault(file.path.resolve(), file)
     return list(found.values())
 
 
+def is_unicode(path: Path) -> bool:
+    """Whether a name can be written down: Linux takes any bytes, and Python keeps those that are not UTF-8 apart."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _named_files(name: str) -> list[InputFile]:
+    if not name:
+        raise SourceError("the name of a source is empty")
     if not is_file_like(name):
         raise SourceError(f"{redacted(name)} cannot be one of several sources: only files can")
     path = Path(name)

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import OptionError, PumpsegError, SourceError
 from pumpseg.instances import NO_ID, CropMask, Instances
 from pumpseg.tiles import shared_pixels
+from pumpseg.video.frames import Source
 
 CONFIRMING_FRAMES = 3
 CONFIRMING_SECONDS = 0.15
@@ -126,15 +127,24 @@ class _Track:
         return shared_pixels(mask, moved) > _SHARED * _area(mask)
 
 
+def tracker_of(source: Source) -> Tracker:
+    """A tracker for a video or camera. Raises SourceError for images, which nothing moves through."""
+    if source.timing is None:
+        raise SourceError(f"instances are tracked through a video or camera, and {source.name} stands for images")
+    return Tracker(float(source.timing.rate))
+
+
 class Tracker:
     """Follows the instances of one source. Frames must come in the order of their time.
 
     rate: frames a second, roughly, since what counts are the times of the frames; 0 if not known.
     Attributes: `count`, the ids given so far, which is that of distinct instances.
-    Raises PumpsegError if the package trackers is not installed.
+    Raises PumpsegError if the package trackers is not installed, OptionError for a rate below 0.
     """
 
     def __init__(self, rate: float = 0.0) -> None:
+        if not 0 <= rate < math.inf:
+            raise OptionError(f"rate must be frames a second, or 0, got {rate}")
         try:
             from supervision import Detections
             from trackers import OCSORTTracker
@@ -158,7 +168,10 @@ class Tracker:
 
         Ids count from 1. NO_ID have those that are seen for the first few times, and those that cover two that
         were apart before. A time that is not later than the last is taken for one a millisecond later.
+        Raises ValueError for a time that is no number.
         """
+        if not math.isfinite(time):
+            raise ValueError(f"a frame's time must be in seconds, got {time}")
         self._time = max(time, self._time + 1e-3)
         numbers = self._joined(instances)
         seen = {number: self._seen(number, instances.frame_size) for number in numbers if number != NO_ID}

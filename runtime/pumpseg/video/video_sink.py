@@ -127,7 +127,10 @@ class VideoSink:
     def _open(self, height: int, width: int) -> None:
         self._size = (height + height % 2, width + width % 2)
         if self._audio_from is not None:
-            self._audio = _AudioCopy(self._av, self._audio_from)
+            try:
+                self._audio = _AudioCopy(self._av, self._audio_from)
+            except (self._av.FFmpegError, OSError) as error:
+                raise SinkError(f"cannot read the audio of {self._audio_from}: {error.strerror or error}") from None
         try:
             self._start()
         except (self._av.FFmpegError, ValueError) as error:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,10 @@ def run(model_path, tmp_path, monkeypatch, capfd):
 
     def command(*arguments, model=True):
         options = ["--model", str(model_path)] if model else []
-        code = main([str(argument) for argument in arguments] + ["--no-show", *options])
+        try:
+            code = main([str(argument) for argument in arguments] + ["--no-show", *options])
+        except SystemExit as stop:  # a wrong option
+            code = stop.code
         out, err = capfd.readouterr()
         assert out == ""
         return code, err
@@ -220,6 +224,63 @@ def test_version(capsys):
 def test_options_that_do_not_go_together(run, arguments, message):
     assert_error(run(*arguments), message)
     assert files(run.folder) == []
+
+
+def test_no_output_takes_the_place_of_what_is_read_or_of_another(run, clip, model_path, tmp_path):
+    names = tmp_path / "clips.txt"
+    names.write_text(f"{clip}\n", encoding="utf-8")
+    truth = tmp_path / "truth.json"
+    truth.write_text('{"images": [], "categories": []}', encoding="utf-8")
+    kept = {path: path.read_bytes() for path in (clip, names, truth, model_path)}
+    for arguments, what in (
+        ((clip, "--stats", clip), clip),
+        ((clip, "--save-dir", "out", "--stats", clip), clip),
+        ((clip, "--json", model_path), model_path),
+        ((clip, "--coco", truth, "--coco-truth", truth), truth),
+        ((names, "--json", names), names),
+        ((names, "--save-dir", "out", "--stats", names), names),
+    ):
+        assert_error(run(*arguments), f"{re.escape(str(what))} is an input")
+    assert_error(run(clip, "--json", "a.json", "--stats", "a.json"), "two outputs would be written to a.json")
+    assert_error(run(clip, "--stats", "-"), "--stats cannot go to standard output")
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert files(run.folder) == []
+
+
+def test_an_empty_source_is_not_the_folder_one_is_in(run, square_frame):
+    cv2.imwrite("a.png", square_frame)
+    assert_error(run(""), "the name of the source is empty")
+    assert_error(run("", "a.png"), "the name of a source is empty")
+
+
+def test_a_name_that_is_not_utf8_is_told(run, square_frame, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(cv2.imencode(".png", square_frame)[1].tobytes())
+    assert_error(run(folder, "--save-dir", "out", "--json"), "this name is not UTF-8")
+    assert files(run.folder) == []
+
+
+def test_a_closed_standard_error_does_not_end_the_work(clip, model_path, tmp_path):
+    command = [sys.executable, "-m", "pumpseg.video.cli", str(clip), "--no-show", "--model", str(model_path)]
+    line = f"exec {shlex.join([*command, '--json', str(tmp_path / 'out.jsonl')])} 2>&-"
+    assert subprocess.run(["sh", "-c", line], check=False).returncode == 0
+    assert "out.jsonl" in files(tmp_path)
+    assert not list(tmp_path.glob(".part-*"))
+
+
+def test_a_closed_standard_output_is_told(clip, model_path):
+    command = [sys.executable, "-m", "pumpseg.video.cli", str(clip), "--no-show", "--model", str(model_path)]
+    for option in ("--json", "--save"):
+        line = f"exec {shlex.join([*command, option, '-'])} >&-"
+        done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == "pumpseg-video: error: standard output is closed"
+
+
+def test_far_too_many_tiles_or_threads_are_refused(run, clip):
+    assert_error(run(clip, "--tile", "17"), "tiles must be at most 16, got 17")
+    assert_error(run(clip, "--threads", "100000"), "--threads must be at most 1024, got 100000")
 
 
 def test_several_videos_need_a_folder(run, clip, tmp_path, make_clip):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -258,6 +259,12 @@ def test_a_camera_s_name_makes_file_names(tmp_path):
     frame = Frame(np.zeros((60, 80, 3), np.uint8), "rtsp://cam:554/a?b=c", 3, 0)
     sink.write(frame, found_in((60, 80), [(0, 0, 9, 9)]), None)
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["a_b_c-000003-00.png"]
+
+
+def test_cutouts_of_two_images_do_not_get_the_same_names(tmp_path):
+    with pytest.raises(SinkError, match=r"cutouts of a\.jpg and b.a\.png would have the same names"):
+        CutoutSink(tmp_path / "cut", (Path("a.jpg"), Path("b/a.png")), of_video=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_frames_of_a_video_go_into_a_folder(tmp_path):

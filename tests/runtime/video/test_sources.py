@@ -221,7 +221,7 @@ def test_a_damaged_image_among_several_is_left_out(folder, caplog):
     source = open_source(folder)
     assert [frame.source for frame in source] == [str(folder / "a.png"), str(folder / "c.PNG")]
     assert source.failed == 1
-    assert caplog.messages == [f"left out: {folder / 'b.jpg'} is damaged or not an image"]
+    assert caplog.messages == [f"left out: {folder / 'b.jpg'} is damaged, or not an image of a kind that OpenCV reads"]
 
 
 def test_images_that_are_all_damaged_are_an_error(folder):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pumpseg import Instances, Segmenter
 from pumpseg.draw import NO_ID_COLOUR, PALETTE, draw
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import NO_ID
 from pumpseg.video import Tracker, open_source, process, stream
 from pumpseg.video.batch import BatchOptions, run_batch
@@ -272,10 +272,20 @@ def test_a_batch_follows_each_video_by_itself(segmenter, clip, tmp_path, square_
     assert '"id"' not in texts[2]
 
 
-def test_images_cannot_be_followed(tmp_path, square_frame, capsys):
+def test_rates_and_times_that_cannot_be_are_refused():
+    for rate in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="rate must be frames a second"):
+            Tracker(rate)
+    with pytest.raises(ValueError, match="time must be in seconds, got nan"):
+        Tracker().update(Instances.empty((8, 8)), float("nan"))
+
+
+def test_images_cannot_be_followed(segmenter, tmp_path, square_frame, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), square_frame)
     assert main([str(tmp_path / "a.png"), "--track", "--no-show"]) == 2
-    assert "--track follows instances through a video or camera" in capsys.readouterr().err
+    assert "instances are tracked through a video or camera" in capsys.readouterr().err
+    with pytest.raises(SourceError, match=r"a\.png stands for images"):
+        segmenter.stream(tmp_path / "a.png", track=True)
 
 
 def test_what_is_missing_is_told_with_the_extra(monkeypatch, clip, tmp_path, segmenter, capsys):

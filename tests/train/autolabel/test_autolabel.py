@@ -155,12 +155,15 @@ def test_pseudo_label_runs_a_model_file(tiny_onnx, fruit, tmp_path, capsys):
     [
         (["--reject", "nowhere.txt"], "--reject nowhere.txt: No such file"),
         (["--reject", "{names}"], "has no photo ghost.png"),
+        (["--reject", "{latin}"], "'utf-8' codec can't decode"),
     ],
 )
 def test_a_wrong_list_of_rejects_is_told(options, message, photo, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("ghost.png\n")
-    options = [option.format(names=names) for option in options]
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"caf\xe9.png\n")
+    options = [option.format(names=names, latin=latin) for option in options]
     command = ["label-on-white", str(photo.parent), "--class", "pumpkin", "--out", str(tmp_path / "out"), *options]
     assert data_command.main(command) == 2
     assert message in capsys.readouterr().err

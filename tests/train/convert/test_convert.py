@@ -363,6 +363,14 @@ def test_yolo_lines_that_make_no_sense_are_named(tmp_path, line, message):
         FORMATS["yolo"].read(tmp_path, "train", ())
 
 
+def test_yolo_lines_in_another_encoding_are_told(tmp_path):
+    yolo(tmp_path, "0 0.2 0.1 0.4 0.1 0.4 0.6")
+    label = next(tmp_path.rglob("a.txt"))
+    label.write_bytes(b"0 0.2 \xe9 0.4 0.1")
+    with pytest.raises(DatasetError, match=r"cannot read .*a\.txt: 'utf-8' codec"):
+        FORMATS["yolo"].read(tmp_path, "train", ())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -513,6 +521,26 @@ def test_coco_labels_without_pixels_are_left_out_and_told(tmp_path, capsys):
     coco(folder, [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], [annotation])
     assert main(["convert", str(folder), "--out", str(tmp_path / "out")]) == 0
     assert "1 labels without a pixel were left out, the first in a.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("to", ["coco", "labelme", "masks", "index", "yolo", "via"])
+@pytest.mark.parametrize("empty", [[[2, 2, 5, 5]], encode(np.zeros((8, 8), bool))], ids=["corners", "rle"])
+def test_labels_without_pixels_are_left_out_of_every_format(tmp_path, capsys, to, empty):
+    folder = tmp_path / "in"
+    photo(folder / "images", "a.png", (8, 8))
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": 2, "segmentation": segmentation}
+        for number, segmentation in enumerate((empty, [[1, 1, 6, 1, 6, 6, 1, 6]]), start=1)
+    ]
+    coco(folder, [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], annotations)
+    assert main(["convert", str(folder), "--to", to, "--out", str(tmp_path / "out")]) == 0
+    assert "1 labels without a pixel were left out, the first in a.png" in capsys.readouterr().out
+
+
+def test_coco_file_names_that_are_no_text_are_told(tmp_path):
+    coco(tmp_path, [{"id": 1, "file_name": 5, "width": 8, "height": 8}], [])
+    with pytest.raises(DatasetError, match="file_name 5 is no text"):
+        FORMATS["coco"].read(tmp_path, "train", ())
 
 
 @pytest.mark.parametrize(

@@ -146,9 +146,9 @@ def test_an_unreadable_image_is_named(tmp_path):
 
 
 def test_images_are_listed_below_a_folder_sorted(tmp_path):
-    for name in ("b.PNG", "a.jpg", "deep/c.webp", "notes.txt"):
+    for name in ("b.PNG", "a.jpg", "deep/c.webp", "d.TIF", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "c.webp"]
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "d.TIF", "c.webp"]
     with pytest.raises(DatasetError, match="holds no images"):
         list_images(tmp_path / "empty")

@@ -131,6 +131,20 @@ def test_a_flat_set_is_divided_by_the_shares_without_leaks(flat, tmp_path, capsy
     assert min(rare.values()) >= 1
 
 
+@pytest.mark.parametrize("options", [["--val", "0.02"], ["--val", "0.02", "--test", "0.02"]])
+def test_no_split_stays_empty(flat, tmp_path, options):
+    assert main(["split", str(flat), "--out", str(tmp_path / "out"), *options]) == 0
+    assert all(names(tmp_path / "out").values())
+
+
+def test_the_sheet_does_not_take_the_place_of_a_photo(fruit, capsys):
+    photo = next((fruit / "val" / "images").iterdir())
+    before = photo.read_bytes()
+    assert main(["show", str(fruit), "--out", str(photo)]) == 2
+    assert "is an input" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+
+
 def test_the_same_seed_divides_alike_and_groups_stay_together(flat, tmp_path):
     line = ["split", str(flat), "--val", "0.4"]
     for place, more in (("a", []), ("b", []), ("c", ["--seed", "1"]), ("d", ["--group", r"^(scene\d)_", "--link"])):

@@ -156,6 +156,10 @@ def test_the_balloon_sample_trains_is_resumed_and_detects(balloons, tmp_path, st
     assert result["rois"].shape == (count, 4)
     assert result["masks"].shape == (*image.shape[:2], count)
     assert set(result["class_ids"]) <= {1}
+    assert found._find is found._find, "traced once"
+    head = found.network.box_head.get_layer("mrcnn_class_logits")
+    head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
+    assert np.allclose(found.detect([image])[0]["scores"], 0.5), "weights that come later count"
     assert "133 layers loaded" in capsys.readouterr().out
 
 
@@ -229,6 +233,14 @@ def test_images_that_cannot_be_loaded_are_named(balloons):
     for info in data.image_info:
         info["path"] = "/nowhere/gone.png"
     with pytest.raises(DatasetError, match=r"image \d \(/nowhere/gone.png\) cannot be loaded: .*cannot read the image"):
+        Batches(data, TinyConfig(), to_profile(TinyConfig()), steps=1)[0]
+
+
+def test_masks_without_a_class_number_are_named(balloons):
+    data = load(balloons, "train")
+    whole = data.load_mask
+    data.load_mask = lambda image_id: (whole(image_id)[0], np.zeros(0, np.int32))
+    with pytest.raises(DatasetError, match=r"image \d .*load_mask\(\) gave \d+ masks and 0 class numbers"):
         Batches(data, TinyConfig(), to_profile(TinyConfig()), steps=1)[0]
 
 

@@ -100,6 +100,8 @@ def _photos(arguments: argparse.Namespace) -> list[Path]:
             rejected = set(arguments.reject.read_text(encoding="utf-8").split("\n")) - {""}
         except OSError as error:
             raise PumpsegError(f"--reject {arguments.reject}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise PumpsegError(f"--reject {arguments.reject}: {error}") from None
     photos = list_images(arguments.photos)
     if unknown := rejected - {path.name for path in photos}:
         raise PumpsegError(f"--reject {arguments.reject}: {arguments.photos} has no photo {min(unknown)}")

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.cli.command import Commands, write_json
+from pumpseg.partial_file import write_json
+from pumpseg_train.cli.command import Commands
 
 _SHOWN = 10
 

@@ -1,8 +1,8 @@
 """pumpseg-data: make, convert, check and look at data sets."""
 
-import argparse
 import sys
 
+from pumpseg.command import CommandParser
 from pumpseg_train.cli.autolabel import add_label_on_white, add_pseudo_label
 from pumpseg_train.cli.check import add_check
 from pumpseg_train.cli.command import run_command
@@ -16,7 +16,7 @@ from pumpseg_train.cli.synth import add_synth
 
 def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-data`; returns 0, 1 where the command found faults, 2 on bad input, 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="pumpseg-data", description="Make, convert, check and look at data sets.")
+    parser = CommandParser(prog="pumpseg-data", description="Make, convert, check and look at data sets.")
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
         add_open_images,

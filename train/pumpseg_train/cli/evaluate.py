@@ -2,21 +2,21 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from pumpseg.command import CommandParser
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import complete_file
-from pumpseg_train.cli.command import counter, run_command
+from pumpseg.partial_file import check_names, write_json
+from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.model import LoadedModel, load_model, load_weights_model
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-eval`; returns 0, 2 on bad input, 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pumpseg-eval",
         description="COCO box and mask AP of a model on DATA/SPLIT, and false alarms on photos without objects.",
     )
@@ -75,11 +75,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--score {arguments.score}: a score lies between 0 and 1")
     from pumpseg_train.data.coco import list_images, read_dataset
     from pumpseg_train.evaluate import detect, false_alarms, score
+    from pumpseg_train.report import StderrReport
 
     dataset = read_dataset(arguments.data, arguments.split)
     negatives = [path for folder in arguments.negatives for path in list_images(folder)]
+    if arguments.json:
+        check_names([arguments.json], [Path(arguments.model), dataset.json_path, *(p.path for p in dataset.photos)])
     model = _load(arguments)
-    results = detect(dataset, model.predict, counter("photos"))
+    report = StderrReport()
+    with report.stage("finding instances", len(dataset.photos), "photos") as advance:
+        results = detect(dataset, model.predict, advance)
     metrics = score(dataset, results)
     figures: dict[str, Any] = metrics.to_json()
 
@@ -90,7 +95,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for kind in ("box", "mask"):
         print(f"{kind:6}" + "".join(f"{getattr(getattr(metrics, kind), name):8.3f}" for name in names))
     if negatives:
-        alarms = false_alarms(negatives, model.predict, arguments.score)
+        with report.stage("looking for false alarms", len(negatives), "photos") as advance:
+            alarms = false_alarms(negatives, model.predict, arguments.score, advance)
         rate = 100 * len(alarms) / len(negatives)
         print(
             f"false alarms at score {arguments.score:g}: "
@@ -106,8 +112,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         for path in write_report(arguments.report, dataset, results, arguments.score):
             print(f"wrote {path}")
     if arguments.json:
-        with complete_file(arguments.json) as path:
-            path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--out {arguments.out}: a name that ends with .png or .jpg is needed")
     import cv2
 
-    from pumpseg.partial_file import PartialFile
+    from pumpseg.partial_file import PartialFile, check_names
     from pumpseg_train.data.coco import read_dataset
     from pumpseg_train.inspect.files import read_files
     from pumpseg_train.inspect.show import contact_sheet
@@ -52,6 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         places = random.Random(arguments.seed).sample(range(len(photos)), min(arguments.count, len(photos)))
         chosen = [photos[place] for place in sorted(places)]
+    check_names([arguments.out], [photo.path for _, photo in photos])
     sheet = contact_sheet(chosen, arguments.columns, arguments.tile)
     file = PartialFile(arguments.out)
     if not cv2.imwrite(str(file.path), sheet):

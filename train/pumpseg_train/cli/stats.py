@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pumpseg_train.cli.command import Commands, write_json
+from pumpseg.partial_file import write_json
+from pumpseg_train.cli.command import Commands
 
 
 def add_stats(commands: Commands) -> None:

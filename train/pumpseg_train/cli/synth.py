@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pumpseg.command import parse_size
 from pumpseg.errors import PumpsegError
-from pumpseg_train.cli.command import Commands, counter
+from pumpseg_train.cli.command import Commands
+from pumpseg_train.report import StderrReport
 
 
 def add_synth(commands: Commands) -> None:
@@ -68,7 +69,7 @@ def _synth(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             size=size,
             material=read_material(arguments.cutouts, arguments.backgrounds),
-            progress=counter("images"),
+            report=StderrReport(),
         )
         print(f"wrote {arguments.out}")
         return
@@ -86,6 +87,6 @@ def _synth(arguments: argparse.Namespace) -> None:
         size=size,
         scenario=arguments.scenario,
         truth=arguments.truth,
-        progress=counter("frames"),
+        report=StderrReport(),
     )
     print(f"wrote {arguments.clip}")

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from pumpseg.command import CommandParser
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pumpseg-train",
         description="Fine-tune a Mask R-CNN on DATA/{train,val}/images + annotations.json (COCO json). "
         "The same line again resumes an interrupted run.",

@@ -78,6 +78,9 @@ def _load(path: Path) -> dict[str, Any]:
             for item in content[key]:
                 for name in needed:
                     item[name]
+        for image in content["images"]:
+            if not isinstance(image["file_name"], str):
+                raise TypeError(f"file_name {image['file_name']!r} is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
     return content
@@ -123,7 +126,6 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
 
     Returns what was left out: labels without a pixel.
     """
-    empty = []
     for split, photos in labelled.splits.items():
         folder, taken = out / split, set[str]()
         (folder / "images").mkdir(parents=True)
@@ -133,10 +135,7 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             name = place_image(photo.path, folder / "images", taken, link=link)
             images.append({"id": len(images) + 1, "file_name": name, "width": photo.width, "height": photo.height})
             for label in photo.labels:
-                rle = encode(decode(label.segmentation, photo.width, photo.height)) if label.segmentation else None
-                if rle is None or not coco_mask.area(rle):
-                    empty.append(photo.path.name)
-                    continue
+                rle = encode(decode(label.segmentation, photo.width, photo.height))
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
@@ -154,4 +153,4 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             "annotations": annotations,
         }
         (folder / "annotations.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return (f"{len(empty)} labels without a pixel were left out, the first in {empty[0]}",) if empty else ()
+    return ()

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.data.masks import clip_polygons, upright_segmentation
-from pumpseg_train.data.picture import SUFFIXES, size_of
+from pumpseg.video.images import IMAGE_SUFFIXES
+from pumpseg_train.data.masks import clip_polygons, decode, upright_segmentation
+from pumpseg_train.data.picture import size_of
 
 SPLITS = ("train", "val", "test")
 _NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
@@ -63,7 +64,7 @@ def split_folders(source: Path, otherwise: str) -> dict[str, Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, not of folders in it, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
 
 
 def labelled_photo(
@@ -102,7 +103,7 @@ def labelled_set(
     clipped: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> LabelledSet:
-    """The set; classes that the source does not put in order are sorted by name.
+    """The set, but for labels without a pixel; classes that the source does not put in order are sorted by name.
 
     Raises DatasetError if there is no photo.
     """
@@ -114,7 +115,25 @@ def labelled_set(
     said = list(notes)
     if clipped:
         said.append(f"{len(clipped)} polygons left their photo and were clipped, the first in {clipped[0]}")
-    return LabelledSet(tuple(classes), {name: tuple(photos) for name, photos in splits.items()}, tuple(said))
+    kept = {name: tuple(_without_empty(photo) for photo in split) for name, split in splits.items()}
+    empty = [
+        photo.path.name
+        for name, split in splits.items()
+        for photo, rest in zip(split, kept[name], strict=True)
+        for _ in range(len(photo.labels) - len(rest.labels))
+    ]
+    if empty:
+        said.append(f"{len(empty)} labels without a pixel were left out, the first in {empty[0]}")
+    return LabelledSet(tuple(classes), kept, tuple(said))
+
+
+def _without_empty(photo: LabelledPhoto) -> LabelledPhoto:
+    labels = tuple(
+        label
+        for label in photo.labels
+        if label.segmentation and decode(label.segmentation, photo.width, photo.height).any()
+    )
+    return photo if len(labels) == len(photo.labels) else replace(photo, labels=labels)
 
 
 def choose_classes(labelled: LabelledSet, names: Sequence[str], renamed: Mapping[str, str]) -> LabelledSet:

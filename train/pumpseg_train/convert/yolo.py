@@ -79,9 +79,16 @@ def _listed(root: Path, value: str, settings: Path) -> list[Path]:
         if place.is_dir():
             return images_in(place)
         if place.is_file():
-            lines = place.read_text(encoding="utf-8").split("\n")
+            lines = _text(place).split("\n")
             return [place.parent / line.strip() for line in lines if line.strip()]
     raise DatasetError(f"{settings}: {value} is neither a folder nor a list of images in {root}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {path}: {error}") from None
 
 
 def _by_convention(source: Path, split: str) -> dict[str, list[Path]]:
@@ -101,7 +108,7 @@ def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPho
     path = Path(*parts) / f"{image.stem}.txt"
     labels = []
     width, height, _ = size_of(image)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = _text(path).splitlines() if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

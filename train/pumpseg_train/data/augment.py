@@ -13,6 +13,8 @@ from PIL import Image, ImageEnhance
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import Dataset, Photo, list_images, load_image
 from pumpseg_train.data.scene import (
+    LEAST_CUTOUT,
+    MOST_CUTOUT,
     Cutout,
     Instance,
     Scene,
@@ -25,8 +27,6 @@ from pumpseg_train.data.scene import (
 from pumpseg_train.labels import CROWD, OTHER
 
 _LONGEST_BACKGROUND = 1024
-_LEAST_CUTOUT = 48  # pixels: smaller objects are too blurred to be enlarged
-_MOST_CUTOUT = 400  # pixels: larger ones are pasted no larger, and cost time
 _LEAST_SOLIDITY = 0.85  # area of the mask over that of its convex hull
 
 
@@ -46,6 +46,23 @@ class Recipe:
     other_photos: float = 0.5  # of the negatives are photos of other things, with their outlines
     varied_share: float = 0.25  # of the objects in photos and of those pasted change colour and surface
     stretch: float = 1.25  # photos and pasted objects become up to this much wider or narrower
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of its range."""
+        shares = dataclasses.asdict(self)
+        kinds = ("negative_share", "paste_share", "extra_share")
+        for name in (*kinds, "mosaic_share", "paste_onto_photos", "other_share", "other_photos", "varied_share"):
+            if not 0 <= shares[name] <= 1:
+                raise ValueError(f"{name} = {shares[name]} does not lie in 0..1")
+        if sum(shares[name] for name in kinds) > 1:
+            raise ValueError(f"{' + '.join(kinds)} = {sum(shares[name] for name in kinds):g} is more than 1")
+        for name, (low, high) in (("photo_scale", self.photo_scale), ("pasted_size", self.pasted_size)):
+            if not 0 < low <= high:
+                raise ValueError(f"{name} = {low}, {high} must be above 0 and rise")
+        if self.most_pasted < 1:
+            raise ValueError(f"most_pasted = {self.most_pasted} is less than 1")
+        if self.stretch < 1:
+            raise ValueError(f"stretch = {self.stretch} is less than 1")
 
 
 @dataclass(frozen=True)
@@ -159,7 +176,7 @@ def jitter_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
     """Every large enough, whole instance of `source` whose class `dataset` has, under the class ids of `dataset`."""
     return tuple(
-        cut_out(image, instance, _MOST_CUTOUT)
+        cut_out(image, instance, MOST_CUTOUT)
         for image, instance in _large_instances(_in_classes_of(dataset, source))
         if instance.class_id != OTHER and not _is_fragment(instance.mask)
     )
@@ -168,7 +185,7 @@ def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
 def _other_cutouts(photos: Iterable[Photo]) -> tuple[Cutout, ...]:
     """Every large enough instance of other things."""
     return tuple(
-        cut_out(image, instance, _MOST_CUTOUT)
+        cut_out(image, instance, MOST_CUTOUT)
         for image, instance in _large_instances(photos)
         if instance.class_id == OTHER
     )
@@ -194,7 +211,7 @@ def _large_instances(photos: Iterable[Photo]) -> Iterator[tuple[np.ndarray, Inst
     for photo in photos:
         image, instances = photo_instances(photo)
         for instance in instances:
-            if instance.class_id != CROWD and max(instance.mask.shape) >= _LEAST_CUTOUT:
+            if instance.class_id != CROWD and max(instance.mask.shape) >= LEAST_CUTOUT:
                 yield image, instance
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
+from pumpseg.video.images import IMAGE_SUFFIXES
 from pumpseg_train.data import masks
 
 
@@ -109,8 +110,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     Raises:
         DatasetError: there are none.
     """
-    suffixes = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes))
+    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES))
     if not paths:
         raise DatasetError(f"{folder} holds no images")
     return paths

@@ -11,8 +11,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from pumpseg.errors import DatasetError
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 FINGERPRINT_BITS = 256
+_DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def examine(content: bytes, name: str, *, fingerprint: bool = False) -> Picture:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             image.draft("L" if image.mode == "L" else "RGB", image.size)
             image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombWarning) as error:
+    except (*_DAMAGE, EOFError, Image.DecompressionBombWarning) as error:
         # Pillow's own text names a buffer in memory, which says nothing.
         why = "it is no image" if "cannot identify" in str(error) else str(error)
         raise DatasetError(f"{name} is damaged: {why}") from None
@@ -74,7 +74,7 @@ def size_of(path: Path) -> tuple[int, int, int]:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except FileNotFoundError:
         raise DatasetError(f"the image {path} does not exist") from None
-    except (OSError, ValueError, SyntaxError):
+    except _DAMAGE:
         raise DatasetError(f"{path} is not a readable image") from None
     if orientation not in range(1, 9):
         orientation = 1

@@ -17,6 +17,11 @@ _LEAST_VISIBLE = 0.15
 _LEAST_PIXELS = 40
 _LONGEST_PHOTO = 1280
 
+LEAST_CUTOUT = 48
+"""Pixels of the longer side: smaller objects are too blurred to be enlarged."""
+MOST_CUTOUT = 400
+"""Pixels of the longer side: larger ones are pasted no larger, and cost time."""
+
 
 @dataclass(frozen=True)
 class Instance:

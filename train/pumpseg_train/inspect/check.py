@@ -15,8 +15,9 @@ from pycocotools import mask as coco_mask
 
 from pumpseg import rle
 from pumpseg.errors import DatasetError
+from pumpseg.video.images import IMAGE_SUFFIXES
 from pumpseg_train.data.masks import decode
-from pumpseg_train.data.picture import FINGERPRINT_BITS, SUFFIXES, Picture, examine
+from pumpseg_train.data.picture import FINGERPRINT_BITS, Picture, examine
 from pumpseg_train.inspect.files import SplitFile
 from pumpseg_train.report import Report
 
@@ -210,7 +211,7 @@ def _unlisted(split: SplitFile) -> Iterator[Finding]:
     listed = {Path(image["file_name"]).as_posix() for image in split.images}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = path.relative_to(folder).as_posix()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and name not in listed:
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and name not in listed:
             yield Finding(False, "image not listed", split.name, name, "the json does not name it")
 
 

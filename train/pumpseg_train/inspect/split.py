@@ -150,8 +150,11 @@ def _assign(groups: list[list[_Entry]], shares: Mapping[str, float], rng: random
     rng.shuffle(order)
     order.sort(key=lambda index: -len(groups[index]))
     place: dict[int, str] = {}
-    for index in order:
-        place[index] = max(shares, key=lambda split: lacking[split][_IMAGES])
+    for done, index in enumerate(order):
+        empty = [split for split in shares if split not in place.values()]
+        # A split of a small share lacks little, but is to have a group all the same.
+        wanting = empty if len(order) - done <= len(empty) else shares
+        place[index] = max(wanting, key=lambda split: lacking[split][_IMAGES])
         _move(lacking[place[index]], totals[index], 1)
 
     def error(split: str, change: Counter[str], sign: int) -> float:

@@ -76,7 +76,7 @@ class Dataset:
 
 
 class Batches(keras.utils.PyDataset):
-    """`steps` batches of an epoch as `losses.MatterportTrainer` takes them, images in a random order, each pass anew.
+    """`steps` batches of an epoch as `trainer.MatterportTrainer` takes them, images in a random order, each pass anew.
 
     Images without instances are passed over, as by mrcnn's data_generator; one that cannot be loaded ends the
     training with a DatasetError that names it.
@@ -119,6 +119,8 @@ class Batches(keras.utils.PyDataset):
         try:
             image = np.asarray(self._dataset.load_image(image_id))
             masks, class_ids = (np.asarray(array) for array in self._dataset.load_mask(image_id))
+            if masks.shape[-1] != len(class_ids):
+                raise ValueError(f"load_mask() gave {masks.shape[-1]} masks and {len(class_ids)} class numbers")
         except Exception as error:
             info = self._dataset.image_info[image_id]
             what = f"{type(error).__name__}: {error}"

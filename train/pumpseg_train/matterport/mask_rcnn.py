@@ -1,17 +1,18 @@
 """`MaskRCNN` as scripts for Matterport's mrcnn use it: load weights, train in stages, detect."""
 
 import datetime
+import functools
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import cv2
 import keras
 import numpy as np
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.fit import predictor
+from pumpseg_train.evaluate import Predict
+from pumpseg_train.fit import one_opencv_thread, predictor
 from pumpseg_train.matterport.config import ConfigError, setting, to_profile
 from pumpseg_train.matterport.dataset import Batches
 from pumpseg_train.matterport.trainer import MatterportTrainer
@@ -112,7 +113,6 @@ class MaskRCNN:
         if self.epoch >= epochs:
             raise TrainingError(f"{self.epoch} epochs are done already: ask for more than {epochs}")
         self._choose_layers(STAGES.get(layers, layers))
-        cv2.setNumThreads(1)  # samples are drawn beside the training step, and would fight with it for the cores
         trainer = MatterportTrainer(self.network, config, self._seed)
         optimizer = keras.optimizers.SGD(
             learning_rate,
@@ -126,17 +126,18 @@ class MaskRCNN:
         steps = setting(config, "VALIDATION_STEPS")
         validation = Batches(val_dataset, config, profile, steps=steps, seed=self._seed) if steps else None
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        trainer.fit(
-            training,
-            initial_epoch=self.epoch,
-            epochs=epochs,
-            validation_data=validation,
-            shuffle=False,  # the batches are drawn at random already
-            callbacks=[
-                _Checkpoints(self, training),
-                keras.callbacks.CSVLogger(self.log_dir / "history.csv", append=True),
-            ],
-        )
+        with one_opencv_thread():
+            trainer.fit(
+                training,
+                initial_epoch=self.epoch,
+                epochs=epochs,
+                validation_data=validation,
+                shuffle=False,  # the batches are drawn at random already
+                callbacks=[
+                    _Checkpoints(self, training),
+                    keras.callbacks.CSVLogger(self.log_dir / "history.csv", append=True),
+                ],
+            )
 
     def detect(self, images: list[np.ndarray], verbose: int = 0) -> list[dict[str, np.ndarray]]:
         """Detections of images uint8 RGB (H, W, 3), one dict each as mrcnn gives them.
@@ -144,10 +145,9 @@ class MaskRCNN:
         {"rois": int32 (N, 4) y1 x1 y2 x2, "class_ids": int32 (N,) from 1, "scores": float32 (N,), "masks": bool
         (H, W, N)}, best first.
         """
-        find = predictor(self.network)
         results = []
         for image in images:
-            found = find(np.ascontiguousarray(image[..., ::-1]))
+            found = self._find(np.ascontiguousarray(image[..., ::-1]))
             results.append(
                 {
                     "rois": found.boxes[:, [1, 0, 3, 2]].astype(np.int32),
@@ -157,6 +157,11 @@ class MaskRCNN:
                 }
             )
         return results
+
+    @functools.cached_property
+    def _find(self) -> Predict:
+        """Shares its variables with the network, so that it finds what later weights find; tracing it takes a while."""
+        return predictor(self.network)
 
     def _choose_layers(self, expression: str) -> None:
         try:

@@ -20,8 +20,9 @@ LOSSES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_los
 class MatterportTrainer(Trainer):
     """Maps a batch of `dataset.Batches` to mrcnn's five losses, of which `fit` minimises the weighted sum and L2.
 
-    A batch is that of `losses.Trainer` with {"active": (B, K + 1), 1 for classes that the image's source labels,
-    "anchor_match": int8 (B, A), "anchor_truth": int32 (B, A)} as `targets.anchor_targets` gives them.
+    A batch is that of `losses.Trainer`, but with mini masks of 0 and 1, and with {"active": (B, K + 1), 1 for classes
+    that the image's source labels, "anchor_match": int8 (B, A), "anchor_truth": int32 (B, A)} as
+    `targets.anchor_targets` gives them.
     """
 
     def __init__(self, model: MaskRCNN, config: Any, seed: int = 0) -> None:

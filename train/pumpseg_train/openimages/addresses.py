@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 # Open Images' names of the splits, and ours.
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
-ARCHIVES = "0123456789abcdef"  # masks are packed by the first character of the image's id
 
 CLASS_NAMES = "class-descriptions-boxable.csv"
 _BOXES = {

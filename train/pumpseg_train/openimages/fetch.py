@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pumpseg.errors import DatasetError
+from pumpseg.partial_file import write_json
 from pumpseg_train.data.picture import Picture
 from pumpseg_train.openimages.addresses import SPLITS, Addresses, file_name
 from pumpseg_train.openimages.archives import fetch_masks
@@ -86,7 +87,7 @@ def fetch_open_images(request: Request, transfer: Transfer, report: Report) -> t
                 **asdict(request.rules),
                 **asdict(request.addresses),
             }
-            _write_json(out / MANIFEST, manifest, indent=1)
+            write_json(out / MANIFEST, manifest, indent=1)
             results.append(result)
     except TransferError:
         raise
@@ -172,7 +173,7 @@ def _fetch_split(
     if not content["images"]:
         first = next(iter(failures.items()))
         raise DatasetError(f"none of the {len(images)} {split} images could be had; {first[0]}: {first[1]}")
-    _write_json(folder.parent / "annotations.json", content)
+    write_json(folder.parent / "annotations.json", content, indent=None)
     entry = _entry(records, pictures, failures, plan, boxes_scan, masks_scan)
     crowds = sum(annotation["iscrowd"] for annotation in content["annotations"])
     instances = len(content["annotations"]) - crowds
@@ -302,9 +303,3 @@ def _read_manifest(out: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} cannot be used: {error}; remove it to start over") from None
     return manifest
-
-
-def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
-    part.replace(path)

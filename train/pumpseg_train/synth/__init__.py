@@ -2,7 +2,3 @@
 
 noise -> solid (ray casting, shading) -> pumpkin, props -> scene (with ground and film) -> dataset, clip.
 """
-
-from pumpseg_train.synth.pumpkin import render_cutout
-
-__all__ = ["render_cutout"]

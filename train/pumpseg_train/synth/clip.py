@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import SinkError
-from pumpseg.partial_file import complete_file
+from pumpseg.partial_file import complete_file, write_text
 from pumpseg_train.data.masks import mask_record
+from pumpseg_train.report import Report
 from pumpseg_train.synth.film import Film, develop, metered
 from pumpseg_train.synth.ground import Camera, Ground, make_backdrop, make_ground, render_ground
 from pumpseg_train.synth.noise import Array
@@ -250,14 +251,13 @@ def write_clip(
     size: tuple[int, int] = (640, 480),
     scenario: str = "passing",
     truth: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report | None = None,
 ) -> None:
     """Render a clip to an H.264 file (yuv420p, playable while it loads), all or nothing.
 
     size: (width, height) in pixels, even and 64 or more. scenario: one of SCENARIOS.
     truth: a file for one JSON line a frame: {"frame", "time" (seconds), "width", "height",
     "instances": [{"id", "class", "bbox", "area", "segmentation"}]}.
-    progress is called with (done, total) after each frame.
     Raises SinkError where a number makes no sense or a file cannot be written.
     """
     path = Path(path)
@@ -269,7 +269,7 @@ def write_clip(
         raise SinkError(f"size {size[0]}x{size[1]}: H.264 needs even sides, and a clip at least 64x64 pixels")
     total = max(1, round(seconds * fps))
     lines = []
-    with complete_file(path) as unfinished:
+    with complete_file(path) as unfinished, (report or Report()).stage("rendering", total, "frames") as advance:
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})
             stream.width, stream.height = size
@@ -280,12 +280,10 @@ def write_clip(
                 picture.pts = index
                 container.mux(stream.encode(picture))
                 lines.append(json.dumps(_truth_line(index, fps, size, frame)))
-                if progress is not None:
-                    progress(index + 1, total)
+                advance(1)
             container.mux(stream.encode())
         if truth is not None:
-            with complete_file(Path(truth)) as listed:
-                listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write_text(Path(truth), "\n".join(lines) + "\n")
 
 
 def _truth_line(index: int, fps: int, size: tuple[int, int], frame: Frame) -> dict[str, Any]:

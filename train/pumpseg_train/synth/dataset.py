@@ -1,7 +1,7 @@
 """Rendered data sets on disk: scenes as JPEG files with COCO annotations, train and val."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.masks import mask_record
 from pumpseg_train.data.new_folder import new_folder
+from pumpseg_train.report import Report
 from pumpseg_train.synth.material import LABEL, NOTHING, Material
 from pumpseg_train.synth.scene import Scene, render_scene
 
@@ -32,13 +33,12 @@ def write_dataset(
     seed: int = 0,
     size: tuple[int, int] = (640, 480),
     material: Material = NOTHING,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report | None = None,
 ) -> None:
     """Render `out`/{train,val}/images/*.jpg and annotations.json, all or nothing.
 
     val_images: a tenth of `images` by default, at least 1. size: (width, height) in pixels, each 64 or more.
     material: see `render_scene`; both splits draw from all of it.
-    progress is called with (done, total) after each image.
     Raises DatasetError where `out` is not an empty or a new folder, or a number makes no sense.
     """
     if val_images is None:
@@ -49,12 +49,10 @@ def write_dataset(
         raise DatasetError(f"size {size[0]}x{size[1]}: scenes need at least 64x64 pixels")
     with new_folder(out) as unfinished:
         counts = {"train": images, "val": val_images}
-        done = 0
-        for split in SPLITS:
-            for _ in _write_split(unfinished / split, split, counts[split], seed, size, material):
-                done += 1
-                if progress is not None:
-                    progress(done, images + val_images)
+        with (report or Report()).stage("rendering", images + val_images, "images") as advance:
+            for split in SPLITS:
+                for _ in _write_split(unfinished / split, split, counts[split], seed, size, material):
+                    advance(1)
 
 
 def _write_split(

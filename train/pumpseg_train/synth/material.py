@@ -9,14 +9,13 @@ import numpy as np
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.data.coco import list_images, load_image, read_dataset
-from pumpseg_train.data.scene import CROWD, Cutout, cut_out, photo_instances
+from pumpseg_train.data.scene import LEAST_CUTOUT, MOST_CUTOUT, Cutout, cut_out, photo_instances
+from pumpseg_train.labels import CROWD
 from pumpseg_train.synth.noise import Array, decode_srgb
 from pumpseg_train.synth.solid import Light, Placement, Sprite
 
 LABEL = "pumpkin"
 
-_LEAST_CUTOUT = 48  # pixels: smaller ones are too blurred to be enlarged
-_MOST_CUTOUT = 400
 _LONGEST_BACKGROUND = 1280
 
 
@@ -43,14 +42,14 @@ def read_material(cutouts: Iterable[Path], backgrounds: Iterable[Path]) -> Mater
         for photo in source.photos:
             image, instances = photo_instances(photo)
             found += [
-                cut_out(image, instance, _MOST_CUTOUT)
+                cut_out(image, instance, MOST_CUTOUT)
                 for instance in instances
                 if instance.class_id != CROWD
                 and source.classes[instance.class_id - 1] == LABEL
-                and max(instance.mask.shape) >= _LEAST_CUTOUT
+                and max(instance.mask.shape) >= LEAST_CUTOUT
             ]
         if len(found) == before:
-            raise DatasetError(f"{folder} has no {LABEL} of {_LEAST_CUTOUT} pixels or more to cut out")
+            raise DatasetError(f"{folder} has no {LABEL} of {LEAST_CUTOUT} pixels or more to cut out")
     return Material(tuple(found), tuple(path for folder in backgrounds for path in list_images(folder)))
 
 

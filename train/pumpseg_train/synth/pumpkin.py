@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pumpseg_train.synth.noise import Array, encode_srgb, layered_noise, linear, smoothstep
+from pumpseg_train.synth.noise import Array, layered_noise, linear, smoothstep
 from pumpseg_train.synth.solid import (
     MAP_COLUMNS,
     MAP_ROWS,
+    SUPERSAMPLING,
     UPRIGHT,
     Hits,
     Light,
@@ -275,7 +276,7 @@ def _paint_stem(pumpkin: Pumpkin, placement: Placement, light: Light, hits: Hits
     seen = world @ placement.view.T
     facing = normal @ placement.view[2] < 0.05
     depth = seen[..., 2].mean(axis=1)
-    per_unit = placement.scale * 2
+    per_unit = placement.scale * SUPERSAMPLING
     x0, y0 = across[0], up[0]
     pixels = np.stack([(seen[..., 0] - x0) * per_unit, (y0 - seen[..., 1]) * per_unit], axis=-1)
     fixed = np.round(pixels * 16).astype(np.int32)
@@ -345,41 +346,3 @@ def random_light(rng: np.random.Generator) -> Light:
     sky = np.array([1.12, 1.0, 0.92], np.float32) * np.float32(0.38 + 1.0 * softness)
     bounce = np.array([0.65, 0.85, 1.0], np.float32) * np.float32(0.32 * (0.6 + softness))
     return Light(direction, key, sky, bounce, softness)
-
-
-def render_cutout(rng: np.random.Generator, size_px: int) -> Array:
-    """A random pumpkin in a random pose and light, cut out, ready to be pasted into a photo.
-
-    size_px: longer side of the result in pixels, 8 or more (ValueError below).
-    Returns uint8 (h, w, 4), BGRA, alpha not premultiplied; alpha >= 128 is the exact mask, stem included.
-    """
-    if size_px < 8:
-        raise ValueError(f"size_px is {size_px}: a cut-out needs at least 8 pixels")
-    pumpkin = make_pumpkin(rng)
-    light = random_light(rng)
-    pitch = rng.uniform(0.0, 0.9)
-    turn = random_turn(rng)
-    exposure = float(np.exp(rng.normal(-0.15, 0.25)))
-    unit = standing(pumpkin, turn, pitch, 1.0)
-    points = np.concatenate([pumpkin.support, pumpkin.stem.rings.reshape(-1, 3)]) @ turn.T @ unit.view.T
-    scale = (size_px - 0.5) / float(np.ptp(points[:, :2], axis=0).max())
-    sprite = render_pumpkin(pumpkin, standing(pumpkin, turn, pitch, scale), light)
-    alpha = sprite.alpha[..., None]
-    light_of = sprite.colour / np.maximum(alpha, 1e-3)
-    image = encode_srgb(1 - np.exp(-exposure * light_of))
-    cutout = np.dstack([image, np.round(sprite.alpha * 255).astype(np.uint8)])
-    height, width = cutout.shape[:2]
-    if max(height, width) != size_px:
-        factor = size_px / max(height, width)
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        cutout = cv2.resize(cutout, size, interpolation=cv2.INTER_AREA)
-    return cutout
-
-
-def standing(pumpkin: Pumpkin, turn: Array, pitch: float, scale: float) -> Placement:
-    """Placement of a lone pumpkin of unit size on the ground, seen from `pitch` radians above the horizon."""
-    sin, cos = float(np.sin(pitch)), float(np.cos(pitch))
-    view = np.array([[1.0, 0.0, 0.0], [0.0, cos, sin], [0.0, -sin, cos]])
-    lowest = float((pumpkin.support @ turn.T)[:, 1].min())
-    middle = pumpkin.reach * scale + 2
-    return Placement(np.array([0.0, -lowest, 0.0]), 1.0, turn, view, (middle, middle), scale)

@@ -1,0 +1,43 @@
+"""What the public functions ask of what they are given, told before anything is begun."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import OptionError
+
+
+def check_count(name: str, value: object, most: int | None = None) -> None:
+    """Raise OptionError unless the value is a whole number from 1 to `most`."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise OptionError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise OptionError(f"{name} must be at least 1, got {value}")
+    if most is not None and value > most:
+        raise OptionError(f"{name} must be at most {most}, got {value}")
+
+
+def check_share(name: str, value: object) -> None:
+    """Raise OptionError unless the value is a number from 0 to 1."""
+    if not isinstance(value, (int, float, np.floating, np.integer)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise OptionError(f"{name} must lie in 0..1, got {value!r}")
+
+
+def check_frame(frame: NDArray[np.uint8]) -> None:
+    """Raise ValueError, saying what to do, unless the frame is uint8 BGR (H, W, 3) and not empty."""
+    if not isinstance(frame, np.ndarray):
+        raise ValueError(
+            f"a frame must be a NumPy array, got {type(frame).__name__}"
+            + (": was the image read at all?" if frame is None else "")
+        )
+    if frame.dtype != np.uint8:
+        raise ValueError(f"a frame must be uint8, got {frame.dtype}: scale it to 0..255 and use astype(np.uint8)")
+    if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
+        raise ValueError(f"a frame must be BGR, got grey {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
+    if frame.ndim == 3 and frame.shape[2] == 4:
+        raise ValueError(f"a frame must be BGR, got BGRA {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)")
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"a frame must have the shape (H, W, 3), got {frame.shape}")
+    if frame.size == 0:
+        raise ValueError(f"a frame must not be empty, got {frame.shape}")

@@ -25,6 +25,7 @@ from pumpseg.model_file import DEFAULT_MODEL, SHIPPED_MODELS
 from pumpseg.partial_file import PartialFile, check_names
 from pumpseg.providers import AUTO, MOST_THREADS, provider_names
 from pumpseg.segmenter import Segmenter
+from pumpseg.tiles import MOST_TILES
 from pumpseg.video import batch
 from pumpseg.video.capture import CameraWish
 from pumpseg.video.display import OpenCvWindow, screen_problem
@@ -424,7 +425,8 @@ def _parser() -> argparse.ArgumentParser:
         type=parse_count,
         default=1,
         metavar="N",
-        help="also look at N x N overlapping windows of every frame, for many small things; N * N + 1 times as slow",
+        help=f"also look at N x N overlapping windows of every frame, for many small things; N * N + 1 times as slow; "
+        f"up to {MOST_TILES}",
     )
 
     camera = parser.add_argument_group("cameras")

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pumpseg.command import CommandParser, parse_count, parse_size
+from pumpseg.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
-from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
+from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, input_size, is_weights
 
 CALIBRATION_METHODS = ("minmax", "percentile", "entropy")
 INT8_OPTIONS = ("calibrate", "calibration_method", "calibration_photos", "max_ap_loss", "allow_ap_loss")
@@ -117,7 +117,7 @@ def _is_model_file(source: Path) -> bool:
 
 def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: bool) -> None:
     common = {
-        "size": _input_size(arguments.size),
+        "size": input_size(arguments.size),
         "data": arguments.data,
         "split": arguments.split,
         "float16": float16,
@@ -186,14 +186,6 @@ def _images(paths: list[Path]) -> list[Path]:
     if paths and not images:
         raise PumpsegError(f"{', '.join(map(str, paths))}: no images there")
     return images
-
-
-def _input_size(text: str | None) -> tuple[int, int] | None:
-    """(h, w) of "384" or "512x384" (width x height)."""
-    if text is None:
-        return None
-    width, height = parse_size("--size", f"{text}x{text}" if text.isdecimal() else text)
-    return height, width
 
 
 if __name__ == "__main__":

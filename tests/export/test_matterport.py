@@ -149,6 +149,8 @@ def test_eval_takes_the_weights_as_they_are(weights, loud, narrow_matterport, fr
     whole = dataclasses.replace(loud, profile=dataclasses.replace(loud.profile, score_threshold=0.0))
     wanted = evaluate(read_dataset(fruit, "val"), predictor(whole)).to_json()
     assert json.loads((tmp_path / "figures.json").read_text())["box"] == pytest.approx(wanted["box"])
+    assert evaluate_main([*command, "--size", "192x128"]) == 0
+    assert "at 192x128 on 2 photos" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -157,6 +159,7 @@ def test_eval_takes_the_weights_as_they_are(weights, loud, narrow_matterport, fr
         ("fruit.h5", [], "a .h5 file needs --profile"),
         ("fruit.h5", ["--tile", "2"], "--tile takes an ONNX file"),
         ("fruit.onnx", ["--nms", "0.3"], "--nms goes with a .h5 file"),
+        ("fruit.onnx", ["--size", "128"], "--size goes with a .h5 file"),
     ],
 )
 def test_eval_tells_what_does_not_go_together(weights, fruit, capsys, model, options, message):

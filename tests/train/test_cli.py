@@ -122,7 +122,7 @@ def test_train_refuses_the_folder_of_another_run(tiny_settings, tiny_run, capsys
         (["--set", "colour=1"], "there is no setting 'colour'"),
         (["--set", "recipe.mosaic_share=lots"], "--set recipe.mosaic_share=lots: not NAME=VALUE"),
         (["--config", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
-        (["--size", "100"], "not a multiple of 32"),
+        (["--size", "100"], "multiples of 32"),
         (["--profile", "huge"], "unknown profile 'huge': choose from edge"),
         (["--extras", "nowhere"], "nowhere/train/annotations.json does not exist"),
         (["--cutouts", "nowhere"], "nowhere/annotations.json does not exist"),

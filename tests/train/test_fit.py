@@ -264,7 +264,7 @@ def test_splits_with_different_classes_are_refused(tmp_path, make_split):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"profile": "x"}, "unknown profile 'x'"), ({"input_size": 100}, "not a multiple of 32")],
+    [({"profile": "x"}, "unknown profile 'x'"), ({"input_size": 100}, "multiples of 32")],
 )
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(RunError, match=message):

@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         "--tile", type=int, default=1, metavar="N", help="also look at N x N overlapping windows of every photo"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    add_weights_options(parser)
+    weights = add_weights_options(parser)
+    weights.add_argument("--size", metavar="PX or WxH", help="IMAGE_MAX_DIM (default 1024)")
     arguments = parser.parse_args(argv)
     return run_command("pumpseg-eval", lambda: _evaluate(arguments))
 
@@ -58,7 +59,7 @@ def _load(arguments: argparse.Namespace) -> LoadedModel:
         if arguments.tile > 1:
             raise PumpsegError(f"--tile takes an ONNX file: pumpseg-export {path} ... -o model.onnx makes one")
         return load_weights_model(path, *describe_weights(path, arguments, score=0.0))
-    for name in WEIGHTS_OPTIONS:
+    for name in (*WEIGHTS_OPTIONS, "size"):
         if getattr(arguments, name) is not None:
             raise PumpsegError(f"--{name.replace('_', '-')} goes with a .h5 file, and {path} is none")
     return load_model(arguments.model, arguments.provider, arguments.threads, arguments.tile)

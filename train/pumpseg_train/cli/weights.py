@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pumpseg.command import parse_size
 from pumpseg.errors import PumpsegError
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ def add_weights_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     return group
 
 
+def input_size(text: str | None) -> tuple[int, int] | None:
+    """(h, w) of "384" or "512x384" (width x height). Raises PumpsegError."""
+    if text is None:
+        return None
+    width, height = parse_size("--size", f"{text}x{text}" if text.isdecimal() else text)
+    return height, width
+
+
 def describe_weights(
     weights: Path, arguments: argparse.Namespace, score: float | None = None
 ) -> tuple[Profile, tuple[str, ...]]:
@@ -48,12 +57,19 @@ def describe_weights(
     for name, value in (("score", score), ("nms", arguments.nms)):
         if value is not None and not 0 <= value <= 1:
             raise PumpsegError(f"--{name} must lie in 0..1, not {value}")
-    changed: dict[str, Any] = {"score_threshold": score, "nms_threshold": arguments.nms}
+    changed: dict[str, Any] = {
+        "input_size": input_size(arguments.size),
+        "score_threshold": score,
+        "nms_threshold": arguments.nms,
+    }
     if arguments.min_side is not None:
         changed["letterbox"] = Rule("centred", min_side=arguments.min_side)
-    profile = dataclasses.replace(
-        PROFILES[arguments.profile], **{name: value for name, value in changed.items() if value is not None}
-    )
+    try:
+        profile = dataclasses.replace(
+            PROFILES[arguments.profile], **{name: value for name, value in changed.items() if value is not None}
+        )
+    except ValueError as error:
+        raise PumpsegError(str(error)) from None
     return profile, _read_classes(arguments.classes, count_classes(read_weights(weights)))
 
 

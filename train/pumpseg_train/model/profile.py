@@ -72,7 +72,8 @@ class Profile:
 
     def __post_init__(self) -> None:
         if any(side <= 0 or side % self.strides[-1] for side in self.input_size):
-            raise ValueError(f"input size {self.input_size} is not a multiple of {self.strides[-1]}")
+            height, width = self.input_size
+            raise ValueError(f"input size {width}x{height}: sides must be multiples of {self.strides[-1]}")
         if not len(self.anchor_sizes) == len(self.levels) == len(self.strides):
             raise ValueError(
                 f"{len(self.anchor_sizes)} anchor levels and {len(self.levels)} names for {len(self.strides)} strides"

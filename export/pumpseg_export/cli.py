@@ -8,6 +8,7 @@ from typing import Any
 
 from pumpseg.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
+from pumpseg.partial_file import check_names
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, input_size, is_weights
 
@@ -96,6 +97,7 @@ def _check_together(arguments: argparse.Namespace) -> None:
 
     if not arguments.source.exists():
         raise PumpsegError(f"no such file or folder: {arguments.source}")
+    check_names([arguments.output], [arguments.source])
     if not is_weights(arguments.source):
         refuse((*WEIGHTS_OPTIONS, "score", "photos"), f"a .h5 file, and {arguments.source} is none")
     if _is_model_file(arguments.source):

@@ -99,6 +99,14 @@ def test_wrong_options_are_told_in_one_line(options, message, tiny_run, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_does_not_take_the_place_of_the_one_it_is_made_of(tmp_path, capsys):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"weights")
+    assert main([str(model), "--int8", "--calibrate", str(tmp_path), "-o", str(model)]) == 2
+    assert "model.onnx is an input" in one_line(capsys)
+    assert model.read_bytes() == b"weights"
+
+
 def test_a_wide_size_is_given_as_width_by_height(tiny_run, tmp_path, monkeypatch):
     sizes = []
 
@@ -115,7 +123,7 @@ def test_a_wide_size_is_given_as_width_by_height(tiny_run, tmp_path, monkeypatch
 def test_a_missing_or_unfinished_run_is_named(tmp_path, tiny_run, capsys):
     target = str(tmp_path / "model.onnx")
     assert main([str(tmp_path / "nowhere"), "-o", target]) == 2
-    assert "nowhere is not a training run" in one_line(capsys)
+    assert "no such file or folder: nowhere" in one_line(capsys)
     (tmp_path / "begun").mkdir()
     shutil.copy(tiny_run / "settings.toml", tmp_path / "begun")
     assert main([str(tmp_path / "begun"), "-o", target]) == 2

@@ -119,7 +119,6 @@ def _is_model_file(source: Path) -> bool:
 
 def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: bool) -> None:
     common = {
-        "size": input_size(arguments.size),
         "data": arguments.data,
         "split": arguments.split,
         "float16": float16,
@@ -130,7 +129,7 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
     else:
         from pumpseg_export.export import export_run
 
-        report = export_run(arguments.source, output, **common)
+        report = export_run(arguments.source, output, size=input_size(arguments.size), **common)
     agreement = report.agreement
     print(
         f"verified on {agreement.photos} photos: {agreement.agreeing} of {agreement.detections} detections agree with "

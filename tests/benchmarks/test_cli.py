@@ -133,6 +133,7 @@ def test_an_interrupt_prints_what_was_measured(photo, tmp_path):
         (["none.onnx"], "no model none.onnx"),
         (["--source", "none.mp4"], "no such file or folder: none.mp4"),
         (["--json", "none/bench.json"], "cannot write none"),
+        (["--json", "bench", "--html", "bench"], "two outputs would be written to bench"),
     ],
 )
 def test_errors_are_one_line(run_bench, photo, arguments, message):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pumpseg_train import fit as fit_module
+from pumpseg_train.cli import data as data_command
 from pumpseg_train.cli import evaluate as eval_command
 from pumpseg_train.cli import train as train_command
 from pumpseg_train.data.augment import Recipe
@@ -222,6 +223,29 @@ def test_eval_takes_a_training_run_and_draws_a_report(tiny_run, fruit, tmp_path,
 def test_eval_tells_what_is_wrong_in_one_line(options, message, tiny_onnx, fruit, capsys):
     assert eval_command.main([str(tiny_onnx), str(fruit), *options]) == 2
     assert message in one_line(capsys, "pumpseg-eval")
+
+
+def test_eval_writes_over_nothing_that_it_reads(tiny_onnx, fruit, capsys):
+    for path in (tiny_onnx, fruit / "val" / "annotations.json"):
+        before = path.read_bytes()
+        assert eval_command.main([str(tiny_onnx), str(fruit), "--json", str(path)]) == 2
+        assert "is an input" in one_line(capsys, "pumpseg-eval")
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("program", "main", "arguments"),
+    [
+        ("pumpseg-train", train_command.main, ["--out", "run", "--bogus"]),
+        ("pumpseg-eval", eval_command.main, ["fast", "data", "--bogus"]),
+        ("pumpseg-data", data_command.main, ["check", "data", "--bogus"]),
+    ],
+)
+def test_a_wrong_option_is_one_line(program, main, arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --bogus" in one_line(capsys, program)
 
 
 def test_eval_names_a_missing_model_and_a_file_that_is_none(fruit, tmp_path, capsys):

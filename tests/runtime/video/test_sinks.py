@@ -261,6 +261,15 @@ def test_a_camera_s_name_makes_file_names(tmp_path):
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["a_b_c-000003-00.png"]
 
 
+def test_audio_that_is_gone_is_told_and_leaves_nothing(tmp_path):
+    sink = VideoSink(tmp_path / "out.mp4", TIMING, str(tmp_path / "gone.mp4"))
+    picture = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(SinkError, match=r"cannot read the audio of .*gone\.mp4"):
+        sink.write(Frame(picture, "x", 0, 0.0, 0), Instances.empty((16, 16)), picture)
+    sink.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cutouts_of_two_images_do_not_get_the_same_names(tmp_path):
     with pytest.raises(SinkError, match=r"cutouts of a\.jpg and b.a\.png would have the same names"):
         CutoutSink(tmp_path / "cut", (Path("a.jpg"), Path("b/a.png")), of_video=False)

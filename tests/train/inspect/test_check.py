@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
+from pumpseg.errors import DatasetError
 from pumpseg_train.cli.data import main
 from pumpseg_train.data.masks import encode
-from pumpseg_train.data.picture import examine
+from pumpseg_train.data.picture import examine, size_of
 from pumpseg_train.inspect.check import near_pairs
 
 SIZE = (90, 120)  # h, w
@@ -236,3 +237,12 @@ def test_near_pairs_are_all_pairs_that_are_near(prints, near):
         if (prints[a] ^ prints[b]).bit_count() <= near
     ]
     assert list(near_pairs(prints, near)) == wanted
+
+
+def test_a_picture_too_large_to_decode_is_damage(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DatasetError, match=r"a\.png is damaged: .*64 pixels"):
+        examine((tmp_path / "a.png").read_bytes(), "a.png")
+    with pytest.raises(DatasetError, match=r"a\.png is not a readable image"):
+        size_of(tmp_path / "a.png")

@@ -31,9 +31,8 @@ def _run(arguments: argparse.Namespace) -> None:
             raise PumpsegError(f"--{name} {getattr(arguments, name)}: at least {least} is needed")
     if arguments.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise PumpsegError(f"--out {arguments.out}: a name that ends with .png or .jpg is needed")
-    import cv2
-
-    from pumpseg.partial_file import PartialFile, check_names
+    from pumpseg.partial_file import check_names
+    from pumpseg.video.image_sink import write_image
     from pumpseg_train.data.coco import read_dataset
     from pumpseg_train.inspect.files import read_files
     from pumpseg_train.inspect.show import contact_sheet
@@ -54,9 +53,5 @@ def _run(arguments: argparse.Namespace) -> None:
         chosen = [photos[place] for place in sorted(places)]
     check_names([arguments.out], [photo.path for _, photo in photos])
     sheet = contact_sheet(chosen, arguments.columns, arguments.tile)
-    file = PartialFile(arguments.out)
-    if not cv2.imwrite(str(file.path), sheet):
-        file.discard()
-        raise PumpsegError(f"cannot write {arguments.out}")
-    file.complete()
+    write_image(arguments.out, sheet)
     print(f"wrote {arguments.out}: {len(chosen)} of {len(photos)} photos")

@@ -278,8 +278,8 @@ def _distribute(batch_size: int) -> None:
 
 
 def _tensorboard(run: Path) -> list[keras.callbacks.Callback]:
-    """The callback that writes what TensorBoard shows, where it is installed."""
-    if importlib.util.find_spec("tensorboard") is None:
+    """The callback that writes what TensorBoard shows, where it and TensorFlow, which Keras writes it with, are there."""
+    if any(importlib.util.find_spec(name) is None for name in ("tensorboard", "tensorflow")):
         return []
     return [keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)]
 

@@ -8,20 +8,21 @@ import cv2
 import keras
 import numpy as np
 
+from pumpseg.cores import physical_cores
 from pumpseg_train.data.augment import Material, Recipe, draw_sample
 from pumpseg_train.data.scene import Scene
 from pumpseg_train.labels import CROWD
 
 MINI_MASK_SIZE = 56  # Matterport's Config.MINI_MASK_SHAPE
 MOST_INSTANCES = 100
-_THREADS = 2
-_BATCHES_AHEAD = 6
+_FEWEST_THREADS = 2
+_BATCHES_MORE_THAN_THREADS = 4
 
 
 class Batches(keras.utils.PyDataset):
     """The `steps` batches of the epoch number `epoch`, augmented samples as `losses.Trainer` takes them.
 
-    Samples are drawn ahead in threads, so nothing is copied between processes: OpenCV, NumPy and the
+    Samples are drawn ahead in threads, one for each core, so nothing is copied between processes: OpenCV, NumPy and the
     training step all let go of the interpreter lock. `waited` counts the seconds for which a batch was
     asked for before it was ready.
     """
@@ -40,7 +41,9 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self._draw = (material, recipe, size, fill)
         self._batch_size, self._steps, self._seed = batch_size, steps, seed
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="samples")
+        threads = max(_FEWEST_THREADS, physical_cores())
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="samples")
+        self._most_ahead = threads + _BATCHES_MORE_THAN_THREADS
         self._ahead: dict[int, Future[dict[str, np.ndarray]]] = {}
         self._epoch = 0
         self.waited = 0.0
@@ -61,7 +64,7 @@ class Batches(keras.utils.PyDataset):
         return self._steps
 
     def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray]]:
-        for number in range(step, min(step + _BATCHES_AHEAD, self._steps)):
+        for number in range(step, min(step + self._most_ahead, self._steps)):
             if number not in self._ahead:
                 self._ahead[number] = self._threads.submit(self._batch, self._epoch * self._steps + number)
         asked = time.perf_counter()

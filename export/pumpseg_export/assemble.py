@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pumpseg.model_file import SCORE_THRESHOLD
+from pumpseg.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.mask_boxes import close_around
@@ -31,6 +31,7 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     """
     profile, graph = model.profile, GraphWriter()
     least_score = graph.setting(SCORE_THRESHOLD, [profile.score_threshold])
+    multiple = graph.setting(ROIS_MULTIPLE, [1], np.int64)
     trunk = graph.inline(convert_dense(model.trunk, (1, *size, 3)), "trunk", _normalised_image(graph, profile))
     pyramid = [trunk[name] for name in profile.levels[: profile.roi_levels]]
 
@@ -38,8 +39,7 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     box_head = convert_dense(model.box_head, (None, profile.box_pool, profile.box_pool, profile.fpn_channels))
 
     # In the order of the proposals: it decides between equal scores.
-    features, order = _pool(graph, pyramid, proposals, profile, profile.box_pool, size)
-    places = _inverse_permutation(graph, order)
+    features, places = _pool(graph, pyramid, proposals, profile, profile.box_pool, size, multiple)
     answers = graph.inline(box_head, "box_head", features)
     heads = {name: graph.op("Gather", answer, places, axis=0) for name, answer in answers.items()}
 
@@ -47,15 +47,16 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     boxes, scores, class_ids = _detections(graph, heads, proposals, objectness, model, window, least_score)
 
     seen = _clip(graph, _grow(graph, boxes, profile.mask_margin), *window) if profile.mask_margin else boxes
-    features, order = _pool(graph, pyramid, seen, profile, profile.mask_pool, size)
+    features, places = _pool(graph, pyramid, seen, profile, profile.mask_pool, size, multiple)
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
     masks = graph.inline(mask_head, "mask_head", features)["mask_logits"]
     side = profile.mask_size
-    if not profile.class_agnostic:
-        masks = _of_class(graph, masks, graph.op("Gather", class_ids, order, axis=0), model, side * side)
+    if profile.class_agnostic:
+        masks = graph.op("Gather", masks, places, axis=0)
+    else:
+        masks = _of_class(graph, masks, places, class_ids, model, side * side)
         masks = graph.op("Reshape", masks, graph.ints(-1, side, side))
     masks = graph.op("Sigmoid", masks)
-    masks = graph.op("Gather", masks, _inverse_permutation(graph, order), axis=0)
     if profile.mask_margin:
         boxes, masks = close_around(graph, masks, seen, boxes, side)
     boxes = _shift_ends(graph, boxes, profile)
@@ -138,8 +139,9 @@ def _detections(
     profile = model.profile
     probabilities = graph.op("Softmax", heads["class_logits"], axis=-1)
     of_classes = graph.op("Slice", probabilities, graph.ints(1), graph.ints(np.iinfo(np.int64).max), graph.ints(1))
-    scores = graph.op("ReduceMax", of_classes, axes=[1], keepdims=0)
-    class_ids = graph.op("ArgMax", of_classes, axis=1, keepdims=0)
+    # CUDA has no ArgMax since opset 12, and each one would wait for the CPU.
+    likeliest = graph.ops("TopK", 2, of_classes, graph.ints(1), axis=1)
+    scores, class_ids = (graph.op("Squeeze", each, graph.ints(1)) for each in likeliest)
     if profile.joint_score:
         scores = graph.op("Mul", scores, objectness)
     else:
@@ -168,7 +170,9 @@ def _moved(
     """Boxes (N, 4) moved as the box head answers for the class (N,) of each, inside the corners `window`."""
     profile = model.profile
     if not profile.class_agnostic:
-        deltas = _of_class(graph, deltas, class_ids, model, 4)
+        count = graph.op("Squeeze", graph.op("Shape", class_ids), graph.ints(0))
+        zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
+        deltas = _of_class(graph, deltas, graph.op("Range", zero, count, one), class_ids, model, 4)
     deltas = graph.op("Mul", deltas, graph.constant(profile.box_deltas_std))
     return _clip(graph, _decode(graph, deltas, boxes), *window)
 
@@ -188,13 +192,11 @@ def _window(graph: GraphWriter, profile: Profile, size: tuple[int, int]) -> tupl
     return graph.constant(window[:2]), graph.constant(window[2:])
 
 
-def _of_class(graph: GraphWriter, answers: str, class_ids: str, model: MaskRCNN, width: int) -> str:
-    """What a head answers (N, K + 1, width) for the class of each row (N,): `model.detect.of_class`."""
-    count = graph.op("Squeeze", graph.op("Shape", class_ids), graph.ints(0))
-    zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
-    first = graph.op("Mul", graph.op("Range", zero, count, one), graph.constant(len(model.classes) + 1, np.int64))
-    rows = graph.op("Add", first, graph.op("Add", class_ids, one))
-    return graph.op("Gather", graph.op("Reshape", answers, graph.ints(-1, width)), rows, axis=0)
+def _of_class(graph: GraphWriter, answers: str, rows: str, class_ids: str, model: MaskRCNN, width: int) -> str:
+    """What a head answers (M, K + 1, width) in the rows (N,) for the classes (N,): `model.detect.of_class`."""
+    first = graph.op("Mul", rows, graph.constant(len(model.classes) + 1, np.int64))
+    places = graph.op("Add", first, graph.op("Add", class_ids, graph.constant(1, np.int64)))
+    return graph.op("Gather", graph.op("Reshape", answers, graph.ints(-1, width)), places, axis=0)
 
 
 def _decode(graph: GraphWriter, deltas: str, references: str) -> str:
@@ -279,12 +281,16 @@ def _suppress_by_class(
 
 
 def _pool(
-    graph: GraphWriter, pyramid: list[str], boxes: str, profile: Profile, pool: int, size: tuple[int, int]
+    graph: GraphWriter, pyramid: list[str], boxes: str, profile: Profile, pool: int, size: tuple[int, int], multiple: str
 ) -> tuple[str, str]:
-    """RoIAlign of boxes (N, 4): features (N, C, pool, pool) level by level, and the box number of each row.
+    """RoIAlign of boxes (N, 4): features (M, C, pool, pool), and the row of each box in them (N,).
 
-    The boxes are put in the order of their levels; gathering features instead would copy far more.
+    The boxes are put in the order of their levels; gathering features instead would copy far more. M is the next
+    `multiple` of N, boxes without area being added.
     """
+    count = graph.op("Shape", boxes, end=1)
+    more = graph.op("Mod", graph.op("Neg", count), multiple)
+    boxes = graph.op("Pad", boxes, graph.op("Concat", graph.ints(0, 0), more, graph.ints(0), axis=0))
     areas = _areas(graph, boxes)
     levels = len(pyramid)
     level_size = roi_level_size(profile, size)
@@ -321,7 +327,8 @@ def _pool(
             )
         )
         order.append(rows)
-    return graph.op("Concat", *features, axis=0), graph.op("Concat", *order, axis=0)
+    places = _inverse_permutation(graph, graph.op("Concat", *order, axis=0))
+    return graph.op("Concat", *features, axis=0), graph.op("Slice", places, graph.ints(0), count)
 
 
 def _grown(graph: GraphWriter, boxes: str, pool: int, stride: int, size: tuple[int, int]) -> str:

@@ -35,10 +35,11 @@ class GraphWriter:
         self._initializers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
-    def setting(self, name: str, default: Any) -> str:
-        """An input (float32) that callers may leave out: ONNX takes the initializer of its name then."""
-        self.constant(default, name=name)
-        self._settings.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, np.shape(default)))
+    def setting(self, name: str, default: Any, dtype: Any = np.float32) -> str:
+        """An input that callers may leave out: ONNX takes the initializer of its name then."""
+        self.constant(default, dtype, name=name)
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self._settings.append(helper.make_tensor_value_info(name, kind, np.shape(default)))
         return name
 
     def ints(self, *values: int) -> str:

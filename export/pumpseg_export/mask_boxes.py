@@ -42,11 +42,17 @@ def close_around(graph: GraphWriter, masks: str, seen: str, boxes: str, side: in
 def _ends(graph: GraphWriter, line: str, side: int) -> tuple[str, str]:
     """Where lines (N, M) of probabilities pass THRESHOLD first and last, each (N, 1), in cells."""
     padded = graph.op("Pad", line, graph.ints(0, 1, 0, 1), graph.constant(0.0))
-    above = graph.op("Cast", graph.op("Greater", padded, graph.constant(THRESHOLD)), to=TensorProto.INT32)
+    above = graph.op("Cast", graph.op("Greater", padded, graph.constant(THRESHOLD)), to=TensorProto.FLOAT)
     one, half = graph.constant(1, np.int64), graph.constant(0.5)
-    first = graph.op("Max", graph.op("ArgMax", above, axis=1, keepdims=1), one)
-    last = graph.op("ArgMax", above, axis=1, keepdims=1, select_last_index=1)
-    last = graph.op("Max", graph.op("Min", last, graph.constant(side, np.int64)), one)
+
+    def furthest(distances: np.ndarray) -> str:
+        # Not ArgMax: CUDA has none since opset 12, and each one would wait for the CPU.
+        far = graph.op("ReduceMax", graph.op("Mul", above, graph.constant(distances)), axes=[1], keepdims=1)
+        return graph.op("Cast", far, to=TensorProto.INT64)
+
+    cells = np.arange(side + 2)
+    last = graph.op("Max", furthest(cells), one)
+    first = graph.op("Sub", graph.constant(side + 1, np.int64), furthest(cells[::-1]))
 
     def beyond(inner: str, outer: str) -> str:
         high, low = (graph.op("GatherElements", padded, place, axis=1) for place in (inner, outer))

@@ -20,7 +20,9 @@ from pumpseg.instructions import int8_dot_product
 from pumpseg.letterbox import TOP_LEFT, Rule
 
 METADATA_KEY = "pumpseg"
-SCORE_THRESHOLD = "score_threshold"  # an input with a default, and what the metadata say of it
+# Inputs with a default; the first is also what the metadata say of it.
+SCORE_THRESHOLD = "score_threshold"
+ROIS_MULTIPLE = "rois_multiple"
 FORMAT = 1
 SHIPPED_MODELS = ("fast", "accurate")
 DEFAULT_MODEL = "fast"
@@ -206,19 +208,19 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
 
 
 def feeds(
-    image: NDArray[np.uint8], score: float, info: ModelInfo, settings: Sequence[Tensor]
+    image: NDArray[np.uint8], score: float, info: ModelInfo, settings: Sequence[Tensor], rois_multiple: int = 1
 ) -> dict[str, NDArray[Any]]:
     """What a session takes for a letterboxed image, uint8 (1, H, W, 3) RGB, of which instances below `score` are
     left out anyway: what cannot reach it takes no time in the heads then.
 
-    settings: of the session, `get_overridable_initializers()`; files of before have none.
+    settings: of the session, `get_overridable_initializers()`; files of before have none, or not all.
+    rois_multiple: the heads run on a multiple of so many RoIs.
     """
-    tensors: dict[str, NDArray[Any]] = {"image": image}
-    if any(tensor.name == SCORE_THRESHOLD for tensor in settings):
-        # The graph keeps what is above the threshold, callers what reaches it.
-        least = np.nextafter(np.float32(max(score, info.score_threshold)), np.float32(0))
-        tensors[SCORE_THRESHOLD] = np.array([least], np.float32)
-    return tensors
+    # The graph keeps what is above the threshold, callers what reaches it.
+    least = np.nextafter(np.float32(max(score, info.score_threshold)), np.float32(0))
+    values = {SCORE_THRESHOLD: np.array([least], np.float32), ROIS_MULTIPLE: np.array([rois_multiple], np.int64)}
+    known = {tensor.name for tensor in settings}
+    return {"image": image} | {name: value for name, value in values.items() if name in known}
 
 
 def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:

@@ -35,6 +35,7 @@ log = logging.getLogger("pumpseg")
 AUTO = "auto"
 MOST_THREADS = 1024  # ONNX Runtime starts whatever it is asked for, and no machine has more cores
 OPENVINO = "openvino"
+_ROIS_AT_A_TIME = 32
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
@@ -59,7 +60,8 @@ class Provider:
 
     fallback: providers for the nodes that it cannot run, in order; the CPU is always the last of them.
     library: its own file, asked for the reason when it does not load. notice: told before it is tried.
-    device: where OrtValue puts the input, for those with memory of their own.
+    device: where OrtValue puts the input, for those with memory of their own. rois_multiple: how many RoIs the heads
+    run on at a time, for those that prepare their kernels anew for every number of them.
     """
 
     name: str
@@ -69,12 +71,13 @@ class Provider:
     fallback: tuple[str, ...] = ()
     library: str | None = None
     device: str | None = None
+    rois_multiple: int = 1
     session_options: dict[str, Any] = field(default_factory=dict)
     notice: str = ""
 
 
 def _cuda_options() -> dict[str, str]:
-    # The mask head runs on as many boxes as survive: an exhaustive search would stall at each new number.
+    # A heap gives the heads a number of RoIs not seen before: an exhaustive search would stall by a quarter of a second.
     return {"cudnn_conv_algo_search": "HEURISTIC"}
 
 
@@ -102,6 +105,7 @@ PROVIDERS = {
             _cuda_options,
             library="libonnxruntime_providers_cuda.so",
             device="cuda",
+            rois_multiple=_ROIS_AT_A_TIME,
         ),
         Provider(
             "tensorrt",
@@ -111,6 +115,7 @@ PROVIDERS = {
             fallback=(_CUDA,),
             library="libonnxruntime_providers_tensorrt.so",
             device="cuda",
+            rois_multiple=_ROIS_AT_A_TIME,
             notice="TensorRT builds an engine for a new model, which takes minutes once",
         ),
         Provider(OPENVINO, "OpenVINO", 'pip install "pumpseg[openvino]"'),
@@ -125,6 +130,7 @@ PROVIDERS = {
             "DmlExecutionProvider",
             "pip uninstall onnxruntime; pip install onnxruntime-directml on Windows",
             session_options={"enable_mem_pattern": False},
+            rois_multiple=_ROIS_AT_A_TIME,
         ),
     )
 }

@@ -18,7 +18,7 @@ from pumpseg.errors import ModelFileError
 from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
 from pumpseg.model_file import check_tensors, choose_model, feeds, parse_metadata
-from pumpseg.providers import open_session
+from pumpseg.providers import PROVIDERS, open_session
 from pumpseg.tiles import MOST_TILES, merge, windows
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Segmenter:
             frame, info.input_size, info.fill, self._buffer(), swap_red_blue=True, rule=info.letterbox
         )
         ready = perf_counter()
-        tensors = feeds(image[None], self.score, info, self._settings)
+        tensors = feeds(image[None], self.score, info, self._settings, PROVIDERS[self.provider].rois_multiple)
         boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, tensors)
         ran = perf_counter()
         kept = scores >= self.score

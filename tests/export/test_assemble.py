@@ -77,8 +77,13 @@ def test_inputs_and_outputs_are_those_of_the_contract(tiny_onnx):
             for value in values
         }
 
-    assert described(graph.input) == {"image": ("UINT8", [1, 96, 96, 3]), "score_threshold": ("FLOAT", [1])}
-    assert "score_threshold" in {tensor.name for tensor in graph.initializer}, "so that it may be left out"
+    assert described(graph.input) == {
+        "image": ("UINT8", [1, 96, 96, 3]),
+        "score_threshold": ("FLOAT", [1]),
+        "rois_multiple": ("INT64", [1]),
+    }
+    left_out = {tensor.name for tensor in graph.initializer}
+    assert {"score_threshold", "rois_multiple"} <= left_out, "so that they may be left out"
     assert described(graph.output) == {
         "boxes": ("FLOAT", ["N", 4]),
         "scores": ("FLOAT", ["N"]),
@@ -164,6 +169,26 @@ def test_one_class_has_a_threshold_too(tiny_onnx, photos, run_graph):
     found = session.run(["scores"], {"image": image, "score_threshold": everything["scores"][count : count + 1]})
     assert count > 0
     np.testing.assert_allclose(found[0], everything["scores"][:count], atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_the_heads_run_on_a_multiple_and_find_the_same(wide_graph, wide_image, run_graph, count):
+    scores = run_graph(wide_graph, wide_image)["scores"]
+    probe = with_threshold(wide_graph, 1, float(scores[count : count + 2].mean()) if count else 2.0)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in probe.graph.initializer}
+    rois = [node.output[0] for node in probe.graph.node if node.op_type == "Pad" and node.input[1] not in constants]
+    assert len(rois) == 2, "of the box head and the mask head"
+    probe.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in rois)
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    *plain, proposals, detections = session.run(None, {"image": wide_image})
+    assert len(detections) == count + 1 if count else len(detections) == 0
+    *padded, more_proposals, more_detections = session.run(
+        None, {"image": wide_image, "rois_multiple": np.array([7], np.int64)}
+    )
+    assert len(more_proposals) == -(-len(proposals) // 7) * 7
+    assert len(more_detections) == -(-len(detections) // 7) * 7
+    for array, wanted in zip(padded, plain, strict=True):
+        np.testing.assert_array_equal(array, wanted)
 
 
 def test_a_single_detection_keeps_its_axis(wide_graph, wide_image, run_graph):

@@ -5,6 +5,9 @@ import onnxruntime
 import pytest
 
 from pumpseg.bound_session import BoundSession
+from pumpseg.letterbox import letterbox
+from pumpseg.model_file import shipped_model
+from pumpseg.video import open_source
 
 SIDE, CELL = 64, 16
 
@@ -50,3 +53,13 @@ def test_threads_do_not_share_the_uploaded_frame(plain):
 
 def test_no_names_mean_all_outputs(plain):
     assert len(BoundSession(onnxruntime, plain, "cpu").run(None, {"image": frame_with_cells(1)})) == 4
+
+
+def test_settings_are_taken_from_the_cpu():
+    plain = onnxruntime.InferenceSession(str(shipped_model("fast-fp32")), providers=["CPUExecutionProvider"])
+    bound = BoundSession(onnxruntime, plain, "cpu")
+    frame = next(iter(open_source("demo"))).image
+    feeds = {"image": letterbox(frame, (384, 384))[0][None], "score_threshold": np.array([0.5], np.float32)}
+    few = bound.run(["scores"], feeds)[0]
+    assert 0 < len(few) < len(bound.run(["scores"], {"image": feeds["image"]})[0])
+    assert few.min() > 0.5

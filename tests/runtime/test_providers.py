@@ -3,12 +3,14 @@ import dataclasses
 import logging
 import types
 
+import numpy as np
 import onnxruntime
 import pytest
 
-from pumpseg import providers
+from pumpseg import Segmenter, providers
 from pumpseg.cores import physical_cores
 from pumpseg.errors import ProviderError, PumpsegError
+from pumpseg.model_file import feeds
 from pumpseg.providers import PROVIDERS, open_session
 
 
@@ -96,6 +98,21 @@ def test_a_provider_that_loads_but_cannot_run_is_an_error(model_path, pretend, c
     with caplog.at_level(logging.INFO, "pumpseg"):
         assert open_session(model_path, "auto")[1] == "cpu"
     assert "no kernel image" in caplog.messages[0]
+
+
+def test_a_provider_that_prepares_kernels_for_each_number_of_rois_gets_few_numbers(pretend, monkeypatch):
+    pretend([CUDA, CPU], loads=[CUDA, CPU])
+    given = []
+
+    def noted(*arguments):
+        tensors = feeds(*arguments)
+        given.append(tensors["rois_multiple"].tolist())
+        return tensors
+
+    monkeypatch.setattr("pumpseg.segmenter.feeds", noted)
+    for provider in ("cuda", "cpu"):
+        assert len(Segmenter("fast-fp32", provider=provider)(np.zeros((48, 64, 3), np.uint8))) == 0
+    assert given == [[32], [1]]
 
 
 def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path, monkeypatch):

@@ -281,7 +281,13 @@ def _suppress_by_class(
 
 
 def _pool(
-    graph: GraphWriter, pyramid: list[str], boxes: str, profile: Profile, pool: int, size: tuple[int, int], multiple: str
+    graph: GraphWriter,
+    pyramid: list[str],
+    boxes: str,
+    profile: Profile,
+    pool: int,
+    size: tuple[int, int],
+    multiple: str,
 ) -> tuple[str, str]:
     """RoIAlign of boxes (N, 4): features (M, C, pool, pool), and the row of each box in them (N,).
 

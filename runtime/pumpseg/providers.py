@@ -77,7 +77,7 @@ class Provider:
 
 
 def _cuda_options() -> dict[str, str]:
-    # A heap gives the heads a number of RoIs not seen before: an exhaustive search would stall by a quarter of a second.
+    # The heads may get a number of RoIs not seen before: an exhaustive search would stall for a quarter of a second.
     return {"cudnn_conv_algo_search": "HEURISTIC"}
 
 

@@ -18,6 +18,7 @@ from pumpseg.instances import Instances
 from pumpseg.letterbox import letterbox
 from pumpseg.partial_file import write_json
 from pumpseg_train.data.augment import gather
+from pumpseg_train.data.batch import Drawing
 from pumpseg_train.data.coco import Dataset, read_dataset
 from pumpseg_train.data.loader import Batches
 from pumpseg_train.evaluate import Predict, evaluate
@@ -40,11 +41,14 @@ from pumpseg_train.run import (
 JIT = keras.backend.backend() == "jax"
 
 
-def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: int | str = "auto") -> None:
+def fit(
+    settings: Settings, run: Path, *, workers: int = 0, distributed: bool = False, verbose: int | str = "auto"
+) -> None:
     """Trains as `settings` say into the folder `run`; the same call again resumes after a crash.
 
     Writes `settings.toml`, `best.weights.h5` + `best.json` (the epoch with the highest mask AP),
     `history.csv`, `tensorboard/`, `pictures/`, `state/` while unfinished, and an empty file `finished`.
+    `workers` are processes that draw the samples, see `loader.Batches`.
     `distributed` shares each batch among all devices (`keras.distribution.DataParallel`).
 
     Raises:
@@ -86,28 +90,27 @@ def fit(settings: Settings, run: Path, *, distributed: bool = False, verbose: in
             part.set_weights(earlier.parts[name].get_weights())
     trainer = Trainer(model, settings.seed)
     trainer.compile(_optimizer(settings, model), jit_compile=JIT)
-    batches = Batches(
+    drawing = Drawing(
         material,
         settings.recipe,
         size=profile.input_size[0],
         fill=profile.fill[0],
         batch_size=settings.batch_size,
-        steps=settings.steps,
         seed=settings.seed,
     )
     trainer.optimizer.build(trainer.trainable_variables)
-    # The backup comes after the validation: an epoch that was not validated to its end is done again.
-    # Its folder is kept until the run is marked as finished.
-    callbacks = [
-        _RandomOrder(batches, settings.seed),
-        _Speed(batches, settings.batch_size),
-        _Validate(model, validation, run, settings),
-        keras.callbacks.CSVLogger(run / "history.csv", append=True),
-        *_tensorboard(run),
-        keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
-        _StopAtNaN(settings),
-    ]
-    with one_opencv_thread():
+    with one_opencv_thread(), Batches(drawing, steps=settings.steps, processes=workers) as batches:
+        # The backup comes after the validation: an epoch that was not validated to its end is done again.
+        # Its folder is kept until the run is marked as finished.
+        callbacks = [
+            _RandomOrder(batches, settings.seed),
+            _Speed(batches, settings.batch_size),
+            _Validate(model, validation, run, settings),
+            keras.callbacks.CSVLogger(run / "history.csv", append=True),
+            *_tensorboard(run),
+            keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
+            _StopAtNaN(settings),
+        ]
         # Batches are drawn at random already, and ahead in their order.
         trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
     (run / FINISHED).touch()
@@ -278,7 +281,7 @@ def _distribute(batch_size: int) -> None:
 
 
 def _tensorboard(run: Path) -> list[keras.callbacks.Callback]:
-    """The callback that writes what TensorBoard shows, where it and TensorFlow, which Keras writes it with, are there."""
+    """The callback that writes what TensorBoard shows, where it is installed, and TensorFlow, with which Keras does."""
     if any(importlib.util.find_spec(name) is None for name in ("tensorboard", "tensorflow")):
         return []
     return [keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)]

@@ -1,15 +1,22 @@
 """Batches: padding, mini masks, and that each depends on the seed and its number only."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
-from pumpseg.errors import DatasetError
-from pumpseg_train.data import loader
+from pumpseg.errors import DatasetError, PumpsegError
+from pumpseg_train.data import batch as batch_module
 from pumpseg_train.data.augment import Recipe, gather
+from pumpseg_train.data.batch import MINI_MASK_SIZE, MOST_INSTANCES, Drawing, collate
 from pumpseg_train.data.coco import read_dataset
-from pumpseg_train.data.loader import MINI_MASK_SIZE, MOST_INSTANCES, Batches, collate
+from pumpseg_train.data.loader import Batches
 from pumpseg_train.data.scene import CROWD, Scene
 
 
@@ -17,9 +24,9 @@ from pumpseg_train.data.scene import CROWD, Scene
 def make_batches(fruit):
     material = gather(read_dataset(fruit, "train"))
 
-    def make(seed=1, steps=3, recipe=None):
-        recipe = recipe or Recipe()
-        return Batches(material, recipe, size=96, fill=127, batch_size=2, steps=steps, seed=seed)
+    def make(seed=1, steps=3, recipe=None, processes=0):
+        drawing = Drawing(material, recipe or Recipe(), size=96, fill=127, batch_size=2, seed=seed)
+        return Batches(drawing, steps=steps, processes=processes)
 
     return make
 
@@ -43,6 +50,64 @@ def test_epochs_go_on_where_the_last_one_ended(make_batches):
     short.epoch = 1
     assert content(short[2]) == content(long[5])
     assert content(short[0]) != content(make_batches(steps=3)[0])
+
+
+def test_processes_draw_the_same_and_end_with_the_batches(make_batches):
+    threads = make_batches()
+    with make_batches(processes=2) as batches:
+        assert [content(batches[step]) for step in range(3)] == [content(threads[step]) for step in range(3)]
+        drawing = multiprocessing.active_children()
+        assert len(drawing) == 2
+        # Ctrl-C reaches them too, but is for the training.
+        os.kill(drawing[0].pid, signal.SIGINT)
+        batches.epoch = 1
+        assert batches[0]
+    assert not [process for process in drawing if process.is_alive()]
+
+
+def test_a_process_that_is_killed_is_told(make_batches):
+    with make_batches(processes=1, steps=50) as batches:
+        assert batches[0]
+        for process in multiprocessing.active_children():
+            process.kill()
+        with pytest.raises(PumpsegError, match="give fewer --workers"):
+            for step in range(1, 50):
+                batches[step]
+
+
+KILLED = """
+import multiprocessing, os, sys
+from pathlib import Path
+from pumpseg_train.data.augment import Recipe, gather
+from pumpseg_train.data.batch import Drawing
+from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.data.loader import Batches
+
+if __name__ == "__main__":
+    drawing = Drawing(gather(read_dataset(Path(sys.argv[1]), "train")), Recipe(), 96, 127, batch_size=2, seed=1)
+    Batches(drawing, steps=3, processes=1)[0]
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
+def test_a_training_that_is_killed_leaves_no_process_behind(fruit, tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    done = subprocess.run([sys.executable, script, fruit], capture_output=True, text=True, timeout=120)
+    pid = int(done.stdout)
+    until = time.monotonic() + 20
+    while runs(pid):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_batches_are_what_the_trainer_takes(make_batches):
@@ -116,13 +181,13 @@ def test_the_smallest_are_left_out_where_too_many_are():
 
 def test_waiting_counts_what_was_not_ready(make_batches, monkeypatch):
     batches = make_batches(steps=3)
-    draw = loader.draw_sample
+    draw = batch_module.draw_sample
 
     def slowly(*arguments):
         time.sleep(0.1)
         return draw(*arguments)
 
-    monkeypatch.setattr(loader, "draw_sample", slowly)
+    monkeypatch.setattr(batch_module, "draw_sample", slowly)
     batches[0]
     assert batches.waited > 0.15, "two samples at 0.1 s each"
     time.sleep(1)
@@ -135,6 +200,6 @@ def test_an_error_while_drawing_ahead_reaches_who_asks(make_batches, monkeypatch
     def fail(*_):
         raise DatasetError("a photo is damaged")
 
-    monkeypatch.setattr(loader, "draw_sample", fail)
+    monkeypatch.setattr(batch_module, "draw_sample", fail)
     with pytest.raises(DatasetError, match="a photo is damaged"):
         make_batches()[0]

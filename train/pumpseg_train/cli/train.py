@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pumpseg.command import CommandParser
+from pumpseg.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 
@@ -74,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         "--backend", choices=BACKENDS, help="what Keras computes with (default: KERAS_BACKEND or tensorflow)"
     )
     machine.add_argument(
+        "--workers",
+        type=parse_count,
+        default=0,
+        metavar="N",
+        help="processes that draw the samples, for a GPU that has to wait for them (default: threads of this one)",
+    )
+    machine.add_argument(
         "--distributed",
         action="store_true",
         default=False,
@@ -91,7 +98,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if runs := given.pop("average", None):
         _average(runs, given)
         return
-    out, distributed = given.pop("out"), given.pop("distributed")
+    out, distributed, workers = given.pop("out"), given.pop("distributed"), given.pop("workers")
     changes = [_assignment(text) for text in given.pop("set")]
     config = given.pop("config", None)
     values: dict[str, Any] = read_toml(config) if config else {}
@@ -104,7 +111,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     from pumpseg_train.fit import fit
 
-    fit(settings, out, distributed=distributed, verbose=1 if sys.stdout.isatty() else 2)
+    fit(settings, out, workers=workers, distributed=distributed, verbose=1 if sys.stdout.isatty() else 2)
     print(f"done: the best model is in {out}; pumpseg-export {out} -o model.onnx")
 
 
@@ -114,7 +121,7 @@ def _average(runs: list[Path], given: dict[str, Any]) -> None:
 
     out, data = given.pop("out"), given.pop("data", None)
     for name, value in given.items():
-        if value or name not in ("set", "distributed"):
+        if value or name not in ("set", "distributed", "workers"):
             raise PumpsegError(f"--average trains nothing: leave {name.replace('_', ' ')} out")
     mask = average(runs, out, Path(data) if data else None).mask
     print(f"mask AP {mask.ap:.3f}, AP50 {mask.ap50:.3f}, AP75 {mask.ap75:.3f}")

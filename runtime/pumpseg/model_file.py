@@ -218,9 +218,13 @@ def feeds(
     """
     # The graph keeps what is above the threshold, callers what reaches it.
     least = np.nextafter(np.float32(max(score, info.score_threshold)), np.float32(0))
-    values = {SCORE_THRESHOLD: np.array([least], np.float32), ROIS_MULTIPLE: np.array([rois_multiple], np.int64)}
-    known = {tensor.name for tensor in settings}
-    return {"image": image} | {name: value for name, value in values.items() if name in known}
+    tensors: dict[str, NDArray[Any]] = {
+        "image": image,
+        SCORE_THRESHOLD: np.array([least], np.float32),
+        ROIS_MULTIPLE: np.array([rois_multiple], np.int64),
+    }
+    known = {"image", *(tensor.name for tensor in settings)}
+    return {name: tensor for name, tensor in tensors.items() if name in known}
 
 
 def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:

@@ -304,7 +304,7 @@ def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> Non
         setup = Setup(str(exported), "cpu", THREADS, 1, frames)
         ours = compare.Contender(f"pumpseg matterport-{backbone}", side, THREADS, WORKER, setup.to_json())
         quantised = base / "1024-int8.onnx"
-        export_int8(exported, quantised, Calibration([save_png(photo)], 1, "minmax"))
+        export_int8(exported, quantised, Calibration([save_png(photo)], 1, ("minmax",)))
         setup = Setup(str(quantised), "cpu", THREADS, 1, frames)
         int8 = compare.Contender(f"pumpseg matterport-{backbone} int8", side, THREADS, WORKER, setup.to_json())
         theirs = compare.Contender(

@@ -2,9 +2,10 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,22 +29,27 @@ class AccuracyError(PumpsegError, RuntimeError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where the ranges of activations come from: `count` of the `photos`, drawn at random but always the same."""
+    """Where the ranges of activations come from: `count` of the `photos`, drawn at random but always the same.
+
+    methods: some of quantise.METHODS, tried in this order until one loses little enough.
+    """
 
     photos: Sequence[Path]
     count: int
-    method: str  # one of quantise.METHODS
+    methods: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Int8Report:
-    """parts: what computes in int8. The metrics are those of both files, None without a data set.
+    """parts: what computes in int8. method: of the calibration. The metrics are those of both files, None without a data
+    set.
 
     lossy: more AP is lost than the limit that was given.
     """
 
     photos: int
     parts: tuple[str, ...]
+    method: str
     float32: Metrics | None
     int8: Metrics | None
     lossy: bool
@@ -68,13 +74,15 @@ def export_int8(
     """Writes the float32 model file `source` (weights in half precision or not) as the int8 file `output`.
 
     The trunk and the mask head compute in int8, the box head in float32, which decides on classes and takes little
-    time. With `data`, both files are measured on its `split`, and the mask head is left in float32, too, where AP
-    falls by more than `max_ap_loss` (0..1) otherwise. float16: store what stays float32 in half precision.
+    time. With `data`, both files are measured on its `split`; where AP falls by more than `max_ap_loss` (0..1), the
+    next method is tried, and then all of them with the mask head in float32, too. float16: store what stays float32 in
+    half precision.
 
     Raises:
         ModelFileError: the source is no model file.
         PumpsegError: it is int8 already, the photos or the data cannot be used.
-        AccuracyError: the loss of mask AP is above `max_ap_loss` all the same, and not allowed.
+        AccuracyError: the loss of mask AP is above `max_ap_loss` all the same, and not allowed; if it is, the file
+            that loses least is written.
     """
     plain = Segmenter(source, provider="cpu", score=0.0)
     if plain.info.precision != "float32":
@@ -88,38 +96,53 @@ def export_int8(
 
     graph = onnx.load(source)
     description = json.loads(next(entry.value for entry in graph.metadata_props if entry.key == METADATA_KEY))
-    trunk_only = quantise(restore_float32(graph), TRUNK, images, calibration.method)
-    both = quantise(trunk_only, MASK_HEAD, images, calibration.method)
+    description["metrics"] = {}
     partial = PartialFile(output)
     try:
-        for quantised, parts in ((both, (TRUNK, MASK_HEAD)), (trunk_only, (TRUNK,))):
-            graph = store_float16(quantised) if float16 else quantised
-            description["metrics"] = {}
-            description["quantisation"] = {
-                "type": "int8",
-                "parts": list(parts),
-                "method": calibration.method,
-                "photos": len(paths),
-            }
-            write_model(graph, description, partial.path)
+        best: tuple[Int8Report, onnx.ModelProto] | None = None
+        for method, parts, quantised in _candidates(restore_float32(graph), images, calibration.methods):
+            made = store_float16(quantised) if float16 else quantised
+            description["quantisation"] = _quantisation(method, parts, len(paths))
+            write_model(made, description, partial.path)
             after = evaluate(dataset, Segmenter(partial.path, provider="cpu", score=0.0)) if dataset else None
-            report = Int8Report(len(paths), parts, before, after, _loss(before, after) > max_ap_loss)
+            report = Int8Report(len(paths), parts, method, before, after, _loss(before, after) > max_ap_loss)
+            if best is None or report.loss < best[0].loss:
+                best = report, made
             if not report.lossy:
                 break
+        assert best is not None
+        report, made = best
         if report.lossy and not allow_ap_loss:
             raise AccuracyError(
                 f"int8 loses {report.loss:.3f} mask AP, more than {max_ap_loss:g}: calibrate on more photos, or by "
                 "another --calibration-method"
             )
-        if dataset and after:
+        description["quantisation"] = _quantisation(report.method, report.parts, len(paths))
+        if dataset and report.int8:
             description["quantisation"]["mask_ap_loss"] = report.loss
-            description["metrics"] = describe_metrics(split, dataset, after)
-            write_model(graph, description, partial.path)
+            description["metrics"] = describe_metrics(split, dataset, report.int8)
+        write_model(made, description, partial.path)
     except BaseException:
         partial.discard()
         raise
     partial.complete()
     return report
+
+
+def _candidates(
+    graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]], methods: Sequence[str]
+) -> Iterator[tuple[str, tuple[str, ...], onnx.ModelProto]]:
+    """Method, parts and graph of what to try, the fastest first."""
+    trunks = {}
+    for method in methods:
+        trunks[method] = quantise(graph, TRUNK, images, method)
+        yield method, (TRUNK, MASK_HEAD), quantise(trunks[method], MASK_HEAD, images, method)
+    for method, trunk in trunks.items():
+        yield method, (TRUNK,), trunk
+
+
+def _quantisation(method: str, parts: Sequence[str], photos: int) -> dict[str, Any]:
+    return {"type": "int8", "parts": list(parts), "method": method, "photos": photos}
 
 
 def _loss(float32: Metrics | None, int8: Metrics | None) -> float:

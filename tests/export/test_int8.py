@@ -175,26 +175,40 @@ def scores(monkeypatch):
 
 
 def test_the_mask_head_stays_float32_where_it_costs_too_much(tiny_onnx, fruit, tmp_path, scores, capsys):
-    scores(0.5, 0.48, 0.495)
+    scores(0.5, 0.48, 0.47, 0.485, 0.495)
     target = tmp_path / "x.onnx"
     assert main([str(tiny_onnx), "-o", str(target), *calibrated(fruit, "--data", str(fruit))]) == 0
-    assert "int8: trunk, calibrated on 3 photos (minmax)" in capsys.readouterr().out
+    assert "int8: trunk, calibrated on 3 photos (percentile)" in capsys.readouterr().out
     quantisation = Segmenter(target, provider="cpu").info.quantisation
     assert quantisation["parts"] == [TRUNK]
     assert quantisation["mask_ap_loss"] == pytest.approx(0.005)
 
 
+def test_percentiles_are_tried_where_minmax_costs_too_much(tiny_onnx, fruit, tmp_path, scores, capsys):
+    scores(0.5, 0.48, 0.495)
+    target = tmp_path / "x.onnx"
+    command = [str(tiny_onnx), "-o", str(target), *calibrated(fruit, "--data", str(fruit))]
+    assert main(command) == 0
+    assert "int8: trunk and mask_head, calibrated on 3 photos (percentile)" in capsys.readouterr().out
+    quantisation = Segmenter(target, provider="cpu").info.quantisation
+    assert (quantisation["parts"], quantisation["method"]) == ([TRUNK, MASK_HEAD], "percentile")
+    scores(0.5, 0.48, 0.495)
+    assert main([*command, "--calibration-method", "minmax"]) == 0
+    assert "int8: trunk, calibrated on 3 photos (minmax)" in capsys.readouterr().out
+
+
 def test_a_file_that_loses_too_much_is_refused_unless_allowed(tiny_onnx, fruit, tmp_path, scores, capsys):
     target = tmp_path / "x.onnx"
     command = [str(tiny_onnx), "-o", str(target), *calibrated(fruit, "--data", str(fruit))]
-    scores(0.5, 0.4, 0.45)
+    scores(0.5, 0.4, 0.45, 0.42, 0.41)
     assert main(command) == 2
     assert "int8 loses 0.050 mask AP, more than 0.01" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    scores(0.5, 0.4, 0.45)
+    scores(0.5, 0.4, 0.45, 0.42, 0.41)
     assert main([*command, "--allow-ap-loss"]) == 0
     assert "warning: int8 loses 0.050 mask AP" in capsys.readouterr().err
-    assert target.is_file()
+    quantisation = Segmenter(target, provider="cpu").info.quantisation
+    assert (quantisation["parts"], quantisation["method"]) == ([TRUNK, MASK_HEAD], "percentile"), "what loses least"
     scores(0.5, 0.4)
     assert main([*command, "--max-ap-loss", "0.2"]) == 0
 

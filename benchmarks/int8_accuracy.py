@@ -26,8 +26,8 @@ from pumpseg.model_file import METADATA_KEY, find_model
 from pumpseg_export.float16 import restore_float32
 from pumpseg_export.metadata import write_model
 from pumpseg_export.quantise import MASK_HEAD, METHODS, TRUNK, quantise
-from pumpseg_train.data.coco import Dataset, list_images, read_dataset
-from pumpseg_train.evaluate import evaluate, read_frame
+from pumpseg_train.data.coco import Dataset, list_images, read_dataset, read_frame
+from pumpseg_train.evaluate import evaluate
 
 
 def main(argv: Sequence[str] | None = None) -> int:

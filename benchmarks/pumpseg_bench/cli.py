@@ -13,7 +13,7 @@ from pumpseg.command import INTERRUPTED, CommandParser, parse_count, run_command
 from pumpseg.errors import PumpsegError
 from pumpseg.model_file import DEFAULT_MODEL
 from pumpseg.partial_file import PartialFile, check_names, write_json, write_text
-from pumpseg.providers import PROVIDERS
+from pumpseg.providers import MOST_THREADS, PROVIDERS
 
 PROGRAM = "pumpseg-bench"
 DISTRUST = 1
@@ -45,7 +45,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from pumpseg_bench.table import show
 
     targets = [target for target in (arguments.json, arguments.html) if target is not None]
-    check_names(targets, map(Path, (arguments.source, *arguments.models)))
+    read = [arguments.source, *arguments.models, *([arguments.reference] if arguments.reference else [])]
+    check_names(targets, map(Path, read))
     for target in targets:
         # Better told now than after minutes.
         PartialFile(target).discard()
@@ -147,8 +148,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _providers(text: str) -> list[str]:
     names = text.split(",")
-    if names == ["all"]:
-        return names
+    if "all" in names:
+        return ["all"]
     for name in names:
         if name not in PROVIDERS:
             raise argparse.ArgumentTypeError(f"{name!r} is no provider; there are all, {', '.join(PROVIDERS)}")
@@ -156,7 +157,7 @@ def _providers(text: str) -> list[str]:
 
 
 def _counts(text: str) -> list[int]:
-    return sorted({parse_count(part) for part in text.split(",")})
+    return sorted({parse_count(part, MOST_THREADS) for part in text.split(",")})
 
 
 if __name__ == "__main__":

@@ -2,27 +2,30 @@
 
 pip install "pumpseg[cpu]" fastapi uvicorn
 uvicorn fastapi_service:app
-curl --data-binary @patch.jpg http://127.0.0.1:8000/segment
+curl --data-binary @patch.jpg 'http://127.0.0.1:8000/segment?score=0.6'
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from pumpseg import Segmenter
 
 MOST_BYTES = 20_000_000
+LEAST_SCORE = 0.2  # what can be asked for; the lower it is, the more time every image takes
 
 app = FastAPI(title="pumpseg")
 # Requests share it, each in a thread; ONNX Runtime lets go of the interpreter's lock while it works.
-segmenter = Segmenter(spinning=False)
+segmenter = Segmenter(score=LEAST_SCORE, spinning=False)
 
 
 @app.post("/segment")
-async def segment(request: Request, score: float = 0.5) -> list[dict[str, Any]]:
+async def segment(
+    request: Request, score: Annotated[float, Query(ge=LEAST_SCORE, le=1, allow_inf_nan=False)] = 0.5
+) -> list[dict[str, Any]]:
     """Instances of an image file, JPEG or PNG, sent as the request's body; bbox is [x, y, width, height] in pixels."""
     body = bytearray()
     async for part in request.stream():
@@ -33,7 +36,10 @@ async def segment(request: Request, score: float = 0.5) -> list[dict[str, Any]]:
 
 
 def _found(data: bytes, score: float) -> list[dict[str, Any]]:
-    frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # more pixels than OpenCV decodes, say
+        frame = None
     if frame is None:
         raise HTTPException(415, "the body is no image that OpenCV can read")
     instances = segmenter(frame)

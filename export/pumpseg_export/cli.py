@@ -8,7 +8,7 @@ from typing import Any
 
 from pumpseg.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import check_names
+from pumpseg.partial_file import PartialFile, check_names
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, input_size, is_weights
 
@@ -108,6 +108,9 @@ def _check_together(arguments: argparse.Namespace) -> None:
             raise PumpsegError("--int8 needs photos like those to come: --calibrate PATH...")
         if arguments.max_ap_loss is not None and not 0 <= arguments.max_ap_loss <= 1:
             raise PumpsegError(f"--max-ap-loss must lie in 0..1, not {arguments.max_ap_loss}")
+        # Better told now than after minutes.
+        _images(arguments.calibrate)
+        PartialFile(arguments.output).discard()
         return
     refuse(INT8_OPTIONS, "--int8")
     if _is_model_file(arguments.source):

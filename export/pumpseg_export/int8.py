@@ -19,8 +19,8 @@ from pumpseg.partial_file import PartialFile
 from pumpseg_export.float16 import restore_float32, store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
-from pumpseg_train.data.coco import read_dataset
-from pumpseg_train.evaluate import Metrics, evaluate, read_frame
+from pumpseg_train.data.coco import read_dataset, read_frame
+from pumpseg_train.evaluate import Metrics, evaluate
 
 
 class AccuracyError(PumpsegError, RuntimeError):
@@ -41,8 +41,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Int8Report:
-    """parts: what computes in int8. method: of the calibration. The metrics are those of both files, None without a data
-    set.
+    """parts: what computes in int8. method: of the calibration. The metrics are those of both files, None without data.
 
     lossy: more AP is lost than the limit that was given.
     """

@@ -117,6 +117,9 @@ def _drop_quantising(graph: onnx.GraphProto, taken: str) -> None:
         node.input[:] = [taken if name == restore_it.output[0] else name for name in node.input]
     graph.node.remove(quantise_it)
     graph.node.remove(restore_it)
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def _unshare(graph: onnx.GraphProto) -> None:

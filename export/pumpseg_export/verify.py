@@ -10,7 +10,7 @@ import numpy as np
 from pumpseg.errors import PumpsegError
 from pumpseg.letterbox import letterbox
 from pumpseg.providers import open_session
-from pumpseg_train.evaluate import read_frame
+from pumpseg_train.data.coco import read_frame
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
 

@@ -43,16 +43,18 @@ def parse_size(option: str, text: str) -> tuple[int, int]:
     """(width, height) of a size in pixels such as 640x480. Raises PumpsegError naming the option."""
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise PumpsegError(f"{option} {text}: expected WIDTHxHEIGHT in pixels, such as 640x480")
+        raise PumpsegError(f"{option} {text}: expected WIDTHxHEIGHT in pixels, such as 640x480".lstrip())
     return int(width), int(height)
 
 
-def parse_count(text: str) -> int:
-    """A whole number from 1, as an argparse type."""
+def parse_count(text: str, most: int | None = None) -> int:
+    """A whole number from 1 to `most`, as an argparse type."""
     try:
         value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    if most is not None and value > most:
+        raise argparse.ArgumentTypeError(f"{text} is more than {most}")
     return value

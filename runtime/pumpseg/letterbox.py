@@ -72,14 +72,6 @@ class Letterbox:
         factors = np.array([self.x_factor, self.y_factor] * 2)
         return (np.asarray(boxes) * factors).astype(np.float32)
 
-    def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes xyxy (..., 4) in frame pixels -> float32 (..., 4) in input pixels."""
-        if self.rule.is_centred:
-            shift, factors = self._between_pixels()
-            return ((np.asarray(boxes) - _LAST_PIXEL) / factors + shift + _LAST_PIXEL).astype(np.float32)
-        factors = np.array([self.x_factor, self.y_factor] * 2)
-        return (np.asarray(boxes) / factors).astype(np.float32)
-
     def _between_pixels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Shift and factors (4,) of the rule "centred", between the middles of the first and the last pixel."""
         y, x = (

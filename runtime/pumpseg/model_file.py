@@ -114,9 +114,13 @@ def find_model(model: str | Path | None) -> Path:
     if _is_shipped(str(model)):
         return shipped_model(str(model))
     path = Path(model)
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise ModelFileError(f"{str(path)[:200]} cannot be looked at: {error.strerror}") from None
+    if is_folder:
         raise ModelFileError(f"{path} is a folder, not an ONNX file")
-    if not path.is_file():
+    if not is_file:
         names = ", ".join(SHIPPED_MODELS)
         raise ModelFileError(f"no model {model}: neither a file nor a shipped model ({names})")
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import re
@@ -15,34 +16,44 @@ from typing import Any
 from pumpseg.errors import SinkError
 
 _PARTIAL = re.compile(r"\.part-(\d{1,9})-(.+)", re.DOTALL)
+_LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
 class PartialFile:
     """A temporary file beside `target`, made at once so that a place that cannot be written shows up early.
 
-    What a process that was killed left of the same target is removed. Raises SinkError if it cannot be made.
+    A symbolic link stays one: what it leads to is written. What a process that was killed left of the same target is
+    removed. Raises SinkError if it cannot be made.
     """
 
     def __init__(self, target: Path) -> None:
-        if target.is_dir():
-            raise SinkError(f"cannot write {target}: it is a folder")
-        if target.exists() and not target.is_file():
-            raise SinkError(f"cannot write {target}: it is no regular file")
         self.target = target
-        self.path = target.with_name(_partial_name(os.getpid(), target.name))
+        if target == Path("-"):
+            raise SinkError("cannot write -: standard output is none of the choices here, name a file")
+        self._place = Path(os.path.realpath(target))
+        self.path = self._place.with_name(_partial_name(os.getpid(), target.name))
         try:
-            self.path.touch()
-            if target.exists() and not os.access(target, os.W_OK):
-                self.path.unlink()
-                raise PermissionError(13, "Permission denied")
-            _remove_orphans(target)
+            self._begin()
         except OSError as error:
-            raise SinkError(f"cannot write {target}: {error.strerror}") from None
+            with contextlib.suppress(OSError):
+                self.discard()
+            raise SinkError(f"cannot write {target}: {error.strerror or error}") from None
+
+    def _begin(self) -> None:
+        if self._place.is_dir():
+            raise OSError("it is a folder")
+        if self._place.exists():
+            if not self._place.is_file():
+                raise OSError("it is no regular file")
+            if not os.access(self._place, os.W_OK):
+                raise PermissionError(13, "Permission denied")
+        self.path.touch()
+        _remove_orphans(self._place.parent, self.target.name)
 
     def complete(self) -> None:
         """Give the file its name, replacing what bore it before."""
         try:
-            self.path.replace(self.target)
+            self.path.replace(self._place)
         except OSError as error:
             self.discard()
             raise SinkError(f"cannot write {self.target}: {error.strerror}") from None
@@ -96,18 +107,18 @@ def write_json(target: Path, content: Any, *, indent: int | None = 2) -> None:
     write_text(target, json.dumps(content, indent=indent) + "\n")
 
 
-def _remove_orphans(target: Path) -> None:
+def _remove_orphans(folder: Path, target: str) -> None:
     """Remove partial files of `target` whose process is gone; where that cannot be known they stay."""
     if sys.platform == "win32":
         return
-    for process in _processes_before(target.parent.absolute()).get(target.name, ()):
+    for process in _processes_before(folder).get(_partial_name(0, target), ()):
         if not _runs(process):
-            target.with_name(_partial_name(process, target.name)).unlink(missing_ok=True)
+            (folder / _partial_name(process, target)).unlink(missing_ok=True)
 
 
 @functools.lru_cache(maxsize=64)
 def _processes_before(folder: Path) -> Mapping[str, list[int]]:
-    """Whose partial files lay in a folder when it was first written to, by the names of their targets.
+    """Whose partial files lay in a folder when it was first written to, by the names that process 0 would give them.
 
     Listed once only: a folder of results fills up, and listing it for each of them would take longer and longer.
     """
@@ -115,13 +126,16 @@ def _processes_before(folder: Path) -> Mapping[str, list[int]]:
     for name in os.listdir(folder):  # noqa: PTH208 - names only
         partial = _PARTIAL.fullmatch(name)
         if partial and int(partial[1]) != os.getpid():
-            found.setdefault(partial[2], []).append(int(partial[1]))
+            found.setdefault(f".part-0-{partial[2]}", []).append(int(partial[1]))
     return found
 
 
 def _partial_name(process: int, target: str) -> str:
     # The name of the target stays last: encoders choose the format by its suffix.
-    return f".part-{process}-{target}"
+    name = f".part-{process}-{target}"
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    return f".part-{process}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{Path(target).suffix}"
 
 
 def _runs(process: int) -> bool:

@@ -45,18 +45,28 @@ def example():
     return imported
 
 
-def test_the_web_service_answers_with_coco_results(example, frame):
+def test_the_web_service_answers_with_coco_results(example, frame, monkeypatch):
+    def too_many_pixels(*_):
+        raise cv2.error("more pixels than OpenCV decodes")
+
     testclient = pytest.importorskip("fastapi.testclient", reason="needs pip install fastapi httpx")
     service = example("fastapi_service")
     with testclient.TestClient(service.app) as client:
         answer = client.post("/segment", content=cv2.imencode(".png", frame)[1].tobytes())
         sure = client.post("/segment?score=0.95", content=cv2.imencode(".png", frame)[1].tobytes())
+        everything = client.post("/segment?score=0.2", content=cv2.imencode(".png", frame)[1].tobytes())
+        out_of_range = [client.post(f"/segment?score={score}").status_code for score in ("0", "1.1", "nan")]
+        monkeypatch.setattr(service.cv2, "imdecode", too_many_pixels)
+        undecodable = client.post("/segment", content=b"x").status_code
+        monkeypatch.undo()
         refused = [client.post("/segment", content=body).status_code for body in (b"text", b"")]
         service.MOST_BYTES = 10
         too_large = client.post("/segment", content=b"x" * 11).status_code
     wanted = service.segmenter(frame)
     assert len(wanted) > 0
-    assert answer.json() == [{"class": "pumpkin", **result} for result in wanted.to_coco()]
+    assert everything.json() == [{"class": "pumpkin", **result} for result in wanted.to_coco()]
+    assert len(answer.json()) == np.count_nonzero(wanted.scores >= 0.5)
+    assert (out_of_range, undecodable) == ([422, 422, 422], 415)
     assert len(sure.json()) == np.count_nonzero(wanted.scores >= 0.95) < len(wanted)
     assert (refused, too_large) == ([415, 415], 413)
 

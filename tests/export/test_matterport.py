@@ -11,8 +11,8 @@ import pytest
 from pumpseg import Segmenter
 from pumpseg_export.cli import main
 from pumpseg_train.cli.evaluate import main as evaluate_main
-from pumpseg_train.data.coco import read_dataset
-from pumpseg_train.evaluate import evaluate, read_frame
+from pumpseg_train.data.coco import read_dataset, read_frame
+from pumpseg_train.evaluate import evaluate
 from pumpseg_train.fit import predictor
 from pumpseg_train.matterport.weights_file import save_weights
 from pumpseg_train.model import matterport

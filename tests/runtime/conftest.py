@@ -134,7 +134,7 @@ def make_clip():
     pts: of every frame, in 1/1000 s; by default `frames` at 25 a second. audio: codec of a tone to add.
     """
 
-    def make(path, frames=20, size=(64, 96), pts=None, audio=None, faststart=False, rotation=None):
+    def make(path, frames=20, size=(64, 96), pts=None, audio=None, channels="mono", faststart=False, rotation=None):
         pts = [40 * i for i in range(frames)] if pts is None else pts
         options = {"movflags": "+faststart"} if faststart else {}
         with av.open(str(path), "w", options=options) as container:
@@ -143,7 +143,7 @@ def make_clip():
             video.codec_context.time_base = Fraction(1, 1000)
             if rotation is not None:
                 video.set_display_rotation(rotation)
-            sound = container.add_stream(audio, rate=16000, layout="mono") if audio else None
+            sound = container.add_stream(audio, rate=16000, layout=channels) if audio else None
             for i, moment in enumerate(pts):
                 frame = av.VideoFrame.from_ndarray(moving_square(i, size), format="bgr24")
                 frame.pts, frame.time_base = moment, Fraction(1, 1000)

@@ -9,8 +9,8 @@ import pytest
 
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
-from pumpseg_train.data.coco import read_dataset
-from pumpseg_train.evaluate import AveragePrecision, Metrics, detect, evaluate, false_alarms, read_frame, score
+from pumpseg_train.data.coco import read_dataset, read_frame
+from pumpseg_train.evaluate import AveragePrecision, Metrics, detect, evaluate, false_alarms, score
 from pumpseg_train.fit import predictor
 
 LARGE, MIDDLE, SMALL = (60, 60, 40, 35), (120, 70, 25, 28), (30, 95, 14, 12)

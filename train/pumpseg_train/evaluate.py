@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -17,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
-from pumpseg_train.data.coco import Dataset
+from pumpseg_train.data.coco import Dataset, read_frame
 from pumpseg_train.report import Advance
 
 # uint8 BGR (H, W, 3) -> instances, with every score above a low threshold.
@@ -119,18 +118,6 @@ def false_alarms(
             alarms.append((path, float(scores.max())))
         advance(1)
     return alarms
-
-
-def read_frame(path: Path) -> np.ndarray:
-    """The image as a camera would give it, uint8 BGR (H, W, 3).
-
-    Raises:
-        DatasetError: the file is no readable image.
-    """
-    frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if frame is None:
-        raise DatasetError(f"{path} is not a readable image")
-    return frame
 
 
 def quiet() -> contextlib.redirect_stdout[io.StringIO]:

@@ -14,8 +14,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.data.coco import Dataset, Photo
-from pumpseg_train.evaluate import coco_truth, quiet, read_frame
+from pumpseg_train.data.coco import Dataset, Photo, read_frame
+from pumpseg_train.evaluate import coco_truth, quiet
 from pumpseg_train.pictures import tile, write_sheet
 
 _RIGHT, _WRONG, _MISSED = (80, 220, 60), (60, 60, 255), (255, 196, 0)  # BGR

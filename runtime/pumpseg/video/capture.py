@@ -28,6 +28,7 @@ _WAITED_SECONDS = 0.001
 _BAD_PACKETS = 100
 
 _USUAL_RATE = Fraction(30)
+_SECRET = re.compile(r"([?&][^=&#]*(?:pass|pwd|psw|pw|token|secret|key|auth|sign?)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNORECASE)
 
 
@@ -66,8 +67,9 @@ def is_url(name: str) -> bool:
 
 
 def redacted(url: str) -> str:
-    """A URL fit for logs and outputs: the password of its user is taken out."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
+    """A URL fit for logs and outputs: the password of its user is taken out, and parameters named like one."""
+    url = re.sub(r"(?<=://)([^/@:]*):(?!\d+/).*@", r"\1:***@", url)
+    return _SECRET.sub(r"\1***", url)
 
 
 class DeviceCapture:
@@ -148,10 +150,12 @@ def open_url(url: str, *, live: bool = True) -> Any:
 
 def is_finite(container: Any) -> bool:
     """Whether what a URL gave is a file with an end, rather than a camera or a broadcast."""
-    name = container.format.name
-    if name.endswith("_pipe"):  # a still image
-        return True
-    return container.duration is not None and name not in ("rtsp", "mpjpeg", "rtp", "sdp")
+    return container.duration is not None and container.format.name not in ("rtsp", "mpjpeg", "rtp", "sdp")
+
+
+def is_still(container: Any) -> bool:
+    """Whether what a URL gave is an image, such as a camera's snapshot."""
+    return str(container.format.name).endswith("_pipe")
 
 
 class StreamCapture:

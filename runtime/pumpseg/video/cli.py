@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -135,7 +136,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     stop = threading.Event()
-    files = find_files(arguments.sources)
+    files = find_files(arguments.sources, arguments.save_dir)
     threads = arguments.threads or physical_cores() or os.cpu_count() or 1
     jobs = arguments.jobs or 1
     workers = max(1, min(threads, MOST_WORKERS) // jobs)
@@ -419,10 +420,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help=f"execution provider: {', '.join(provider_names())} (default {AUTO})",
     )
-    model.add_argument("--threads", type=parse_count, metavar="N", help="of inference (default: physical cores)")
+    model.add_argument(
+        "--threads",
+        type=partial(parse_count, most=MOST_THREADS),
+        metavar="N",
+        help="of inference (default: physical cores)",
+    )
     model.add_argument(
         "--tile",
-        type=parse_count,
+        type=partial(parse_count, most=MOST_TILES),
         default=1,
         metavar="N",
         help=f"also look at N x N overlapping windows of every frame, for many small things; N * N + 1 times as slow; "
@@ -486,7 +492,7 @@ def _page_address(text: str) -> PageAddress:
 
 def _size(text: str) -> tuple[int, int]:
     try:
-        return parse_size("--camera-size", text)
+        return parse_size("", text)
     except PumpsegError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,12 +93,13 @@ class CutoutSink:
     """Every instance as a transparent PNG of the size of its mask: NAME-FRAME-NUMBER.png, best score first.
 
     Pixels outside the mask keep their colour and are fully transparent. One image's names have no FRAME.
-    Raises SinkError for two images whose cutouts would have the same names.
+    name: of a source without inputs. Raises SinkError for two images whose cutouts would have the same names, and for
+    a folder that holds some of these names already: what is of which run could not be told apart.
     """
 
     draws = False
 
-    def __init__(self, folder: Path, inputs: Sequence[Path] = (), *, of_video: bool) -> None:
+    def __init__(self, folder: Path, inputs: Sequence[Path] = (), *, name: str = "", of_video: bool) -> None:
         owners: dict[str, Path] = {}
         for path in inputs:
             other = owners.setdefault(_cutout_name(str(path)), path)
@@ -105,6 +107,12 @@ class CutoutSink:
                 raise SinkError(f"cutouts of {other} and {path} would have the same names: use --save-dir")
         self._folder = _Folder(folder)
         self._of_video = of_video
+        names = owners.keys() or {_cutout_name(name)}
+        cutout = re.compile(r"(.+)-\d{6,}-\d{2,}\.png" if of_video else r"(.+)-\d{2,}\.png")
+        for path in folder.iterdir():
+            found = cutout.fullmatch(path.name)
+            if found and found[1] in names:
+                raise SinkError(f"{folder} holds such cutouts already ({path.name}): name another folder, or empty it")
 
     def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
         name = _cutout_name(frame.source)

@@ -1,10 +1,11 @@
-"""Still images, each a source of a single frame."""
+"""Still images."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
 from pumpseg.video.frames import Frame, VideoTiming
+from pumpseg.video.video_file import BgrConverter, import_av
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -50,6 +52,34 @@ class ImageSource:
 
     def close(self) -> None:
         """Nothing stays open between images."""
+
+
+class LinkedImage:
+    """The still image that a URL gave, opened as `container`."""
+
+    inputs: tuple[Path, ...] = ()
+    timing: VideoTiming | None = None
+    audio: str | None = None
+    live = False
+    length: int | None = 1
+    dropped = reconnects = failed = 0
+
+    def __init__(self, container: Any, name: str) -> None:
+        self.name = name
+        self._container = container
+
+    def __iter__(self) -> Iterator[Frame]:
+        av = import_av()
+        try:
+            decoded = next(self._container.decode(video=0), None)
+        except (av.FFmpegError, OSError):
+            decoded = None
+        if decoded is None:
+            raise SourceError(f"{self.name} is damaged, or not an image of a kind that FFmpeg reads")
+        yield Frame(BgrConverter()(decoded), self.name, 0, 0.0)
+
+    def close(self) -> None:
+        self._container.close()
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

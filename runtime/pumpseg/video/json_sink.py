@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,12 +66,14 @@ class CocoSink:
 
     pycocotools' loadRes takes it. With `ids` the numbers are those of a data set; without, frames count from 1
     in the order they come, and classes from 1 in the order of the model. It is written as it grows, so that
-    memory does not.
+    memory does not. Raises SinkError for a class, or one of `inputs`, that the data set has not.
     """
 
     draws = False
 
-    def __init__(self, target: Path, class_names: Sequence[str], ids: CocoIds | None = None) -> None:
+    def __init__(
+        self, target: Path, class_names: Sequence[str], ids: CocoIds | None = None, inputs: Sequence[Path] = ()
+    ) -> None:
         self._images = None if ids is None else ids.images
         if ids is None:
             self._categories: Mapping[str, int] = {name: i for i, name in enumerate(class_names, 1)}
@@ -80,6 +83,9 @@ class CocoSink:
                 raise SinkError(
                     f"the data set has no class {', '.join(missing)}; it has {', '.join(ids.categories) or 'none'}"
                 )
+            strange = [path for path in inputs if path.name not in ids.images]
+            if strange:
+                raise SinkError(f"{strange[0].name} is not among the images of the data set")
             self._categories = ids.categories
         self._text = _TextFile(target)
         self._frames = 0
@@ -111,8 +117,11 @@ class _TextFile:
 
     def __init__(self, target: Path | None) -> None:
         self._file = None if target is None else PartialFile(target)
-        if self._file is None and sys.stdout is None:
-            raise SinkError("standard output is closed")
+        if self._file is None:
+            if sys.stdout is None:
+                raise SinkError("standard output is closed")
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's, or a pipe's on Windows
         self._out: TextIO = sys.stdout if self._file is None else self._file.path.open("w", encoding="utf-8")
 
     def write(self, text: str) -> None:

@@ -68,6 +68,11 @@ def open_sinks(
     Raises SinkError if an output would overwrite an input, two outputs are one, or one cannot be written.
     """
     check_names([*_written(source, outputs), *also_written], [*source.inputs, *also_read])
+    if outputs.cutouts is not None:
+        taken = [path.parent for path in source.inputs if source.timing is None]
+        taken += [outputs.save] if outputs.save is not None else []
+        if outputs.cutouts.resolve() in {folder.resolve() for folder in taken}:
+            raise SinkError(f"{outputs.cutouts} is the folder of other images: name one of its own for the cutouts")
     sinks: list[Sink] = []
     try:
         for sink in _opened(source, outputs, class_names):
@@ -84,9 +89,9 @@ def _opened(source: Source, outputs: Outputs, class_names: Sequence[str]) -> Ite
     if outputs.json_lines is not None:
         yield JsonLinesSink(None if outputs.json_lines == STANDARD_OUTPUT else outputs.json_lines)
     if outputs.coco is not None:
-        yield CocoSink(outputs.coco, class_names, outputs.coco_ids)
+        yield CocoSink(outputs.coco, class_names, outputs.coco_ids, source.inputs)
     if outputs.cutouts is not None:
-        yield CutoutSink(outputs.cutouts, source.inputs, of_video=source.timing is not None)
+        yield CutoutSink(outputs.cutouts, source.inputs, name=source.name, of_video=source.timing is not None)
     if save is None:
         return
     if save == STANDARD_OUTPUT:
@@ -102,6 +107,8 @@ def _opened(source: Source, outputs: Outputs, class_names: Sequence[str]) -> Ite
 def _is_folder(source: Source, save: Path) -> bool:
     """Whether images are saved into a folder; raises SinkError for several that are to go into one file."""
     if save.is_dir() or not save.suffix:
+        if not source.inputs:
+            raise SinkError(f"cannot save {source.name} into {save}: name an image file, such as {save}/snapshot.png")
         return True
     if len(source.inputs) > 1:
         raise SinkError(f"cannot save {len(source.inputs)} images as {save}: name a folder")

@@ -17,12 +17,13 @@ from pumpseg.video.capture import (
     DeviceCapture,
     StreamCapture,
     is_finite,
+    is_still,
     is_url,
     open_url,
     redacted,
 )
 from pumpseg.video.frames import Source
-from pumpseg.video.images import IMAGE_SUFFIXES, ImageSource
+from pumpseg.video.images import IMAGE_SUFFIXES, ImageSource, LinkedImage
 from pumpseg.video.video_file import VideoSource
 
 VIDEO_SUFFIXES = frozenset(
@@ -32,7 +33,7 @@ VIDEO_SUFFIXES = frozenset(
 LIST_SUFFIX = ".txt"
 DEMO_CLIP = Path(__file__).parents[1] / "demo" / "pumpkins.mp4"
 
-_WEBCAM = re.compile(r"webcam(?::(\d+))?")
+_WEBCAM = re.compile(r"webcam(?::(\d{1,3}))?")
 _DEVICE = re.compile(r"/dev/(video\d+|v4l/.+)")
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -92,14 +93,21 @@ def is_file_like(name: str | Path) -> bool:
     return not (_WEBCAM.fullmatch(text) or _DEVICE.fullmatch(text) or is_url(text) or text == "demo")
 
 
-def find_files(names: Sequence[str | Path]) -> list[InputFile]:
+def find_files(names: Sequence[str | Path], results: Path | None = None) -> list[InputFile]:
     """The images and videos behind file names, folders, patterns and .txt lists, each once, in the order named.
 
-    Folders and patterns give theirs by name. Raises SourceError for what is missing or of no known format.
+    Folders and patterns give theirs by name. results: a folder whose files no pattern from above it finds.
+    Raises SourceError for what is missing, cannot be looked at or is of no known format.
     """
     found: dict[Path, InputFile] = {}
     for name in names:
-        for file in _named_files(str(name)):
+        try:
+            files = _named_files(str(name), results)
+        except SourceError:
+            raise
+        except OSError as error:
+            raise SourceError(f"{str(name)[:200]} cannot be looked at: {error.strerror}") from None
+        for file in files:
             if not is_unicode(file.path):
                 raise SourceError(f"{str(file.path)!a}: this name is not UTF-8, and results need one that is")
             found.setdefault(file.path.resolve(), file)
@@ -115,11 +123,13 @@ def is_unicode(path: Path) -> bool:
     return True
 
 
-def _named_files(name: str) -> list[InputFile]:
+def _named_files(name: str, results: Path | None) -> list[InputFile]:
     if not name:
         raise SourceError("the name of a source is empty")
     if not is_file_like(name):
-        raise SourceError(f"{redacted(name)} cannot be one of several sources: only files can")
+        raise SourceError(
+            f"{redacted(name)} is no file: only files can be one of several sources, or go into --save-dir"
+        )
     path = Path(name)
     if path.is_dir():
         inside = [InputFile(child, Path(child.name)) for child in sorted(path.iterdir()) if _is_known(child)]
@@ -128,7 +138,7 @@ def _named_files(name: str) -> list[InputFile]:
         return inside
     if path.is_file():
         if path.suffix.lower() == LIST_SUFFIX:
-            return _listed_files(path)
+            return _listed_files(path, results)
         if not _is_known(path):
             raise SourceError(
                 f"{path} is of an unknown format {path.suffix.lower() or '(no suffix)'}; "
@@ -136,26 +146,29 @@ def _named_files(name: str) -> list[InputFile]:
             )
         return [InputFile(path, Path(path.name))]
     if _PATTERN.search(name):
-        return _matching_files(name)
+        return _matching_files(name, results)
     raise SourceError(f"no such file or folder: {name}")
 
 
-def _matching_files(pattern: str) -> list[InputFile]:
+def _matching_files(pattern: str, results: Path | None) -> list[InputFile]:
     paths = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    if not paths:
-        raise SourceError(f"the pattern {pattern} matches nothing")
     fixed = []
     for part in Path(pattern).parts[:-1]:
         if _PATTERN.search(part):
             break
         fixed.append(part)
+    if results is not None and not Path(*fixed).resolve().is_relative_to(results.resolve()):
+        # What an earlier run wrote there is no input of the next.
+        paths = [path for path in paths if not path.resolve().is_relative_to(results.resolve())]
+    if not paths:
+        raise SourceError(f"the pattern {pattern} matches nothing")
     known = [InputFile(path, path.relative_to(Path(*fixed))) for path in paths if _is_known(path)]
     if not known:
         raise SourceError(f"the pattern {pattern} matches {len(paths)} paths but no image and no video")
     return known
 
 
-def _listed_files(path: Path) -> list[InputFile]:
+def _listed_files(path: Path, results: Path | None) -> list[InputFile]:
     """Files named line by line, relative ones from the list's own folder; lines that start with # are skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -169,7 +182,7 @@ def _listed_files(path: Path) -> list[InputFile]:
         try:
             if Path(line).suffix.lower() == LIST_SUFFIX:
                 raise SourceError(f"{line} is a list itself")
-            files += _named_files(str(path.parent / line) if is_file_like(line) else line)
+            files += _named_files(str(path.parent / line) if is_file_like(line) else line, results)
         except SourceError as error:
             raise SourceError(f"line {number} of {path}: {error}") from None
     if not files:
@@ -193,9 +206,10 @@ def _open_url(url: str, patience: float) -> Source:
     name = redacted(url)
     try:
         container = open_url(url)
-        if is_finite(container):
+        if is_still(container) or is_finite(container):
             container.close()
-            return VideoSource.from_url(open_url(url, live=False), url, name)
+            container = open_url(url, live=False)
+            return LinkedImage(container, name) if is_still(container) else VideoSource.from_url(container, url, name)
     except SourceError as error:
         raise SourceError(f"{name} {error}") from None
     opened = [container]

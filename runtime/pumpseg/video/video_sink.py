@@ -45,6 +45,16 @@ CODECS = {
 _BT709 = 1
 _BT601_MATRIX = 6
 _LIMITED_RANGE = 1
+_USUAL_LAYOUTS = {
+    1: "mono",
+    2: "stereo",
+    3: "2.1",
+    4: "4.0",
+    5: "5.0",
+    6: "5.1",
+    7: "6.1",
+    8: "7.1",
+}  # FFmpeg's defaults
 
 
 class VideoSink:
@@ -213,7 +223,12 @@ class _AudioCopy:
 
     def attach(self, output: Any) -> None:
         """Add a stream for each of the input's. Raises ValueError for a codec that does not fit in."""
-        self._streams = {stream.index: output.add_stream_from_template(stream) for stream in self._input.streams.audio}
+        for stream in self._input.streams.audio:
+            copy = self._streams[stream.index] = output.add_stream_from_template(stream)
+            layout = stream.codec_context.layout
+            if layout.nb_channels in _USUAL_LAYOUTS and layout.name == f"{layout.nb_channels} channels":
+                # AVI and Matroska do not say which channels PCM has, and MP4 must: it would fail at the very end.
+                copy.codec_context.layout = _USUAL_LAYOUTS[layout.nb_channels]
 
     def packets(self, until: Fraction | None) -> Iterator[Any]:
         """Packets up to a time in seconds; None for all that is left. Damaged audio ends where the damage is."""

@@ -47,6 +47,16 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def test_results_are_no_inputs_of_a_pattern_from_above(inputs, segmenter):
+    out = inputs / "results"
+    first = run_batch(find_files([f"{inputs}/**/*.*"], out), out, segmenter, EVERYTHING)
+    assert {outcome.status for outcome in first} == {DONE}
+    again = run_batch(find_files([f"{inputs}/**/*.*"], out), out, segmenter, EVERYTHING)
+    assert [outcome.path for outcome in again] == [outcome.path for outcome in first]
+    assert {outcome.status for outcome in again} == {SKIPPED}
+    assert len(find_files([f"{inputs}/*.*"], inputs)) == 3, "results beside their inputs"
+
+
 def test_every_input_has_results_of_its_own(inputs, tmp_path, segmenter):
     outcomes = run(inputs, tmp_path / "out", segmenter)
     assert {name: (o.status, o.frames) for name, o in outcomes.items()} == {

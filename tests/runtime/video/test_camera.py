@@ -245,6 +245,10 @@ def test_a_device_path_is_not_taken_for_a_file(monkeypatch):
         ("rtsp://user:p@ss:word@cam:554/stream", "rtsp://user:***@cam:554/stream"),
         ("http://user@cam/a@b", "http://user@cam/a@b"),
         ("http://cam/x:y@z", "http://cam/x:y@z"),
+        ("http://cam:80/x:y@z", "http://cam:80/x:y@z"),
+        ("rtsp://admin:se/cret@cam/1", "rtsp://admin:***@cam/1"),
+        ("http://cam/v.cgi?user=me&pwd=secret&res=2", "http://cam/v.cgi?user=me&pwd=***&res=2"),
+        ("http://cam/v?channel=1&access_token=a%20b#x", "http://cam/v?channel=1&access_token=***#x"),
     ],
 )
 def test_passwords_are_not_shown(url, shown):

@@ -213,8 +213,8 @@ def test_version(capsys):
         (["a.mp4", "--coco-truth", "x.json"], "goes with --coco FILE"),
         (["a.mp4", "--coco", "-"], "--coco cannot go to standard output"),
         (["a.mp4", "b.mp4", "--save", "out.mp4"], "no such file or folder: a.mp4"),
-        (["webcam", "b.mp4"], "webcam cannot be one of several sources"),
-        (["webcam", "--save-dir", "out"], "webcam cannot be one of several sources"),
+        (["webcam", "b.mp4"], "webcam is no file: only files"),
+        (["webcam", "--save-dir", "out"], "webcam is no file: only files"),
         (["a.mp4", "--camera-size", "640"], "expected WIDTHxHEIGHT"),
         (["a.mp4", "--reconnect=-1"], "below 0"),
         (["a.mp4", "--camera-fps", "0"], "not above 0"),
@@ -245,6 +245,67 @@ def test_no_output_takes_the_place_of_what_is_read_or_of_another(run, clip, mode
     assert_error(run(clip, "--stats", "-"), "--stats cannot go to standard output")
     assert {path: path.read_bytes() for path in kept} == kept
     assert files(run.folder) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links")
+def test_a_link_is_written_through(run, clip, tmp_path):
+    target = tmp_path / "kept" / "real.txt"
+    target.parent.mkdir()
+    target.write_text("old", encoding="utf-8")
+    link = run.folder / "link.jsonl"
+    link.symlink_to(target)
+    assert run(clip, "--json", "link.jsonl", "--limit", "2")[0] == 0
+    assert link.is_symlink()
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 2
+    assert files(target.parent) == ["real.txt"]
+
+
+def test_cutouts_have_a_folder_of_their_own_and_one_run_each(run, square_frame, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "a.png"), square_frame)
+    cv2.imwrite(str(pictures / "a-00.png"), square_frame)
+    for arguments in (
+        (pictures, "--save-cutouts", pictures),
+        (pictures, "--save", "out/", "--save-cutouts", "out"),
+    ):
+        assert_error(run(*arguments), "is the folder of other images: name one of its own for the cutouts")
+    assert files(run.folder) == []
+    assert run(pictures / "a.png", "--save-cutouts", "cut")[0] == 0
+    assert files(run.folder / "cut")
+    assert_error(run(pictures / "a.png", "--save-cutouts", "cut"), r"cut holds such cutouts already \(a-00\.png\)")
+    assert run(pictures / "a-00.png", "--save-cutouts", "cut")[0] == 0, "of another picture"
+
+
+def test_names_that_are_too_long_are_told(run, clip):
+    assert_error(run("a" * 300), "cannot be looked at: File name too long")
+    assert_error(run(clip, "--json", "a" * 300), "cannot write a+: File name too long")
+    assert_error(run(clip, "--model", "a" * 300, model=False), "cannot be looked at: File name too long")
+    longest = "a" * 249 + ".jsonl"
+    assert run(clip, "--json", longest, "--limit", "1")[0] == 0
+    assert files(run.folder) == [longest]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may look everywhere")
+def test_a_folder_that_cannot_be_looked_into_is_told(run, clip, tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    for arguments in ((closed,), (closed / "a.jpg",)):
+        assert_error(run(*arguments), "cannot be looked at: Permission denied")
+    assert_error(run(clip, "--json", closed / "x.jsonl"), "cannot write .*: Permission denied")
+    closed.chmod(0o700)
+
+
+def test_json_on_standard_output_is_utf8_whatever_the_terminal_speaks(model_path, square_frame, tmp_path):
+    picture = tmp_path / "K\u00fcrbis-\u5357\u74dc.png"
+    picture.write_bytes(cv2.imencode(".png", square_frame)[1].tobytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "pumpseg.video.cli", picture, "--no-show", "--json", "-", "--model", model_path],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.decode("utf-8"))["source"] == str(picture)
 
 
 def test_an_empty_source_is_not_the_folder_one_is_in(run, square_frame):
@@ -279,8 +340,8 @@ def test_a_closed_standard_output_is_told(clip, model_path):
 
 
 def test_far_too_many_tiles_or_threads_are_refused(run, clip):
-    assert_error(run(clip, "--tile", "17"), "tiles must be at most 16, got 17")
-    assert_error(run(clip, "--threads", "100000"), "--threads must be at most 1024, got 100000")
+    assert_error(run(clip, "--tile", "17"), "argument --tile: 17 is more than 16")
+    assert_error(run(clip, "--threads", "100000"), "argument --threads: 100000 is more than 1024")
 
 
 def test_several_videos_need_a_folder(run, clip, tmp_path, make_clip):

@@ -17,7 +17,7 @@ import pytest
 from stamped_pictures import SIZE, made_at, stamped_picture
 
 from pumpseg import Segmenter
-from pumpseg.errors import SourceError
+from pumpseg.errors import SinkError, SourceError
 from pumpseg.video import camera, capture, process, stream
 from pumpseg.video.capture import StreamCapture, open_url
 from pumpseg.video.sinks import Outputs, open_sinks
@@ -242,6 +242,18 @@ def test_a_finite_file_behind_a_url_is_a_file(serve, tmp_path, make_clip, square
     assert source.audio == f"http://127.0.0.1:{server.port}/clip.mp4"
     (still,) = open_source(f"http://127.0.0.1:{server.port}/still.jpg")
     assert still.image.shape == square_frame.shape
+    snapshot = open_source(f"http://127.0.0.1:{server.port}/still.jpg")
+    with pytest.raises(SinkError, match=r"into .*: name an image file, such as .*snapshot\.png"):
+        open_sinks(snapshot, Outputs(save=tmp_path))
+    (sink,) = open_sinks(snapshot, Outputs(save=tmp_path / "marked.png"))
+    for frame in snapshot:
+        sink.write(frame, None, frame.image)
+    sink.complete()
+    assert cv2.imread(str(tmp_path / "marked.png")).shape == square_frame.shape
+    whole = make_clip(tmp_path / "whole.mp4", frames=40, faststart=True).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match=r"cut\.mp4 is cut short: it ends after frame \d+ of 40"):
+        list(open_source(f"http://127.0.0.1:{server.port}/cut.mp4"))
     with pytest.raises(SourceError, match="cannot be opened: "):
         open_source(f"http://127.0.0.1:{server.port}/none.mp4")
 

@@ -92,6 +92,19 @@ def test_audio_is_copied_packet_by_packet(tmp_path, make_clip, suffix, codec):
     assert len(read_video(tmp_path / "out.mp4")) == 30
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_channels_that_a_container_does_not_name_are_the_usual_ones(tmp_path, make_clip, suffix):
+    source = make_clip(tmp_path / f"in{suffix}", frames=10, audio="pcm_s16le", channels="stereo")
+    with av.open(str(source)) as container:
+        assert container.streams.audio[0].codec_context.layout.name == "2 channels"
+    write_video(tmp_path / "out.mp4", range(0, 400, 40), audio=source)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.name == "stereo"
+    assert b"".join(data for _, data in audio_packets(tmp_path / "out.mp4")[1]) == b"".join(
+        data for _, data in audio_packets(source)[1]
+    )
+
+
 def test_audio_ends_with_an_interrupted_video(tmp_path, make_clip):
     source = make_clip(tmp_path / "in.mp4", frames=50, audio="aac")
     write_video(tmp_path / "out.mp4", range(0, 400, 40), audio=source, interrupted=True)
@@ -340,6 +353,8 @@ def test_coco_ids_that_do_not_fit(tmp_path):
         coco_results(tmp_path, ids, class_name="apple")
     with pytest.raises(SinkError, match="is not among the images of the data set"):
         coco_results(tmp_path, ids)
+    with pytest.raises(SinkError, match=r"b\.png is not among the images"):
+        CocoSink(tmp_path / "x.json", ["pumpkin"], ids, [Path("a.png"), Path("b.png")])
     (tmp_path / "list.json").write_text("[]", encoding="utf-8")
     with pytest.raises(SinkError, match="is no COCO json"):
         CocoIds.read(tmp_path / "list.json")

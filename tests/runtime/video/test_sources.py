@@ -250,8 +250,8 @@ def test_a_list_of_files(folder, make_clip):
     ("text", "message"),
     [
         ("a.png\nmissing.png\n", "line 2 of .*list.txt: no such file or folder: .*missing.png"),
-        ("webcam\n", "line 1 of .*: webcam cannot be one of several sources"),
-        ("rtsp://a:b@c/d\n", r"rtsp://a:\*\*\*@c/d cannot be one of several"),
+        ("webcam\n", "line 1 of .*: webcam is no file: only files"),
+        ("rtsp://a:b@c/d\n", r"rtsp://a:\*\*\*@c/d is no file: only files"),
         ("list.txt\n", "is a list itself"),
         ("# nothing\n", "names no files"),
         ("\udcff", "cannot read the list"),

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pumpseg_train.autolabel.teacher import fills_hull
 from pumpseg_train.convert.labelled import Label, LabelledPhoto
+from pumpseg_train.data.coco import read_frame
 from pumpseg_train.data.masks import encode
-from pumpseg_train.evaluate import read_frame
 
 _WORKING_SIDE = 400  # pixels: small photos are enlarged to about this, large ones shrunk
 _MARGIN = 12

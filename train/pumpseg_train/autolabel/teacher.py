@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg_train.convert.labelled import Label, LabelledPhoto
+from pumpseg_train.data.coco import read_frame
 from pumpseg_train.data.masks import encode
-from pumpseg_train.evaluate import Predict, read_frame
+from pumpseg_train.evaluate import Predict
 
 
 def pseudo_label(

@@ -3,12 +3,15 @@
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pumpseg.command import CommandParser
+from pumpseg.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
 from pumpseg.partial_file import check_names, write_json
+from pumpseg.providers import MOST_THREADS
+from pumpseg.tiles import MOST_TILES
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.model import LoadedModel, load_model, load_weights_model
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
@@ -42,9 +45,18 @@ def main(argv: list[str] | None = None) -> int:
         "--score", type=float, default=0.5, metavar="S", help="what --report and false alarms count from (default 0.5)"
     )
     parser.add_argument("--provider", default="cpu", help="execution provider of an ONNX file (default cpu)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of an ONNX file (default: physical cores)")
     parser.add_argument(
-        "--tile", type=int, default=1, metavar="N", help="also look at N x N overlapping windows of every photo"
+        "--threads",
+        type=partial(parse_count, most=MOST_THREADS),
+        metavar="N",
+        help="of an ONNX file (default: physical cores)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=partial(parse_count, most=MOST_TILES),
+        default=1,
+        metavar="N",
+        help="also look at N x N overlapping windows of every photo",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     weights = add_weights_options(parser)
@@ -66,10 +78,6 @@ def _load(arguments: argparse.Namespace) -> LoadedModel:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    if arguments.threads is not None and arguments.threads < 1:
-        raise PumpsegError(f"--threads {arguments.threads}: at least 1 is needed")
-    if arguments.tile < 1:
-        raise PumpsegError(f"--tile {arguments.tile}: at least 1 is needed")
     if arguments.json and not arguments.json.parent.is_dir():
         raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     if not 0 <= arguments.score <= 1:

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pumpseg.errors import DatasetError
-from pumpseg.video.images import IMAGE_SUFFIXES
+from pumpseg.errors import DatasetError, SourceError
+from pumpseg.video.images import IMAGE_SUFFIXES, read_image
 from pumpseg_train.data import masks
 
 
@@ -116,6 +116,18 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
+def read_frame(path: Path) -> np.ndarray:
+    """The image as a camera would give it, uint8 BGR (H, W, 3), upright.
+
+    Raises:
+        DatasetError: the file is no readable image, or was cut short.
+    """
+    try:
+        return read_image(path)
+    except SourceError as error:
+        raise DatasetError(str(error)) from None
+
+
 @functools.lru_cache(maxsize=512)
 def load_image(path: Path, longest: int | None = None) -> np.ndarray:
     """The image, uint8 RGB (H, W, 3), upright, shrunk to at most `longest` pixels a side. Do not write into it.
@@ -123,9 +135,7 @@ def load_image(path: Path, longest: int | None = None) -> np.ndarray:
     Raises:
         DatasetError: the file is no readable image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DatasetError(f"{path} is not a readable image")
+    image = read_frame(path)
     if longest and max(image.shape[:2]) > longest:
         scale = longest / max(image.shape[:2])
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

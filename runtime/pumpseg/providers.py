@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pumpseg")
 
+# Since 1.29 ONNX Runtime reports its use to its makers, also on Linux (microsoft/onnxruntime#27379), unless told
+# otherwise before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 AUTO = "auto"
 MOST_THREADS = 1024  # ONNX Runtime starts whatever it is asked for, and no machine has more cores
 OPENVINO = "openvino"

@@ -1,6 +1,9 @@
 import builtins
 import dataclasses
 import logging
+import os
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -181,3 +184,14 @@ def test_a_container_quota_limits_the_cores(tmp_path, monkeypatch):
 def test_cores_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     assert physical_cores() == 0
+
+
+@pytest.mark.parametrize("said", [None, "0"])
+def test_onnxruntime_is_told_not_to_report_unless_the_user_said_something(said, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "CI", "XDG_"))}
+    environment |= {"HOME": str(tmp_path), **({} if said is None else {"ORT_DISABLE_TELEMETRY": said})}
+    code = "from pumpseg import Segmenter; import os; Segmenter(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (said or "1")
+    if said is None:
+        assert not list(tmp_path.rglob("*onnxruntime*")), "neither a device id nor a store of events"

@@ -24,7 +24,7 @@ from pumpseg.cores import physical_cores
 from pumpseg.errors import PumpsegError
 from pumpseg.model_file import DEFAULT_MODEL, SHIPPED_MODELS
 from pumpseg.partial_file import PartialFile, check_names
-from pumpseg.providers import AUTO, MOST_THREADS, provider_names
+from pumpseg.providers import AUTO, MOST_THREADS, PROVIDERS, provider_names
 from pumpseg.segmenter import Segmenter
 from pumpseg.tiles import MOST_TILES
 from pumpseg.video import batch
@@ -94,6 +94,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         threads = arguments.threads or physical_cores() or os.cpu_count() or 1
         workers = 1 if source.live else min(threads, MOST_WORKERS)
         segmenter = _segmenter(arguments, threads - workers + 1)
+        workers = min(workers, _most_workers(segmenter.provider))
         sinks = open_sinks(
             source,
             outputs,
@@ -141,6 +142,7 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     jobs = arguments.jobs or 1
     workers = max(1, min(threads, MOST_WORKERS) // jobs)
     segmenter = _segmenter(arguments, max(1, threads - workers * jobs + 1))
+    workers = min(workers, _most_workers(segmenter.provider))
     check_names(_stats(arguments), [segmenter.path, *(file.path for file in files), *_also_read(arguments)])
     options = batch.BatchOptions(
         annotate=not arguments.no_annotate,
@@ -186,6 +188,11 @@ def _outcome_figures(outcome: batch.Outcome) -> dict[str, Any]:
     if outcome.error:
         figures["error"] = outcome.error
     return figures | (outcome.summary.to_json() if outcome.summary else {})
+
+
+def _most_workers(provider: str) -> int:
+    # A GPU does one frame after another: while it does, another is uploaded or sorted out, and more would only wait.
+    return 2 if PROVIDERS[provider].device else MOST_WORKERS
 
 
 def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:

@@ -412,3 +412,11 @@ def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path, make_clip, model_
     assert err.splitlines()[-1].endswith("standard output: Broken pipe")
     assert "Traceback" not in err
     assert "Exception" not in err
+
+
+def test_a_gpu_gets_two_frames_at_a_time():
+    assert {name: cli._most_workers(name) for name in ("cpu", "openvino", "cuda")} == {
+        "cpu": cli.MOST_WORKERS,
+        "openvino": cli.MOST_WORKERS,
+        "cuda": 2,
+    }

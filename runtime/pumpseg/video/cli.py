@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pumpseg.checks import check_count
 from pumpseg.command import FAILED, INTERRUPTED, USAGE_ERROR, CommandParser, parse_count, parse_size, run_command
 from pumpseg.cores import physical_cores
 from pumpseg.errors import PumpsegError
@@ -209,8 +208,6 @@ def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise PumpsegError for options that do not go together."""
-    if arguments.threads is not None:
-        check_count("--threads", arguments.threads, MOST_THREADS)
     if arguments.stats == STANDARD_OUTPUT:
         raise PumpsegError("--stats cannot go to standard output")
     if arguments.serve_token is not None and (arguments.serve is None or not arguments.serve_token):

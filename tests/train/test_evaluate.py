@@ -1,5 +1,6 @@
 """COCO figures of predictions whose worth is known."""
 
+import dataclasses
 import json
 import shutil
 
@@ -203,3 +204,16 @@ def test_a_photo_of_another_size_than_its_annotations_is_refused(fruit, tmp_path
     cv2.imwrite(str(photo.path), cv2.resize(cv2.imread(str(photo.path)), None, fx=0.5, fy=0.5))
     with pytest.raises(DatasetError, match="its annotations are for"):
         evaluate(dataset, lambda frame: Instances.empty(frame.shape[:2], dataset.classes))
+
+
+@pytest.mark.parametrize("ids", [range(9), [5] * 9])
+def test_ids_of_annotations_do_not_matter(dataset, ids):
+    """pycocotools takes the id 0 for a match with nothing, and one that occurs twice for one annotation."""
+    numbers = iter(ids)
+    photos = tuple(
+        dataclasses.replace(
+            photo, annotations=tuple(dataclasses.replace(a, id=next(numbers)) for a in photo.annotations)
+        )
+        for photo in dataset.photos
+    )
+    assert evaluate(dataclasses.replace(dataset, photos=photos), oracle(dataset)).mask.ap50 == pytest.approx(1)

@@ -18,6 +18,7 @@ import pytest
 
 from pumpseg.errors import DatasetError
 from pumpseg_train import fit as fit_module
+from pumpseg_train.data.augment import Recipe
 from pumpseg_train.evaluate import AveragePrecision, Metrics
 from pumpseg_train.fit import LayerwiseAdamW, fit
 from pumpseg_train.run import RunError, Settings, load_run, make_settings, read_settings, write_settings
@@ -444,3 +445,28 @@ def test_weight_decay_spares_biases(tiny_training):
     decayed = {v.path for v in tiny_training.trainer.trainable_variables if optimizer._use_weight_decay(v)}
     assert any(path.endswith("kernel") for path in decayed)
     assert not any(path.endswith("bias") for path in decayed)
+
+
+def test_a_validation_photo_that_is_damaged_is_told_before_the_training(tiny_settings, fruit, tmp_path):
+    shutil.copytree(fruit, tmp_path / "data")
+    photo = next((tmp_path / "data" / "val" / "images").iterdir())
+    photo.write_bytes(photo.read_bytes()[:100])
+    with pytest.raises(DatasetError, match=f"{photo.name} is damaged"):
+        fit(dataclasses.replace(tiny_settings, data=str(tmp_path / "data")), tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_fails_while_a_sample_is_drawn_is_told_as_it_is(tiny_settings, tmp_path, workers):
+    backgrounds = tmp_path / "backgrounds"
+    backgrounds.mkdir()
+    (backgrounds / "bad.png").write_bytes(b"text")
+    recipe = Recipe(mosaic_share=0, negative_share=1, paste_share=0, extra_share=0)
+    settings = dataclasses.replace(tiny_settings, backgrounds=(str(backgrounds),), recipe=recipe)
+    with pytest.raises(DatasetError, match=r"bad\.png is damaged"):
+        fit(settings, tmp_path / "run", workers=workers, verbose=0)
+
+
+def test_cutouts_may_be_a_data_set_with_a_train_split(fruit):
+    whole, part = (fit_module._objects(folder) for folder in (fruit, fruit / "train"))
+    assert whole.json_path == part.json_path == fruit / "train" / "annotations.json"

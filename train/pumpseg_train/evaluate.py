@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
-from pumpseg_train.data.coco import Dataset, read_frame
+from pumpseg_train.data.coco import Dataset, Photo, read_frame
 from pumpseg_train.report import Advance
 
 # uint8 BGR (H, W, 3) -> instances, with every score above a low threshold.
@@ -71,13 +71,7 @@ def detect(dataset: Dataset, predict: Predict, advance: Advance = lambda count: 
     """
     results = []
     for photo in dataset.photos:
-        frame = read_frame(photo.path)
-        if frame.shape[:2] != (photo.height, photo.width):
-            raise DatasetError(
-                f"{photo.path} is {frame.shape[1]}x{frame.shape[0]}, its annotations are for "
-                f"{photo.width}x{photo.height}"
-            )
-        instances = predict(frame)
+        instances = predict(read_photo(photo))
         category_ids = _category_ids(dataset, instances.class_names)
         for box, confidence, class_id, rle in zip(
             instances.boxes, instances.scores, instances.class_ids, instances.rle(), strict=True
@@ -95,6 +89,20 @@ def detect(dataset: Dataset, predict: Predict, advance: Advance = lambda count: 
                 )
         advance(1)
     return results
+
+
+def read_photo(photo: Photo) -> np.ndarray:
+    """The frame of a photo, uint8 BGR (H, W, 3).
+
+    Raises:
+        DatasetError: it cannot be read, or has another size than its annotations say.
+    """
+    frame = read_frame(photo.path)
+    if frame.shape[:2] != (photo.height, photo.width):
+        raise DatasetError(
+            f"{photo.path} is {frame.shape[1]}x{frame.shape[0]}, its annotations are for {photo.width}x{photo.height}"
+        )
+    return frame
 
 
 def score(dataset: Dataset, results: list[dict[str, Any]]) -> Metrics:
@@ -126,14 +134,17 @@ def quiet() -> contextlib.redirect_stdout[io.StringIO]:
 
 
 def coco_truth(dataset: Dataset) -> COCO:
-    """The annotations as pycocotools wants them; area, bbox and iscrowd are optional in the json."""
-    annotations = []
+    """The annotations as pycocotools wants them; area, bbox and iscrowd are optional in the json.
+
+    They are numbered anew: to pycocotools the id 0 means "matches nothing", and ids may occur twice in the json.
+    """
+    annotations: list[dict[str, Any]] = []
     for photo in dataset.photos:
         for annotation in photo.annotations:
             encoded = coco_mask.encode(np.asfortranarray(annotation.mask(photo.width, photo.height)))
             annotations.append(
                 {
-                    "id": annotation.id,
+                    "id": len(annotations) + 1,
                     "image_id": photo.id,
                     "category_id": dataset.category_ids[annotation.class_id - 1],
                     "iscrowd": int(annotation.crowd),

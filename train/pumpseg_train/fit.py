@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import keras
@@ -21,7 +21,7 @@ from pumpseg_train.data.augment import gather
 from pumpseg_train.data.batch import Drawing
 from pumpseg_train.data.coco import Dataset, read_dataset
 from pumpseg_train.data.loader import Batches
-from pumpseg_train.evaluate import Predict, evaluate
+from pumpseg_train.evaluate import Predict, evaluate, read_photo
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.losses import Trainer
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
@@ -66,8 +66,8 @@ def fit(
     material = gather(
         training,
         extras=[read_dataset(Path(folder), "train") for folder in settings.extras],
-        cutouts=[read_dataset(Path(folder)) for folder in settings.cutouts],
-        others=[read_dataset(Path(folder)) for folder in settings.others],
+        cutouts=[_objects(Path(folder)) for folder in settings.cutouts],
+        others=[_objects(Path(folder)) for folder in settings.others],
         backgrounds=[Path(folder) for folder in settings.backgrounds],
     )
     for dataset in (training, validation):
@@ -76,12 +76,14 @@ def fit(
     earlier = load_run(Path(settings.start)) if settings.start else None
     if earlier and earlier.classes != training.classes:
         raise RunError(f"{settings.start} knows the classes {earlier.classes}, the data has {training.classes}")
+    for photo in validation.photos:
+        read_photo(photo)  # better told now than after the first epoch
+    if distributed:
+        _distribute(settings.batch_size)
     write_settings(run, settings, training.classes)
     if (run / FINISHED).exists():
         raise RunError(f"{run} is finished: give another --out, with --start {run} to go on from it")
 
-    if distributed:
-        _distribute(settings.batch_size)
     keras.utils.set_random_seed(settings.seed)
     with _dtype_policy(settings.precision):
         model = build_mask_rcnn(profile, training.classes, imagenet=earlier is None)
@@ -111,10 +113,16 @@ def fit(
             keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
             _StopAtNaN(settings),
         ]
-        # Batches are drawn at random already, and ahead in their order.
-        trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
+        with original_error(batches):
+            # Batches are drawn at random already, and ahead in their order.
+            trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
     (run / FINISHED).touch()
     shutil.rmtree(run / "state", ignore_errors=True)
+
+
+def _objects(folder: Path) -> Dataset:
+    """Labelled photos in a folder, or in its `train`."""
+    return read_dataset(folder, None if (folder / "annotations.json").is_file() else "train")
 
 
 @contextlib.contextmanager
@@ -126,6 +134,21 @@ def one_opencv_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+class _Drawn(Protocol):
+    error: Exception | None
+
+
+@contextlib.contextmanager
+def original_error(batches: _Drawn) -> Iterator[None]:
+    """Raises what went wrong with a batch as it was: backends wrap it into errors of their own."""
+    try:
+        yield
+    except Exception:
+        if batches.error is not None:
+            raise batches.error from None
+        raise
 
 
 def predictor(model: MaskRCNN) -> Predict:

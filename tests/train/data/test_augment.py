@@ -76,7 +76,7 @@ def test_gather_leaves_out_crowds_and_classes_that_are_not_learnt(tmp_path, make
 
 def test_gather_refuses_extras_of_other_classes_and_empty_backgrounds(tmp_path, make_split, fruit):
     make_split(tmp_path, [[]], classes=("apple",))
-    with pytest.raises(DatasetError, match=r"\('apple',\)"):
+    with pytest.raises(DatasetError, match=r"has the class 'apple', which .* has not"):
         gather(read_dataset(fruit, "train"), extras=[read_dataset(tmp_path)])
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DatasetError, match="holds no images"):
@@ -323,3 +323,20 @@ def test_photos_of_many_objects_are_drawn_more_often(material, monkeypatch):
         draw_sample(dataclasses.replace(material, photos=(few, many)), Recipe(0, 0, 0, 0), 32, 127, generator)
     odds = ((1 + len(many.annotations)) / (1 + len(few.annotations))) ** 0.5
     assert drawn.count(many) / 200 == pytest.approx(odds / (1 + odds), abs=0.1)
+
+
+def test_other_things_are_shown_without_backgrounds_too(fruit, things):
+    material = gather(read_dataset(fruit, "train"), others=[things])
+    recipe = Recipe(mosaic_share=0, negative_share=1, paste_share=0, extra_share=0, other_share=0)
+    found = [draw_sample(material, recipe, 96, 127, rng(seed)).instances() for seed in range(20)]
+    assert {instance.class_id for instances in found for instance in instances} == {OTHER}
+
+
+def test_extras_may_have_fewer_classes_in_another_order(tmp_path, make_split):
+    for name, classes in (("own", ("apple", "pear", "pumpkin")), ("extra", ("pumpkin", "apple"))):
+        make_split(tmp_path / name, [[(0, LARGE), (1, LARGE)]], classes=classes)
+    own, extra = (read_dataset(tmp_path / name) for name in ("own", "extra"))
+    (photos,) = gather(own, extras=[extra]).extras
+    for photo, before in zip(photos, extra.photos, strict=True):
+        for annotation, original in zip(photo.annotations, before.annotations, strict=True):
+            assert own.classes[annotation.class_id - 1] == extra.classes[original.class_id - 1]

@@ -152,3 +152,37 @@ def test_images_are_listed_below_a_folder_sorted(tmp_path):
     assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "d.TIF", "c.webp"]
     with pytest.raises(DatasetError, match="holds no images"):
         list_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("what", ["name", "id"])
+def test_two_categories_of_one_name_or_number_are_refused(tmp_path, make_split, what):
+    make_split(tmp_path, [[(0, DISC)]])
+
+    def double(content):
+        content["categories"].append({"name": "twin", "id": 77} | {what: content["categories"][0][what]})
+
+    change(tmp_path, double)
+    with pytest.raises(DatasetError, match=f"two categories of the {what}"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[1, 1, float("nan"), 9, 9, 9]], "a corner that is nowhere"),
+        ([[1, 1, 5, 9, 9, 9, 4]], "no list of x and y"),
+        ([[1, 1, "a", 9, 9, 9]], "no list of x and y"),
+        ({"size": [120, 160], "counts": [10, 20, 30]}, "has no mask"),
+    ],
+)
+def test_masks_that_would_take_any_memory_are_refused(tmp_path, make_split, segmentation, message):
+    make_split(tmp_path, [[(0, DISC)]])
+    change(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(tmp_path)
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    for name in ("a.png", "._a.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.png"]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
+from pumpseg.errors import DatasetError
 from pumpseg.rle import decode as runtime_decode
 from pumpseg_train.data.masks import (
     clip_polygons,
@@ -106,3 +107,17 @@ def test_a_ring_has_one_piece_and_one_hole():
     assert sorted(map(tuple, outline)) == [(1, 1), (1, 8), (8, 1), (8, 8)]
     (hole,) = holes
     assert (hole.min(axis=0).tolist(), hole.max(axis=0).tolist()) == ([3, 3], [6, 6])
+
+
+def test_polygons_that_overlap_have_no_hole_where_they_do():
+    squares = [[0, 0, 40, 0, 40, 40, 0, 40], [20, 20, 60, 20, 60, 60, 20, 60]]
+    rings = rings_of(squares, 80, 80)
+    assert len(rings) == 1
+    assert decode([one_ring(rings).ravel().tolist()], 80, 80).sum() == decode(squares, 80, 80).sum()
+    apart = [[0, 0, 10, 0, 10, 10], [30, 30, 60, 30, 60, 60]]
+    assert [ring.ravel().tolist() for ring in rings_of(apart, 80, 80)] == apart
+
+
+def test_run_lengths_that_cover_too_little_are_refused():
+    with pytest.raises(DatasetError, match="run lengths cover 60 pixels of 160x120"):
+        decode({"size": [120, 160], "counts": [10, 20, 30]}, 160, 120)

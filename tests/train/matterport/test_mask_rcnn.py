@@ -279,3 +279,11 @@ def test_real_balloons_are_read():
     config = TinyConfig()
     (batch,) = Batches(data, config, to_profile(config), steps=1)[0]
     assert (batch["class_ids"] > 0).any(axis=1).all()
+
+
+def test_class_numbers_out_of_range_are_named(balloons):
+    data = load(balloons, "train")
+    whole = data.load_mask
+    data.load_mask = lambda image_id: (whole(image_id)[0], np.full(whole(image_id)[0].shape[-1], 7, np.int32))
+    with pytest.raises(DatasetError, match=r"image \d .*load_mask\(\) gave the class number 7, not 1\.\.1"):
+        Batches(data, TinyConfig(), to_profile(TinyConfig()), steps=1)[0]

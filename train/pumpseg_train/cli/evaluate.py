@@ -80,6 +80,8 @@ def _load(arguments: argparse.Namespace) -> LoadedModel:
 def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json and not arguments.json.parent.is_dir():
         raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+    if arguments.report and arguments.report.exists() and not arguments.report.is_dir():
+        raise PumpsegError(f"--report {arguments.report}: it is no folder")
     if not 0 <= arguments.score <= 1:
         raise PumpsegError(f"--score {arguments.score}: a score lies between 0 and 1")
     from pumpseg_train.data.coco import list_images, read_dataset

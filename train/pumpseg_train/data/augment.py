@@ -95,16 +95,16 @@ def gather(
     What is of one of the data set's classes in `others` counts as such.
 
     Raises:
-        DatasetError: an extra set has other classes, or a folder of backgrounds is empty.
+        DatasetError: an extra set has a class that the data set has not, or a folder of backgrounds is empty.
     """
     extras = tuple(extras)
     other_photos = tuple(_in_classes_of(dataset, source) for source in others)
     for extra in extras:
-        if extra.classes != dataset.classes:
-            raise DatasetError(f"{extra.json_path} has the classes {extra.classes}, {dataset.classes} are needed")
+        if unknown := [name for name in extra.classes if name not in dataset.classes]:
+            raise DatasetError(f"{extra.json_path} has the class {unknown[0]!r}, which {dataset.json_path} has not")
     return Material(
         dataset.photos,
-        tuple(extra.photos for extra in extras),
+        tuple(_in_classes_of(dataset, extra) for extra in extras),
         tuple(filter(None, (_cutouts(dataset, source) for source in (dataset, *cutouts)))),
         other_photos,
         tuple(filter(None, (_other_cutouts(photos) for photos in other_photos))),
@@ -127,7 +127,7 @@ def _draw(material: Material, recipe: Recipe, size: int, fill: int, rng: np.rand
         weights = np.sqrt([1 + len(photo.annotations) for photo in photos])
         scene = _photo(photos[rng.choice(len(photos), p=weights / weights.sum())], recipe, size, fill, rng)
         _vary_some(scene, recipe.varied_share, rng)
-    elif kind == "negative" and material.others and rng.random() < recipe.other_photos:
+    elif kind == "negative" and material.others and (not material.backgrounds or rng.random() < recipe.other_photos):
         scene = _photo(_any(_any(material.others, rng), rng), recipe, size, fill, rng)
     else:
         scene = _background(material, size, fill, rng)
@@ -224,7 +224,7 @@ def _is_fragment(mask: np.ndarray) -> bool:
 
 def _shares(material: Material, recipe: Recipe) -> list[float]:
     """Shares of negatives, pasted pictures, extras and photos, by what there is to make them of."""
-    negative = recipe.negative_share if material.backgrounds else 0.0
+    negative = recipe.negative_share if material.backgrounds or material.others else 0.0
     paste = recipe.paste_share if material.backgrounds and material.cutouts else 0.0
     extra = recipe.extra_share if material.extras else 0.0
     return [negative, paste, extra, 1 - negative - paste - extra]

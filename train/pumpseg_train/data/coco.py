@@ -64,6 +64,9 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
         categories = sorted(content["categories"], key=lambda category: category["id"])
         classes = tuple(category["name"] for category in categories)
         category_ids = tuple(category["id"] for category in categories)
+        for what, values in (("name", classes), ("id", category_ids)):
+            if twice := [value for value in values if values.count(value) > 1]:
+                raise DatasetError(f"{json_path} has two categories of the {what} {twice[0]!r}")
         by_photo: dict[int, list[Annotation]] = {image["id"]: [] for image in content["images"]}
         for item in content["annotations"]:
             what = f"{json_path}: annotation {item['id']}"
@@ -100,17 +103,24 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
 def _is_mask(segmentation: Any) -> bool:
     """Whether this is a list of polygons or a run-length encoding: sets for detection often have neither."""
     if isinstance(segmentation, dict):
-        return "counts" in segmentation and "size" in segmentation
-    return isinstance(segmentation, list) and bool(segmentation) and all(len(points) >= 6 for points in segmentation)
+        counts, size = segmentation.get("counts"), segmentation.get("size", (0, 0))
+        return isinstance(counts, str) or (isinstance(counts, list) and sum(counts) == size[0] * size[1] > 0)
+    return isinstance(segmentation, list) and bool(segmentation) and all(map(_is_polygon, segmentation))
+
+
+def _is_polygon(points: Any) -> bool:
+    """Whether this is a list x y x y ... of three corners and more. Raises DatasetError as `masks.ring_of`."""
+    return len(points) >= 6 and bool(masks.ring_of(points).size)
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """The image files below `folder`, sorted.
+    """The image files below `folder`, sorted; hidden ones, such as macOS writes beside others, are left out.
 
     Raises:
         DatasetError: there are none.
     """
-    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES))
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = tuple(sorted(path for path in found if not path.name.startswith(".")))
     if not paths:
         raise DatasetError(f"{folder} holds no images")
     return paths

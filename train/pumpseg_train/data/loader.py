@@ -41,6 +41,7 @@ class Batches(keras.utils.PyDataset):
         self._ahead: dict[int, Future[dict[str, np.ndarray]]] = {}
         self._epoch = 0
         self.waited = 0.0
+        self.error: Exception | None = None
 
     def __enter__(self) -> "Batches":
         return self
@@ -66,7 +67,14 @@ class Batches(keras.utils.PyDataset):
         return self._steps
 
     def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray]]:
-        """Raises PumpsegError when a process that draws samples was killed."""
+        """Raises PumpsegError when a process that draws samples was killed; whatever it raises is kept in `error`."""
+        try:
+            return self._next(step)
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def _next(self, step: int) -> tuple[dict[str, np.ndarray]]:
         asked = time.perf_counter()
         try:
             for number in range(step, min(step + self._most_ahead, self._steps)):

@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from pumpseg.errors import DatasetError
 from pumpseg.outlines import Ring, trace
+
+_SHARED_EDGE = 0.01  # of the pixels of several polygons
 
 
 def mask_record(mask: NDArray[Any]) -> dict[str, Any]:
@@ -29,12 +32,21 @@ def encode(mask: NDArray[Any]) -> dict[str, Any]:
 
 
 def decode(segmentation: Any, width: int, height: int) -> NDArray[np.uint8]:
-    """A COCO segmentation, polygons or run lengths of any kind, to uint8 (height, width) of 0 and 1."""
+    """A COCO segmentation, polygons or run lengths of any kind, to uint8 (height, width) of 0 and 1.
+
+    Raises:
+        DatasetError: polygons as `ring_of` says, or run lengths that do not cover their picture: pycocotools would take
+            any memory for these.
+    """
     encoded = segmentation
     if isinstance(encoded, list):
-        encoded = coco_mask.merge(coco_mask.frPyObjects(encoded, height, width))
+        polygons = [ring_of(points).ravel().tolist() for points in encoded]
+        encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     elif isinstance(encoded["counts"], list):
-        encoded = coco_mask.frPyObjects(encoded, *encoded["size"])
+        rows, columns = encoded["size"]
+        if sum(encoded["counts"]) != rows * columns:
+            raise DatasetError(f"run lengths cover {sum(encoded['counts'])} pixels of {columns}x{rows}")
+        encoded = coco_mask.frPyObjects(encoded, rows, columns)
     return coco_mask.decode(encoded)
 
 
@@ -54,18 +66,49 @@ def one_ring(rings: Sequence[Ring]) -> Ring:
 
 
 def rings_of(segmentation: Any, width: int, height: int) -> list[Ring]:
-    """The polygons of a COCO segmentation as they are, or the traced outlines and holes of run lengths."""
-    if isinstance(segmentation, list):
-        return [np.asarray(points, np.float64).reshape(-1, 2) for points in segmentation]
+    """The polygons of a COCO segmentation as they are, or the traced outlines and holes of run lengths.
+
+    Polygons that overlap are traced, too: by the even-odd rule there would be a hole where they do.
+    """
+    if isinstance(segmentation, list) and not _overlap(segmentation, width, height):
+        return [ring_of(points) for points in segmentation]
     return [ring for outline, holes in trace(decode(segmentation, width, height)) for ring in (outline, *holes)]
 
 
+def _overlap(polygons: Sequence[Any], width: int, height: int) -> bool:
+    """Whether polygons of one instance share more than the pixels along their edges."""
+    if len(polygons) < 2:
+        return False
+    alone = sum(int(decode([points], width, height).sum()) for points in polygons)
+    together = int(decode(list(polygons), width, height).sum())
+    return alone - together > _SHARED_EDGE * together
+
+
+def ring_of(points: Any) -> Ring:
+    """Corners float64 (N, 2) of a polygon x y x y ...
+
+    Raises:
+        DatasetError: it is none, or has a corner that is no pair of finite numbers.
+    """
+    try:
+        ring = np.asarray(points, np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        raise DatasetError(f"a polygon is no list of x and y: {points!r:.60}") from None
+    if not np.isfinite(ring).all():
+        raise DatasetError("a polygon has a corner that is nowhere: not a finite number")
+    return ring
+
+
 def clip_polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> tuple[list[list[float]], bool]:
-    """The polygons, flat x y x y ..., with every corner moved into the picture, and whether any had to be."""
+    """The polygons, flat x y x y ..., with every corner moved into the picture, and whether any had to be.
+
+    Raises:
+        DatasetError: as `ring_of`.
+    """
     clipped = []
     moved = False
     for points in polygons:
-        ring = np.asarray(points, np.float64).reshape(-1, 2)
+        ring = ring_of(points)
         inside = np.clip(ring, 0, (width, height))
         moved = moved or bool((np.abs(inside - ring) > 1).any())  # editors overshoot the border by a pixel
         clipped.append([round(float(value), 2) for value in inside.ravel()])

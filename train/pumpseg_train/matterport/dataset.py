@@ -93,6 +93,7 @@ class Batches(keras.utils.PyDataset):
             [0, 0, profile.last_pixel, profile.last_pixel]
         )
         self.epoch = 0
+        self.error: Exception | None = None
         if not len(dataset.image_ids):
             raise DatasetError("the data set has no images: add_image() them, then call prepare()")
 
@@ -100,6 +101,14 @@ class Batches(keras.utils.PyDataset):
         return self._steps
 
     def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray]]:
+        """Raises DatasetError, which is kept in `error`."""
+        try:
+            return self._batch(step)
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def _batch(self, step: int) -> tuple[dict[str, np.ndarray]]:
         first = (self.epoch * self._steps + step) * self._batch_size
         samples = [self._sample(first + index) for index in range(self._batch_size)]
         return ({name: np.stack([sample[name] for sample in samples]) for name in samples[0]},)
@@ -121,13 +130,16 @@ class Batches(keras.utils.PyDataset):
             masks, class_ids = (np.asarray(array) for array in self._dataset.load_mask(image_id))
             if masks.shape[-1] != len(class_ids):
                 raise ValueError(f"load_mask() gave {masks.shape[-1]} masks and {len(class_ids)} class numbers")
+            most = setting(self._config, "NUM_CLASSES") - 1
+            if strange := [int(number) for number in class_ids if not 0 < abs(number) <= most]:
+                raise ValueError(f"load_mask() gave the class number {strange[0]}, not 1..{most}")
+            image, masks = fit_square(image, masks, self._profile)
         except Exception as error:
             info = self._dataset.image_info[image_id]
             what = f"{type(error).__name__}: {error}"
             raise DatasetError(
                 f"image {image_id} ({info.get('path') or info.get('id')}) cannot be loaded: {what}"
             ) from error
-        image, masks = fit_square(image, masks, self._profile)
         if self._augmentation is not None:
             image, masks = _augment(self._augmentation, image, masks)
         kept = masks.any(axis=(0, 1))

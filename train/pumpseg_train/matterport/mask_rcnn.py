@@ -1,5 +1,6 @@
 """`MaskRCNN` as scripts for Matterport's mrcnn use it: load weights, train in stages, detect."""
 
+import contextlib
 import datetime
 import functools
 import re
@@ -12,7 +13,7 @@ import numpy as np
 
 from pumpseg.errors import PumpsegError
 from pumpseg_train.evaluate import Predict
-from pumpseg_train.fit import one_opencv_thread, predictor
+from pumpseg_train.fit import one_opencv_thread, original_error, predictor
 from pumpseg_train.matterport.config import ConfigError, setting, to_profile
 from pumpseg_train.matterport.dataset import Batches
 from pumpseg_train.matterport.trainer import MatterportTrainer
@@ -126,7 +127,9 @@ class MaskRCNN:
         steps = setting(config, "VALIDATION_STEPS")
         validation = Batches(val_dataset, config, profile, steps=steps, seed=self._seed) if steps else None
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        with one_opencv_thread():
+        with one_opencv_thread(), contextlib.ExitStack() as errors:
+            for batches in filter(None, (training, validation)):
+                errors.enter_context(original_error(batches))
             trainer.fit(
                 training,
                 initial_epoch=self.epoch,

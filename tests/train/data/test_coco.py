@@ -141,7 +141,7 @@ def test_a_grey_image_has_three_channels(tmp_path):
 
 def test_an_unreadable_image_is_named(tmp_path):
     (tmp_path / "bad.jpg").write_text("no image")
-    with pytest.raises(DatasetError, match=r"bad\.jpg is not a readable image"):
+    with pytest.raises(DatasetError, match=r"bad\.jpg is damaged, or not an image"):
         load_image(tmp_path / "bad.jpg")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pumpseg.errors import DatasetError
 from pumpseg_train.convert import coco, labelme, pngs, via, yolo
 from pumpseg_train.convert.labelled import LabelledSet, choose_classes
 from pumpseg_train.data.new_folder import new_folder
@@ -52,9 +53,11 @@ def convert(
     """Reads `source`, and writes it to the new folder `out`, all or nothing; returns what was written.
 
     split: what a source without train/, val/ or test/ is. classes: those to keep, in the order of their ids.
-    images: where the photos of a single COCO json lie. link: hard links instead of copies of the photos.
+    images: where the photos of COCO json lie. link: hard links instead of copies of the photos.
     Raises DatasetError.
     """
+    if doubled := [name for number, name in enumerate(classes) if name in classes[:number]]:
+        raise DatasetError(f"--classes names {doubled[0]!r} twice")
     if source_format == "coco":
         labelled = coco.read(source, split, classes, images)
     else:

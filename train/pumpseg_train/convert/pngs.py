@@ -8,7 +8,7 @@ index is 1000 * class number + instance number, as in Cityscapes' instanceIds; a
 that class without instances, which becomes a crowd region. 255 in a palette is Pascal VOC's "void".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ from pumpseg_train.data.new_folder import place_image
 _CROWD = "_crowd"
 _PER_CLASS = 1000
 _VOID = 255
+_Sized = tuple[Label, tuple[int, int]]  # a label, and the width and height of the picture that it came from
 
 
 def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a PNG an instance, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
 
-    def labels_of(image: Path, folder: Path) -> list[tuple[Label, tuple[int, int]]]:
-        files = images_in(folder / image.stem) or sorted(folder.glob(f"{_escape(image.stem)}_*.png"))
+    def labels_of(image: Path, files: list[Path]) -> list[_Sized]:
         labels = []
         for path in files:
             pixels = _pixels(path)
@@ -48,13 +48,28 @@ def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
             labels.append((Label(_class_of(path, image, classes), encode(mask), crowd), mask.shape[::-1]))
         return labels
 
-    return _read(source, split, classes, labels_of)
+    def labels_in(images: list[Path], folder: Path) -> Iterator[list[_Sized]]:
+        beside = _by_photo(sorted(folder.glob("*_*.png")), {image.stem for image in images})
+        return (labels_of(image, images_in(folder / image.stem) or beside.get(image.stem, [])) for image in images)
+
+    return _read(source, split, classes, labels_in)
+
+
+def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
+    """The files NAME_*.png by NAME, the longest of `stems` that fits: a_2_1.png is of a_2 if that is there, or of a."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        parts = path.stem.split("_")
+        names = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+        if name := next((name for name in names if name in stems), None):
+            found.setdefault(name, []).append(path)
+    return found
 
 
 def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a PNG of instance numbers a photo, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
 
-    def labels_of(image: Path, folder: Path) -> list[tuple[Label, tuple[int, int]]]:
+    def labels_of(image: Path, folder: Path) -> list[_Sized]:
         path = folder / f"{image.stem}.png"
         if not classes:
             only_class(classes, "pictures of instance numbers")
@@ -78,14 +93,17 @@ def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
             labels.append((label, (pixels.shape[1], pixels.shape[0])))
         return labels
 
-    return _read(source, split, classes, labels_of)
+    def labels_in(images: list[Path], folder: Path) -> Iterator[list[_Sized]]:
+        return (labels_of(image, folder) for image in images)
+
+    return _read(source, split, classes, labels_in)
 
 
 def _read(
     source: Path,
     split: str,
     classes: Sequence[str],
-    labels_of: Callable[[Path, Path], list[tuple[Label, tuple[int, int]]]],
+    labels_in: Callable[[list[Path], Path], Iterable[list[_Sized]]],
 ) -> LabelledSet:
     splits = {}
     for name, folder in split_folders(source, split).items():
@@ -93,8 +111,8 @@ def _read(
         for needed in ("images", "masks"):
             if not (folder / needed).is_dir():
                 raise DatasetError(f"{folder} holds no {needed}/")
-        for image in images_in(folder / "images"):
-            found = labels_of(image, folder / "masks")
+        images = images_in(folder / "images")
+        for image, found in zip(images, labels_in(images, folder / "masks"), strict=True):
             sizes = {size for _, size in found}
             if len(sizes) > 1:
                 raise DatasetError(f"the masks of {image} have different sizes: {sorted(sizes)}")
@@ -126,10 +144,6 @@ def _pixels(path: Path) -> NDArray[Any]:
             return np.asarray(image)
     except (OSError, ValueError, SyntaxError):
         raise DatasetError(f"{path} is not a readable image") from None
-
-
-def _escape(text: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in text)
 
 
 def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.convert.labelled import (
     Label,
     LabelledSet,
+    finite,
     labelled_photo,
     labelled_set,
     only_class,
@@ -41,12 +42,13 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
                 regions = entry["regions"]
                 regions = list(regions.values()) if isinstance(regions, dict) else regions
                 labels = [
-                    Label(_class_of(region, classes), [_polygon(region["shape_attributes"])]) for region in regions
+                    Label(_class_of(region, classes), [finite(_polygon(region["shape_attributes"]))])
+                    for region in regions
                 ]
                 image = path.parent / Path(entry["filename"]).name
             except DatasetError:
                 raise
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise DatasetError(
                     f"{path}: {str(entry)[:60]}... is no VIA entry: {type(error).__name__} {error}"
                 ) from error
@@ -73,8 +75,13 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         raise DatasetError(f"{path} is not VIA json: {error}") from error
 
 
-def _class_of(region: dict[str, Any], classes: Sequence[str]) -> str:
-    attributes = {key: value for key, value in region.get("region_attributes", {}).items() if value not in ("", {})}
+def _class_of(region: Any, classes: Sequence[str]) -> str:
+    if not isinstance(region, dict):
+        raise TypeError(f"a region is {region!r:.60}, an object is needed")
+    given = region.get("region_attributes", {})
+    if not isinstance(given, dict):
+        raise TypeError(f"region_attributes is {given!r:.60}, an object is needed")
+    attributes = {key: value for key, value in given.items() if value not in ("", {}, None)}
     key = next((name for name in _CLASS_KEYS if name in attributes), None)
     if key is None:
         if len(attributes) != 1:

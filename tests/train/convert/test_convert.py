@@ -93,13 +93,15 @@ def test_masks_survive_the_way_there_and_back(name, tmp_path_factory, labels):
     same(masks_of(folder / "coco"), {("train", "0.png"): labels, ("train", "1.png"): []})
     between = folder / "between"
     between.mkdir()
-    notes = FORMATS[name].write(labelled, between, link=False)
+    written = FORMATS[name].write(labelled, between, link=False)
     again = FORMATS[name].read(between, "train", CLASSES)
     crowds = sum(crowd for _, crowd, _ in labels)
     expressed = labels
     if name in ("via", "yolo"):
         expressed = [entry for entry in labels if not entry[1]]
-        assert bool(notes) == bool(crowds)
+        assert bool(written.notes) == bool(crowds)
+    counted = [(x.class_name, x.crowd) for x in written.splits["train"][0].labels]
+    assert sorted(counted) == sorted((class_name, crowd) for class_name, crowd, _ in expressed)
     got = [
         (x.class_name, x.crowd, decode(x.segmentation, 16, 12).astype(bool)) for x in again.splits["train"][0].labels
     ]
@@ -147,6 +149,34 @@ def test_classes_are_chosen_renamed_and_numbered(tmp_path, make_split, capsys):
 def test_a_class_named_twice_is_refused(fruit, tmp_path, capsys):
     assert main(["convert", str(fruit), "--out", str(tmp_path / "out"), "--classes", "apple", "apple"]) == 2
     assert "--classes names 'apple' twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_crowd_regions_are_counted_as_they_are_written(tmp_path, name, capsys):
+    photo(tmp_path / "in" / "images", "a.png", (8, 8))
+    annotations = [
+        {"id": row, "image_id": 1, "category_id": 5, "iscrowd": row % 2, "segmentation": [[1, row, 6, row, 6, row + 1]]}
+        for row in (1, 3, 4)
+    ]
+    coco(tmp_path / "in", [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], annotations)
+    line = ["convert", str(tmp_path / "in"), "--to", name, "--out", str(tmp_path / "out"), "--classes", "b"]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    left_out = name in ("via", "yolo", "index")
+    assert ("note: 2 crowd regions were left out" in said) == left_out
+    assert f"train: 1 images, 1 instances, {0 if left_out else 2} crowd regions" in said
+
+
+def test_instances_that_an_index_cannot_hold_are_not_counted(tmp_path, capsys):
+    photo(tmp_path / "in" / "images", "a.png", (8, 8))
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": 5, "segmentation": [[1, 1, 6, 1, 6, 6]]} for number in (1, 2)
+    ]
+    coco(tmp_path / "in", [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], annotations)
+    assert main(["convert", str(tmp_path / "in"), "--to", "index", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "1 instances are wholly covered by others and lost" in said
+    assert "train: 1 images, 1 instances" in said
 
 
 @pytest.mark.parametrize("name", ["coco", "via", "labelme", "masks", "index"])

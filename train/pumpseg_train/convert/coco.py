@@ -152,10 +152,10 @@ def _text(segmentation: Any, size: tuple[int, int]) -> Any:
         raise ValueError(f"a mask is neither polygons nor run lengths: {error}: {segmentation!r:.80}") from error
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/images + annotations.json; polygons stay polygons, run lengths run lengths.
 
-    Returns what was left out: labels without a pixel.
+    Returns what was written, which is all of it.
     """
     for split, photos in labelled.splits.items():
         folder, taken = out / split, set[str]()
@@ -184,4 +184,4 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             "annotations": annotations,
         }
         (folder / "annotations.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return ()
+    return labelled

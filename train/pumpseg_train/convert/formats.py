@@ -16,7 +16,7 @@ class Read(Protocol):
 
 
 class Write(Protocol):
-    def __call__(self, labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]: ...
+    def __call__(self, labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def convert(
     nameless = source_format in _NAMELESS and tuple(classes) == labelled.classes
     labelled = choose_classes(labelled, () if nameless else classes, renamed or {})
     with new_folder(out) as unfinished:
-        notes = FORMATS[target_format].write(labelled, unfinished, link=link)
-    for text in (*labelled.notes, *notes):
+        written = FORMATS[target_format].write(labelled, unfinished, link=link)
+    for text in written.notes:
         note(text)
-    return labelled
+    return written

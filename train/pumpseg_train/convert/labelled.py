@@ -151,6 +151,21 @@ def _without_empty(photo: LabelledPhoto) -> LabelledPhoto:
     return photo if len(labels) == len(photo.labels) else replace(photo, labels=labels)
 
 
+def without_crowds(labelled: LabelledSet, why: str) -> LabelledSet:
+    """The set but for its crowd regions, with a note of their number and `why` they are left out."""
+    crowds = sum(label.crowd for photos in labelled.splits.values() for photo in photos for label in photo.labels)
+    if not crowds:
+        return labelled
+    splits = {
+        split: tuple(
+            replace(photo, labels=tuple(label for label in photo.labels if not label.crowd)) for photo in photos
+        )
+        for split, photos in labelled.splits.items()
+    }
+    note = f"{crowds} crowd regions were left out: {why}"
+    return replace(labelled, splits=splits, notes=(*labelled.notes, note))
+
+
 def choose_classes(labelled: LabelledSet, names: Sequence[str], renamed: Mapping[str, str]) -> LabelledSet:
     """Renames classes (several may get one name), then keeps those of `names`, in that order; all if it is empty.
 

@@ -100,11 +100,11 @@ def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
     return encode(np.maximum.reduce([decode(part, *size) for part in parts]))
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/ with a json beside every image.
 
     Polygons become polygon shapes, those of one instance joined by a group_id; run lengths become mask shapes.
-    Crowd regions have the flag iscrowd.
+    Crowd regions have the flag iscrowd. Returns what was written, which is all of it.
     """
     for split, photos in labelled.splits.items():
         folder, taken = out / split, set[str]()
@@ -133,7 +133,7 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
                 "imageWidth": photo.width,
             }
             (folder / f"{Path(name).stem}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return ()
+    return labelled
 
 
 def _mask_shape(mask: np.ndarray) -> dict[str, Any]:

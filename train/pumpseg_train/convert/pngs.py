@@ -9,6 +9,7 @@ that class without instances, which becomes a crowd region. 255 in a palette is 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pumpseg_train.convert.labelled import (
     labelled_set,
     only_class,
     split_folders,
+    without_crowds,
 )
 from pumpseg_train.data.masks import decode, encode
 from pumpseg_train.data.new_folder import place_image
@@ -146,8 +148,11 @@ def _pixels(path: Path) -> NDArray[Any]:
         raise DatasetError(f"{path} is not a readable image") from None
 
 
-def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
-    """Writes `out`/{train,val,test}/images and masks/NAME/CLASS_001.png, crowd regions as CLASS_001_crowd.png."""
+def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
+    """Writes `out`/{train,val,test}/images and masks/NAME/CLASS_001.png, crowd regions as CLASS_001_crowd.png.
+
+    Returns what was written, which is all of it.
+    """
     for split, photos in labelled.splits.items():
         taken = set[str]()
         (out / split / "masks").mkdir(parents=True)
@@ -160,28 +165,28 @@ def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, .
                 mask = decode(label.segmentation, photo.width, photo.height) * np.uint8(255)
                 crowd = _CROWD if label.crowd else ""
                 Image.fromarray(mask).save(folder / f"{label.class_name}_{number:03}{crowd}.png")
-    return ()
+    return labelled
 
 
-def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/images and masks/NAME.png of 16 bits. Where instances overlap the later one wins.
 
-    Returns what the format cannot express.
+    Returns what was written: without instances that are wholly covered, and with one class without crowd regions.
     """
     several = len(labelled.classes) > 1
-    hidden = crowds = 0
+    if not several:
+        labelled = without_crowds(labelled, "an index of one class has none")
+    hidden, splits = 0, {}
     for split, photos in labelled.splits.items():
         taken = set[str]()
         (out / split / "masks").mkdir(parents=True)
         (out / split / "images").mkdir()
+        written = []
         for photo in photos:
             name = place_image(photo.path, out / split / "images", taken, link=link)
             pixels = np.zeros((photo.height, photo.width), np.uint16)
             values, counts = [], dict.fromkeys(labelled.classes, 0)
             for label in sorted(photo.labels, key=lambda label: not label.crowd):
-                if label.crowd and not several:
-                    crowds += 1
-                    continue
                 counts[label.class_name] += not label.crowd
                 number = labelled.classes.index(label.class_name) + 1
                 value = counts[label.class_name] if not several else number
@@ -189,9 +194,13 @@ def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, .
                     value = _PER_CLASS * number + counts[label.class_name]
                 if value >= 1 << 16 or counts[label.class_name] >= _PER_CLASS:
                     raise DatasetError(f"{photo.path} has more classes or instances than an index picture can hold")
-                values.append(value)
+                values.append((label, value))
                 pixels[decode(label.segmentation, photo.width, photo.height).view(np.bool_)] = value
-            hidden += len(set(values) - set(np.unique(pixels).tolist()))
+            visible = set(np.unique(pixels).tolist())
+            labels = tuple(label for label, value in values if value in visible)
+            hidden += len(values) - len(labels)
+            written.append(replace(photo, labels=labels))
             Image.fromarray(pixels).save(out / split / "masks" / f"{Path(name).stem}.png")
-    notes = [f"{crowds} crowd regions were left out: an index of one class has none"] if crowds else []
-    return (*notes, *([f"{hidden} instances are wholly covered by others and lost"] if hidden else []))
+        splits[split] = tuple(written)
+    notes = (f"{hidden} instances are wholly covered by others and lost",) if hidden else ()
+    return replace(labelled, splits=splits, notes=(*labelled.notes, *notes))

@@ -15,6 +15,7 @@ from pumpseg_train.convert.labelled import (
     labelled_set,
     only_class,
     split_folders,
+    without_crowds,
 )
 from pumpseg_train.data.masks import one_ring, rings_of
 from pumpseg_train.data.new_folder import place_image
@@ -125,12 +126,12 @@ def round_polygon(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -
     return points
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/ as Matterport's sample is, with the class as region attribute "name".
 
-    Returns what VIA cannot express: crowd regions are left out.
+    Returns what was written: VIA has no crowd regions.
     """
-    crowds = 0
+    labelled = without_crowds(labelled, "VIA has none")
     for split, photos in labelled.splits.items():
         folder, taken = out / split, set[str]()
         folder.mkdir(parents=True)
@@ -139,9 +140,6 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             name = place_image(photo.path, folder, taken, link=link)
             regions = []
             for label in photo.labels:
-                if label.crowd:
-                    crowds += 1
-                    continue
                 rings = rings_of(label.segmentation, photo.width, photo.height)
                 if not rings:
                     continue
@@ -152,4 +150,4 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             entry = {"filename": name, "size": size, "regions": regions, "file_attributes": {}}
             content[f"{name}{size}"] = entry
         (folder / FILE).write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return (f"{crowds} crowd regions were left out: VIA has none",) if crowds else ()
+    return labelled

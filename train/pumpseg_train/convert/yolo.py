@@ -20,6 +20,7 @@ from pumpseg_train.convert.labelled import (
     only_class,
     split_folders,
     split_of,
+    without_crowds,
 )
 from pumpseg_train.data.masks import one_ring, rings_of
 from pumpseg_train.data.new_folder import place_image
@@ -153,13 +154,13 @@ def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPho
     return labelled_photo(image, labels, clipped=clipped)
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/data.yaml, images/SPLIT and labels/SPLIT. Holes and several pieces are joined to one line, as
     Ultralytics does.
 
-    Returns what the format cannot express: crowd regions are left out.
+    Returns what was written: there are no crowd regions in YOLO labels.
     """
-    crowds = 0
+    labelled = without_crowds(labelled, "YOLO labels have none")
     for split, photos in labelled.splits.items():
         taken = set[str]()
         (out / "labels" / split).mkdir(parents=True)
@@ -169,8 +170,7 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             lines = []
             for label in photo.labels:
                 rings = rings_of(label.segmentation, photo.width, photo.height)
-                if label.crowd or not rings:
-                    crowds += label.crowd
+                if not rings:
                     continue
                 ring = one_ring(rings) / (photo.width, photo.height)
                 numbers = " ".join(f"{value:.6g}" for value in ring.ravel().clip(0, 1))
@@ -179,4 +179,4 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
     settings: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if split in labelled.splits}
     settings["names"] = dict(enumerate(labelled.classes))
     (out / "data.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return (f"{crowds} crowd regions were left out: YOLO labels have none",) if crowds else ()
+    return labelled

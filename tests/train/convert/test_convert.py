@@ -93,13 +93,15 @@ def test_masks_survive_the_way_there_and_back(name, tmp_path_factory, labels):
     same(masks_of(folder / "coco"), {("train", "0.png"): labels, ("train", "1.png"): []})
     between = folder / "between"
     between.mkdir()
-    notes = FORMATS[name].write(labelled, between, link=False)
+    written = FORMATS[name].write(labelled, between, link=False)
     again = FORMATS[name].read(between, "train", CLASSES)
     crowds = sum(crowd for _, crowd, _ in labels)
     expressed = labels
     if name in ("via", "yolo"):
         expressed = [entry for entry in labels if not entry[1]]
-        assert bool(notes) == bool(crowds)
+        assert bool(written.notes) == bool(crowds)
+    counted = [(x.class_name, x.crowd) for x in written.splits["train"][0].labels]
+    assert sorted(counted) == sorted((class_name, crowd) for class_name, crowd, _ in expressed)
     got = [
         (x.class_name, x.crowd, decode(x.segmentation, 16, 12).astype(bool)) for x in again.splits["train"][0].labels
     ]
@@ -142,6 +144,47 @@ def test_classes_are_chosen_renamed_and_numbered(tmp_path, make_split, capsys):
     assert "no class 'kiwi' to rename" in capsys.readouterr().err
     assert main([*line, "--rename", "kiwi"]) == 2
     assert "OLD=NEW is needed" in capsys.readouterr().err
+
+
+def test_a_class_named_twice_is_refused(fruit, tmp_path, capsys):
+    assert main(["convert", str(fruit), "--out", str(tmp_path / "out"), "--classes", "apple", "apple"]) == 2
+    assert "--classes names 'apple' twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_crowd_regions_are_counted_as_they_are_written(tmp_path, name, capsys):
+    photo(tmp_path / "in" / "images", "a.png", (8, 8))
+    annotations = [
+        {"id": row, "image_id": 1, "category_id": 5, "iscrowd": row % 2, "segmentation": [[1, row, 6, row, 6, row + 1]]}
+        for row in (1, 3, 4)
+    ]
+    coco(tmp_path / "in", [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], annotations)
+    line = ["convert", str(tmp_path / "in"), "--to", name, "--out", str(tmp_path / "out"), "--classes", "b"]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    left_out = name in ("via", "yolo", "index")
+    assert ("note: 2 crowd regions were left out" in said) == left_out
+    assert f"train: 1 images, 1 instances, {0 if left_out else 2} crowd regions" in said
+
+
+def test_instances_that_an_index_cannot_hold_are_not_counted(tmp_path, capsys):
+    photo(tmp_path / "in" / "images", "a.png", (8, 8))
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": 5, "segmentation": [[1, 1, 6, 1, 6, 6]]} for number in (1, 2)
+    ]
+    coco(tmp_path / "in", [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], annotations)
+    assert main(["convert", str(tmp_path / "in"), "--to", "index", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "1 instances are wholly covered by others and lost" in said
+    assert "train: 1 images, 1 instances" in said
+
+
+@pytest.mark.parametrize("name", ["coco", "via", "labelme", "masks", "index"])
+def test_two_folders_of_one_split_are_refused(tmp_path, name, capsys):
+    for folder in ("train_1", "train_2"):
+        photo(tmp_path / "in" / folder / "images")
+    assert main(["convert", str(tmp_path / "in"), "--from", name, "--out", str(tmp_path / "out")]) == 2
+    assert "train_1 and train_2 both mean train" in capsys.readouterr().err
 
 
 def test_links_instead_of_copies(fruit, tmp_path):
@@ -202,6 +245,23 @@ def test_via_shapes_and_class_attributes(tmp_path):
         ({"shape_attributes": {"name": "point", "cx": 1, "cy": 1}, "region_attributes": {"name": "a"}}, "a point has"),
         ({"shape_attributes": {"name": "polygon"}, "region_attributes": {"name": "a"}}, "no VIA entry: KeyError"),
         (square(name={"a": True, "b": True}), "2 boxes of name are ticked"),
+        ({**square(), "region_attributes": None}, "region_data.json: .*region_attributes is None, an object is needed"),
+        ({**square(), "region_attributes": ["a"]}, r"region_attributes is \['a'\], an object"),
+        (1, "a region is 1, an object"),
+        (
+            {
+                "shape_attributes": {"name": "rect", "x": 1, "y": float("nan"), "width": 2, "height": 2},
+                "region_attributes": {"name": "a"},
+            },
+            "region_data.json: .*a coordinate is nan",
+        ),
+        (
+            {
+                "shape_attributes": {"name": "circle", "cx": 1, "cy": 1, "r": float("inf")},
+                "region_attributes": {"name": "a"},
+            },
+            "region_data.json: .*a coordinate is",
+        ),
     ],
 )
 def test_via_that_makes_no_sense_is_named(tmp_path, region, message):
@@ -282,6 +342,12 @@ def test_labelme_shapes(tmp_path):
         ([shape([[1, 1], [2, 2]])], "a polygon of 2 corners"),
         ([{"label": "a"}], "KeyError"),
         ([shape([[1, 1], [2, 2]], "mask", mask="!!!")], "is not labelme json"),
+        ([shape(BOX), shape(BOX, label=None)], r"a\.json is not labelme json: TypeError label None is no text"),
+        ([shape([[1, 1], [2, float("nan")], [3, 3]])], r"a\.json .*a coordinate is nan"),
+        ([shape([[1, 1], [2, float("inf")]], "rectangle")], r"a\.json .*a coordinate is inf"),
+        ([shape([[1, 1], [float("inf"), 2]], "circle")], r"a\.json .*a coordinate is"),
+        ([shape([[1, 1], [float("inf"), 2]], "mask", mask="")], r"a\.json is not labelme json"),
+        ([shape([[1, 1, 1], [2, 2, 1], [1, 2, 1]])], r"a\.json is not labelme json"),
     ],
 )
 def test_labelme_that_makes_no_sense_is_named(tmp_path, shapes, message):
@@ -355,12 +421,45 @@ def test_yolo_of_every_make(tmp_path, settings):
         ("-1 0.2 0.1 0.4 0.1 0.4 0.6", "has class -1"),
         ("0 0.2 0.1 0.4 0.1 0.4 0.6 0.1", "has 7 coordinates"),
         ("0 0.2 x 0.4 0.1 0.4 0.6", "is not a class number and coordinates"),
+        ("0 0.2 nan 0.4 0.1 0.4 0.6", r"a\.txt, line 1 .*a coordinate is nan"),
+        ("0 0.2 0.1 -inf 0.1 0.4 0.6", r"a\.txt, line 1 .*a coordinate is -inf"),
     ],
 )
 def test_yolo_lines_that_make_no_sense_are_named(tmp_path, line, message):
     yolo(tmp_path, line)
     with pytest.raises(DatasetError, match=message):
         FORMATS["yolo"].read(tmp_path, "train", ())
+
+
+@pytest.mark.parametrize("settings", ["names: [a, b]\ntrain: images/train\n", None])
+def test_yolo_photos_in_folders_of_folders_are_found(tmp_path, settings):
+    yolo(tmp_path, settings=settings)
+    photo(tmp_path / "images" / "train" / "day1", "a.png", (40, 50))
+    photo(tmp_path / "images" / "train" / ".thumbnails", "a.png")
+    (tmp_path / "labels" / "train" / "day1").mkdir()
+    (tmp_path / "labels" / "train" / "day1" / "a.txt").write_text("1 0 0 1 0 1 1 0 1\n")
+    photos = FORMATS["yolo"].read(tmp_path, "train", ("a", "b")).splits["train"]
+    assert [[label.class_name for label in one.labels] for one in photos] == [["a"], ["b"]]
+
+
+def test_yolo_splits_without_images_or_without_labels_are_refused(tmp_path):
+    yolo(tmp_path, settings="names: [a, b]\ntrain: images/train\nval: images/val\n")
+    (tmp_path / "images" / "val").mkdir()
+    with pytest.raises(DatasetError, match="there are no images of the split val"):
+        FORMATS["yolo"].read(tmp_path, "train", ())
+    photo(tmp_path / "images" / "val", "b.png")
+    with pytest.raises(DatasetError, match=r"no image of the split val has a label file: .*labels/val/b\.txt"):
+        FORMATS["yolo"].read(tmp_path, "train", ())
+
+
+def test_yolo_splits_that_are_named_twice_are_refused(tmp_path):
+    yolo(tmp_path, settings="names: [a, b]\nval: images/train\nvalid: images/train\n")
+    with pytest.raises(DatasetError, match=r"data\.yaml: val and valid both mean val"):
+        FORMATS["yolo"].read(tmp_path, "train", ())
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "images" / "train_2").mkdir()
+    with pytest.raises(DatasetError, match="train and train_2 both mean train"):
+        FORMATS["yolo"].read(tmp_path, "train", ("a",))
 
 
 def test_yolo_lines_in_another_encoding_are_told(tmp_path):
@@ -399,6 +498,19 @@ def test_masks_beside_each_other_and_in_colour(tmp_path):
     cv2.imwrite(str(tmp_path / "masks" / "a[1]_m05zsy_12.png"), pixels)
     (only,) = FORMATS["masks"].read(tmp_path, "train", ("pumpkin",)).splits["train"]
     assert decode(only.labels[0].segmentation, 8, 8).sum() == 4
+
+
+def test_masks_beside_each_other_go_to_the_longest_name(tmp_path):
+    for name in ("pumpkin.jpg", "pumpkin_2.jpg", "pump.jpg"):
+        photo(tmp_path / "images", name, (8, 8))
+    (tmp_path / "masks").mkdir()
+    for size, name in enumerate(("pumpkin_1", "pumpkin_3_1", "pumpkin_2_1"), start=1):
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[0, :size] = 255
+        cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), pixels)
+    photos = FORMATS["masks"].read(tmp_path, "train", ("pumpkin",)).splits["train"]
+    areas = {one.path.stem: [int(decode(x.segmentation, 8, 8).sum()) for x in one.labels] for one in photos}
+    assert areas == {"pump": [], "pumpkin": [1, 2], "pumpkin_2": [3]}
 
 
 def test_masks_of_several_classes_go_by_their_names(tmp_path):
@@ -483,6 +595,57 @@ def coco(folder, images, annotations):
     (folder / "annotations.json").write_text(json.dumps(content))
 
 
+def instances(source, *names):
+    """annotations/instances_NAME.json of one photo, x.png, each, and no photos."""
+    coco(source, [{"id": 1, "file_name": "x.png", "width": 8, "height": 8}], [])
+    (source / "annotations").mkdir()
+    for name in names:
+        (source / "annotations" / f"instances_{name}.json").write_text((source / "annotations.json").read_text())
+    (source / "annotations.json").unlink()
+
+
+@pytest.mark.parametrize("folder", ["images", "images/default", "default"])
+def test_coco_of_cvat_is_one_split(tmp_path, folder):
+    instances(tmp_path, "default")
+    photo(tmp_path / folder, "x.png", (8, 8))
+    ((split, (only,)),) = FORMATS["coco"].read(tmp_path, "val", ()).splits.items()
+    assert (split, only.path) == ("val", tmp_path / folder / "x.png")
+
+
+def test_coco_photos_that_lie_elsewhere_or_nowhere(tmp_path, capsys):
+    instances(tmp_path / "in", "train2017", "val2017")
+    photo(tmp_path / "in" / "val2017", "x.png", (8, 8))
+    line = ["convert", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(line) == 2
+    seen = capsys.readouterr().err
+    assert re.search(r"instances_train2017\.json are missing: there is no folder .*/train2017 or .*/images/train", seen)
+    assert main([*line, "--images", str(tmp_path / "nowhere")]) == 2
+    assert "there is no folder " + str(tmp_path / "nowhere") in capsys.readouterr().err
+    assert main([*line, "--images", str(photo(tmp_path / "photos", "x.png", (8, 8)).parent)]) == 0
+    assert masks_of(tmp_path / "out") == {("train", "x.png"): [], ("val", "x.png"): []}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train2014", "train2017"), r"instances_train2014\.json and instances_train2017\.json both mean train"),
+        (("default", "train"), r"instances_default\.json and instances_train\.json both mean train"),
+        (("minival",), r"instances_minival\.json is named like no split"),
+    ],
+)
+def test_coco_files_whose_split_is_unclear_are_refused(tmp_path, names, message):
+    instances(tmp_path, *names)
+    with pytest.raises(DatasetError, match=message):
+        FORMATS["coco"].read(tmp_path, "train", ())
+
+
+def test_two_coco_files_in_a_folder_are_refused(tmp_path):
+    coco(tmp_path / "val", [], [])
+    (tmp_path / "val" / "_annotations.coco.json").touch()
+    with pytest.raises(DatasetError, match=r"val holds both annotations\.json and _annotations\.coco\.json"):
+        FORMATS["coco"].read(tmp_path, "train", ())
+
+
 def test_coco_names_that_collide_or_climb_are_tamed(tmp_path):
     folder = tmp_path / "in"
     photo(folder / "images" / "x", "a.png", (8, 8))
@@ -543,12 +706,22 @@ def test_coco_file_names_that_are_no_text_are_told(tmp_path):
         FORMATS["coco"].read(tmp_path, "train", ())
 
 
+@pytest.mark.parametrize("width", [None, "wide", float("inf"), [8]])
+def test_coco_sizes_that_are_no_numbers_are_told(tmp_path, width):
+    photo(tmp_path / "images", "a.png", (8, 8))
+    coco(tmp_path, [{"id": 1, "file_name": "a.png", "width": width, "height": 8}], [])
+    with pytest.raises(DatasetError, match=r"annotations\.json: a\.png is of .* x 8 pixels, numbers are needed"):
+        FORMATS["coco"].read(tmp_path, "train", ())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"segmentation": []}, "annotation 1 has no mask, only a box"),
         ({"category_id": 9}, "is of a category or an image that the file does not have"),
-        ({"segmentation": {"size": [8, 8]}}, "a mask is neither polygons nor run lengths"),
+        ({"segmentation": {"size": [8, 8]}}, r"annotations\.json: a\.png: a mask is neither polygons nor run lengths"),
+        ({"segmentation": [[1, 1, 5, 1, 5, float("nan")]]}, r"annotations\.json: a\.png: .*a coordinate is nan"),
+        ({"segmentation": [[1, 1, 5, 1, 5, 5, 1]]}, r"annotations\.json: a\.png: .*7 coordinates"),
         ({"segmentation": encode(np.ones((9, 8), bool))}, "is 8x8, a mask of it is 8x9"),
     ],
 )

@@ -30,7 +30,7 @@ def add_convert(commands: Commands) -> None:
     )
     parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="several may become one")
     parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a source without splits")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="photos of a single COCO json")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="photos of COCO json, if they lie elsewhere")
     parser.add_argument("--link", action="store_true", help="hard-link the photos instead of copying them")
     parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
 

@@ -14,6 +14,8 @@ from pumpseg_train.convert.labelled import (
     Label,
     LabelledPhoto,
     LabelledSet,
+    by_split,
+    finite,
     labelled_photo,
     labelled_set,
     split_folders,
@@ -22,17 +24,27 @@ from pumpseg_train.convert.labelled import (
 from pumpseg_train.data.masks import decode, encode
 from pumpseg_train.data.new_folder import place_image
 
+_CVAT = "default"  # what CVAT calls the one split of a task
+
 
 def read(source: Path, split: str, classes: Sequence[str], images: Path | None = None) -> LabelledSet:
     """Reads DIR/{train,val,test}/annotations.json + images/, COCO's annotations/instances_train2017.json +
-    train2017/, Roboflow's {train,valid,test}/_annotations.coco.json, or one json file with its folder of images.
+    train2017/, CVAT's annotations/instances_default.json + images/, Roboflow's
+    {train,valid,test}/_annotations.coco.json, or one json file with its folder of images.
 
-    Raises DatasetError.
+    images: the folder of the photos, wherever the json lies. Raises DatasetError.
     """
     splits, clipped = {}, list[str]()
     names: dict[int, str] = {}
-    for name, (json_path, folder) in _find(source, split, images).items():
+    for name, (json_path, usual) in _find(source, split).items():
         content = _load(json_path)
+        places = [images] if images else usual
+        folder = next((place for place in places if place.is_dir()), None)
+        if folder is None:
+            looked = " or ".join(map(str, places))
+            raise DatasetError(
+                f"the photos of {json_path} are missing: there is no folder {looked}; name it by --images"
+            )
         for category in content["categories"]:
             if names.setdefault(category["id"], category["name"]) != category["name"]:
                 raise DatasetError(f"{json_path}: category {category['id']} has another name than in the other split")
@@ -41,24 +53,33 @@ def read(source: Path, split: str, classes: Sequence[str], images: Path | None =
     return labelled_set(splits, tuple(dict.fromkeys(order)), clipped)
 
 
-def _find(source: Path, split: str, images: Path | None) -> dict[str, tuple[Path, Path]]:
+def _find(source: Path, split: str) -> dict[str, tuple[Path, list[Path]]]:
+    """The json file of each split, and the folders that its photos may lie in."""
     if source.is_file():
-        folder = images or (source.parent / "images" if (source.parent / "images").is_dir() else source.parent)
-        return {split: (source, folder)}
+        return {split: (source, [source.parent / "images", source.parent])}
     if not source.is_dir():
         raise DatasetError(f"{source} does not exist")
     found = {}
-    for json_path in sorted((source / "annotations").glob("instances_*.json")):
-        stem = json_path.stem.removeprefix("instances_")
-        folders = [folder for folder in (source / stem, source / "images" / stem) if folder.is_dir()]
-        if folders and (name := split_of(stem)):
-            found[name] = (json_path, folders[0])
+    stems = [path.stem.removeprefix("instances_") for path in sorted((source / "annotations").glob("instances_*.json"))]
+    meant = {f"instances_{stem}.json": split if stem == _CVAT else split_of(stem) for stem in stems}
+    for name, json_name in by_split(source / "annotations", meant).items():
+        stem = Path(json_name).stem.removeprefix("instances_")
+        places = [source / stem, source / "images" / stem]
+        found[name] = (source / "annotations" / json_name, [*places, source / "images"] if stem == _CVAT else places)
     if found:
         return found
     for name, folder in split_folders(source, split).items():
-        for json_name, sub in (("annotations.json", "images"), ("_annotations.coco.json", ".")):
-            if (folder / json_name).is_file():
-                found[name] = (folder / json_name, images or folder / sub)
+        kinds = [("annotations.json", folder / "images"), ("_annotations.coco.json", folder)]
+        there = [(folder / json_name, [images]) for json_name, images in kinds if (folder / json_name).is_file()]
+        if len(there) > 1:
+            raise DatasetError(f"{folder} holds both {there[0][0].name} and {there[1][0].name}: name the one meant")
+        if there:
+            found[name] = there[0]
+    if not found and stems:
+        raise DatasetError(
+            f"{source / 'annotations'}/instances_{stems[0]}.json is named like no split: convert the file itself, "
+            "with --split and --images"
+        )
     if not found:
         raise DatasetError(
             f"{source} holds no COCO json: looked for annotations.json, _annotations.coco.json and "
@@ -78,9 +99,10 @@ def _load(path: Path) -> dict[str, Any]:
             for item in content[key]:
                 for name in needed:
                     item[name]
-        for image in content["images"]:
-            if not isinstance(image["file_name"], str):
-                raise TypeError(f"file_name {image['file_name']!r} is no text")
+        for key, name in (("images", "file_name"), ("categories", "name")):
+            for item in content[key]:
+                if not isinstance(item[name], str):
+                    raise TypeError(f"{name} {item[name]!r} is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
     return content
@@ -103,8 +125,15 @@ def _photos(content: dict[str, Any], json_path: Path, folder: Path, clipped: lis
         # Only below the folder, whatever the file says; Windows tools write backslashes.
         parts = [part for part in PureWindowsPath(image["file_name"]).parts if part not in ("..", ".", "/", "\\")]
         path = folder.joinpath(*parts)
-        size = (int(image["width"]), int(image["height"]))
-        fitted = [replace(label, segmentation=_text(label.segmentation, size)) for label in labels[image["id"]]]
+        try:
+            size = (int(image["width"]), int(image["height"]))
+        except (TypeError, ValueError, OverflowError):
+            seen = f"{image['width']!r} x {image['height']!r}"
+            raise DatasetError(f"{json_path}: {image['file_name']} is of {seen} pixels, numbers are needed") from None
+        try:
+            fitted = [replace(label, segmentation=_text(label.segmentation, size)) for label in labels[image["id"]]]
+        except ValueError as error:
+            raise DatasetError(f"{json_path}: {image['file_name']}: {error}") from error
         photos.append(labelled_photo(path, fitted, size, clipped))
     return photos
 
@@ -113,18 +142,20 @@ def _text(segmentation: Any, size: tuple[int, int]) -> Any:
     """Run lengths in their compressed form, polygons as they are."""
     try:
         if isinstance(segmentation, list):
-            return [points for points in segmentation if len(points) >= 6]
+            if odd := [points for points in segmentation if len(points) % 2]:
+                raise ValueError(f"{len(odd[0])} coordinates")
+            return [finite(points) for points in segmentation if len(points) >= 6]
         if isinstance(segmentation["counts"], list):
             return encode(decode(segmentation, *size))
         return {"size": [int(side) for side in segmentation["size"]], "counts": segmentation["counts"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"a mask is neither polygons nor run lengths: {segmentation!r:.80}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"a mask is neither polygons nor run lengths: {error}: {segmentation!r:.80}") from error
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/images + annotations.json; polygons stay polygons, run lengths run lengths.
 
-    Returns what was left out: labels without a pixel.
+    Returns what was written, which is all of it.
     """
     for split, photos in labelled.splits.items():
         folder, taken = out / split, set[str]()
@@ -153,4 +184,4 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             "annotations": annotations,
         }
         (folder / "annotations.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return ()
+    return labelled

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pumpseg.errors import DatasetError
 from pumpseg_train.convert import coco, labelme, pngs, via, yolo
 from pumpseg_train.convert.labelled import LabelledSet, choose_classes
 from pumpseg_train.data.new_folder import new_folder
@@ -15,7 +16,7 @@ class Read(Protocol):
 
 
 class Write(Protocol):
-    def __call__(self, labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]: ...
+    def __call__(self, labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet: ...
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ def convert(
     """Reads `source`, and writes it to the new folder `out`, all or nothing; returns what was written.
 
     split: what a source without train/, val/ or test/ is. classes: those to keep, in the order of their ids.
-    images: where the photos of a single COCO json lie. link: hard links instead of copies of the photos.
+    images: where the photos of COCO json lie. link: hard links instead of copies of the photos.
     Raises DatasetError.
     """
+    if doubled := [name for number, name in enumerate(classes) if name in classes[:number]]:
+        raise DatasetError(f"--classes names {doubled[0]!r} twice")
     if source_format == "coco":
         labelled = coco.read(source, split, classes, images)
     else:
@@ -62,7 +65,7 @@ def convert(
     nameless = source_format in _NAMELESS and tuple(classes) == labelled.classes
     labelled = choose_classes(labelled, () if nameless else classes, renamed or {})
     with new_folder(out) as unfinished:
-        notes = FORMATS[target_format].write(labelled, unfinished, link=link)
-    for text in (*labelled.notes, *notes):
+        written = FORMATS[target_format].write(labelled, unfinished, link=link)
+    for text in written.notes:
         note(text)
-    return labelled
+    return written

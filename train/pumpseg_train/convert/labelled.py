@@ -1,5 +1,6 @@
 """What all formats have in common: photos with named instances, by split."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,16 +51,30 @@ def split_of(name: str) -> str | None:
     return _NAMES.get(name.lower().rstrip("0123456789").rstrip("_-"))
 
 
+def by_split(where: Path, meant: Mapping[str, str | None]) -> dict[str, str]:
+    """The name that stands for each split, train first. meant: the split that each name in `where` means, if any.
+
+    Raises DatasetError if two names mean the same split.
+    """
+    found: dict[str, str] = {}
+    for name, split in meant.items():
+        if split and found.setdefault(split, name) != name:
+            raise DatasetError(
+                f"{where}: {found[split]} and {name} both mean {split}: join them, or convert each by itself"
+            )
+    return {split: found[split] for split in SPLITS if split in found}
+
+
 def split_folders(source: Path, otherwise: str) -> dict[str, Path]:
     """The folders below `source` that are named like splits, or `source` itself as the split `otherwise`.
 
-    Raises DatasetError if there is no such folder.
+    Raises DatasetError if there is no such folder, or two mean the same split.
     """
     if not source.is_dir():
         raise DatasetError(f"{source} is not a folder")
-    folders = sorted(path for path in source.iterdir() if path.is_dir())
-    found = {split: folder for folder in folders if (split := split_of(folder.name))}
-    return {split: found[split] for split in SPLITS if split in found} or {otherwise: source}
+    names = sorted(path.name for path in source.iterdir() if path.is_dir())
+    found = by_split(source, {name: split_of(name) for name in names})
+    return {split: source / name for split, name in found.items()} or {otherwise: source}
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -136,6 +151,21 @@ def _without_empty(photo: LabelledPhoto) -> LabelledPhoto:
     return photo if len(labels) == len(photo.labels) else replace(photo, labels=labels)
 
 
+def without_crowds(labelled: LabelledSet, why: str) -> LabelledSet:
+    """The set but for its crowd regions, with a note of their number and `why` they are left out."""
+    crowds = sum(label.crowd for photos in labelled.splits.values() for photo in photos for label in photo.labels)
+    if not crowds:
+        return labelled
+    splits = {
+        split: tuple(
+            replace(photo, labels=tuple(label for label in photo.labels if not label.crowd)) for photo in photos
+        )
+        for split, photos in labelled.splits.items()
+    }
+    note = f"{crowds} crowd regions were left out: {why}"
+    return replace(labelled, splits=splits, notes=(*labelled.notes, note))
+
+
 def choose_classes(labelled: LabelledSet, names: Sequence[str], renamed: Mapping[str, str]) -> LabelledSet:
     """Renames classes (several may get one name), then keeps those of `names`, in that order; all if it is empty.
 
@@ -167,6 +197,14 @@ def choose_classes(labelled: LabelledSet, names: Sequence[str], renamed: Mapping
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:10])
     return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "") if names else "none"
+
+
+def finite(coordinates: Iterable[Any]) -> list[float]:
+    """The coordinates as floats. Raises ValueError for NaN and infinity, which json and YOLO's text can hold."""
+    numbers = [float(value) for value in coordinates]
+    if odd := [number for number in numbers if not math.isfinite(number)]:
+        raise ValueError(f"a coordinate is {odd[0]}")
+    return numbers
 
 
 def only_class(classes: Sequence[str], what: str) -> str:

@@ -17,6 +17,7 @@ from pumpseg_train.convert.labelled import (
     Label,
     LabelledPhoto,
     LabelledSet,
+    finite,
     images_in,
     labelled_photo,
     labelled_set,
@@ -54,8 +55,10 @@ def _photo(path: Path, clipped: list[str]) -> LabelledPhoto:
             group = shape.get("group_id")
             key = ("alone", number) if group is None else ("group", group, shape["label"])
             crowd = bool((shape.get("flags") or {}).get("iscrowd", False))
+            if not isinstance(shape["label"], str):
+                raise TypeError(f"label {shape['label']!r} is no text")
             parts[key].append((shape["label"], _segmentation(shape, size), crowd))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
         raise DatasetError(f"{path} is not labelme json: {type(error).__name__} {error}") from error
     if not image.is_file():
         hint = "; its imageData can be written out with labelme_export_json" if content.get("imageData") else ""
@@ -78,15 +81,15 @@ def _segmentation(shape: dict[str, Any], size: tuple[int, int]) -> Any:
         return encode(mask)
     if kind == "rectangle":
         (x1, y1), (x2, y2) = points
-        return [[x1, y1, x2, y1, x2, y2, x1, y2]]
+        return [finite([x1, y1, x2, y1, x2, y2, x1, y2])]
     if kind == "circle":
         (x1, y1), (x2, y2) = points
-        return [round_polygon(x1, y1, *[float(np.hypot(x2 - x1, y2 - y1))] * 2)]
+        return [finite(round_polygon(x1, y1, *[float(np.hypot(x2 - x1, y2 - y1))] * 2))]
     if kind != "polygon":
         raise ValueError(f"a {kind} has no area")
     if len(points) < 3:
         raise ValueError(f"a polygon of {len(points)} corners")
-    return [[float(value) for point in points for value in point]]
+    return [finite(value for x, y in points for value in (x, y))]
 
 
 def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
@@ -97,11 +100,11 @@ def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
     return encode(np.maximum.reduce([decode(part, *size) for part in parts]))
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/ with a json beside every image.
 
     Polygons become polygon shapes, those of one instance joined by a group_id; run lengths become mask shapes.
-    Crowd regions have the flag iscrowd.
+    Crowd regions have the flag iscrowd. Returns what was written, which is all of it.
     """
     for split, photos in labelled.splits.items():
         folder, taken = out / split, set[str]()
@@ -130,7 +133,7 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
                 "imageWidth": photo.width,
             }
             (folder / f"{Path(name).stem}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return ()
+    return labelled
 
 
 def _mask_shape(mask: np.ndarray) -> dict[str, Any]:

@@ -8,7 +8,8 @@ index is 1000 * class number + instance number, as in Cityscapes' instanceIds; a
 that class without instances, which becomes a crowd region. 255 in a palette is Pascal VOC's "void".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pumpseg_train.convert.labelled import (
     labelled_set,
     only_class,
     split_folders,
+    without_crowds,
 )
 from pumpseg_train.data.masks import decode, encode
 from pumpseg_train.data.new_folder import place_image
@@ -33,13 +35,13 @@ from pumpseg_train.data.new_folder import place_image
 _CROWD = "_crowd"
 _PER_CLASS = 1000
 _VOID = 255
+_Sized = tuple[Label, tuple[int, int]]  # a label, and the width and height of the picture that it came from
 
 
 def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a PNG an instance, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
 
-    def labels_of(image: Path, folder: Path) -> list[tuple[Label, tuple[int, int]]]:
-        files = images_in(folder / image.stem) or sorted(folder.glob(f"{_escape(image.stem)}_*.png"))
+    def labels_of(image: Path, files: list[Path]) -> list[_Sized]:
         labels = []
         for path in files:
             pixels = _pixels(path)
@@ -48,13 +50,28 @@ def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
             labels.append((Label(_class_of(path, image, classes), encode(mask), crowd), mask.shape[::-1]))
         return labels
 
-    return _read(source, split, classes, labels_of)
+    def labels_in(images: list[Path], folder: Path) -> Iterator[list[_Sized]]:
+        beside = _by_photo(sorted(folder.glob("*_*.png")), {image.stem for image in images})
+        return (labels_of(image, images_in(folder / image.stem) or beside.get(image.stem, [])) for image in images)
+
+    return _read(source, split, classes, labels_in)
+
+
+def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
+    """The files NAME_*.png by NAME, the longest of `stems` that fits: a_2_1.png is of a_2 if that is there, or of a."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        parts = path.stem.split("_")
+        names = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+        if name := next((name for name in names if name in stems), None):
+            found.setdefault(name, []).append(path)
+    return found
 
 
 def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a PNG of instance numbers a photo, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
 
-    def labels_of(image: Path, folder: Path) -> list[tuple[Label, tuple[int, int]]]:
+    def labels_of(image: Path, folder: Path) -> list[_Sized]:
         path = folder / f"{image.stem}.png"
         if not classes:
             only_class(classes, "pictures of instance numbers")
@@ -78,14 +95,17 @@ def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
             labels.append((label, (pixels.shape[1], pixels.shape[0])))
         return labels
 
-    return _read(source, split, classes, labels_of)
+    def labels_in(images: list[Path], folder: Path) -> Iterator[list[_Sized]]:
+        return (labels_of(image, folder) for image in images)
+
+    return _read(source, split, classes, labels_in)
 
 
 def _read(
     source: Path,
     split: str,
     classes: Sequence[str],
-    labels_of: Callable[[Path, Path], list[tuple[Label, tuple[int, int]]]],
+    labels_in: Callable[[list[Path], Path], Iterable[list[_Sized]]],
 ) -> LabelledSet:
     splits = {}
     for name, folder in split_folders(source, split).items():
@@ -93,8 +113,8 @@ def _read(
         for needed in ("images", "masks"):
             if not (folder / needed).is_dir():
                 raise DatasetError(f"{folder} holds no {needed}/")
-        for image in images_in(folder / "images"):
-            found = labels_of(image, folder / "masks")
+        images = images_in(folder / "images")
+        for image, found in zip(images, labels_in(images, folder / "masks"), strict=True):
             sizes = {size for _, size in found}
             if len(sizes) > 1:
                 raise DatasetError(f"the masks of {image} have different sizes: {sorted(sizes)}")
@@ -128,12 +148,11 @@ def _pixels(path: Path) -> NDArray[Any]:
         raise DatasetError(f"{path} is not a readable image") from None
 
 
-def _escape(text: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in text)
+def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
+    """Writes `out`/{train,val,test}/images and masks/NAME/CLASS_001.png, crowd regions as CLASS_001_crowd.png.
 
-
-def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
-    """Writes `out`/{train,val,test}/images and masks/NAME/CLASS_001.png, crowd regions as CLASS_001_crowd.png."""
+    Returns what was written, which is all of it.
+    """
     for split, photos in labelled.splits.items():
         taken = set[str]()
         (out / split / "masks").mkdir(parents=True)
@@ -146,28 +165,28 @@ def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, .
                 mask = decode(label.segmentation, photo.width, photo.height) * np.uint8(255)
                 crowd = _CROWD if label.crowd else ""
                 Image.fromarray(mask).save(folder / f"{label.class_name}_{number:03}{crowd}.png")
-    return ()
+    return labelled
 
 
-def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/images and masks/NAME.png of 16 bits. Where instances overlap the later one wins.
 
-    Returns what the format cannot express.
+    Returns what was written: without instances that are wholly covered, and with one class without crowd regions.
     """
     several = len(labelled.classes) > 1
-    hidden = crowds = 0
+    if not several:
+        labelled = without_crowds(labelled, "an index of one class has none")
+    hidden, splits = 0, {}
     for split, photos in labelled.splits.items():
         taken = set[str]()
         (out / split / "masks").mkdir(parents=True)
         (out / split / "images").mkdir()
+        written = []
         for photo in photos:
             name = place_image(photo.path, out / split / "images", taken, link=link)
             pixels = np.zeros((photo.height, photo.width), np.uint16)
             values, counts = [], dict.fromkeys(labelled.classes, 0)
             for label in sorted(photo.labels, key=lambda label: not label.crowd):
-                if label.crowd and not several:
-                    crowds += 1
-                    continue
                 counts[label.class_name] += not label.crowd
                 number = labelled.classes.index(label.class_name) + 1
                 value = counts[label.class_name] if not several else number
@@ -175,9 +194,13 @@ def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, .
                     value = _PER_CLASS * number + counts[label.class_name]
                 if value >= 1 << 16 or counts[label.class_name] >= _PER_CLASS:
                     raise DatasetError(f"{photo.path} has more classes or instances than an index picture can hold")
-                values.append(value)
+                values.append((label, value))
                 pixels[decode(label.segmentation, photo.width, photo.height).view(np.bool_)] = value
-            hidden += len(set(values) - set(np.unique(pixels).tolist()))
+            visible = set(np.unique(pixels).tolist())
+            labels = tuple(label for label, value in values if value in visible)
+            hidden += len(values) - len(labels)
+            written.append(replace(photo, labels=labels))
             Image.fromarray(pixels).save(out / split / "masks" / f"{Path(name).stem}.png")
-    notes = [f"{crowds} crowd regions were left out: an index of one class has none"] if crowds else []
-    return (*notes, *([f"{hidden} instances are wholly covered by others and lost"] if hidden else []))
+        splits[split] = tuple(written)
+    notes = (f"{hidden} instances are wholly covered by others and lost",) if hidden else ()
+    return replace(labelled, splits=splits, notes=(*labelled.notes, *notes))

@@ -10,10 +10,12 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.convert.labelled import (
     Label,
     LabelledSet,
+    finite,
     labelled_photo,
     labelled_set,
     only_class,
     split_folders,
+    without_crowds,
 )
 from pumpseg_train.data.masks import one_ring, rings_of
 from pumpseg_train.data.new_folder import place_image
@@ -41,12 +43,13 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
                 regions = entry["regions"]
                 regions = list(regions.values()) if isinstance(regions, dict) else regions
                 labels = [
-                    Label(_class_of(region, classes), [_polygon(region["shape_attributes"])]) for region in regions
+                    Label(_class_of(region, classes), [finite(_polygon(region["shape_attributes"]))])
+                    for region in regions
                 ]
                 image = path.parent / Path(entry["filename"]).name
             except DatasetError:
                 raise
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise DatasetError(
                     f"{path}: {str(entry)[:60]}... is no VIA entry: {type(error).__name__} {error}"
                 ) from error
@@ -73,8 +76,13 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         raise DatasetError(f"{path} is not VIA json: {error}") from error
 
 
-def _class_of(region: dict[str, Any], classes: Sequence[str]) -> str:
-    attributes = {key: value for key, value in region.get("region_attributes", {}).items() if value not in ("", {})}
+def _class_of(region: Any, classes: Sequence[str]) -> str:
+    if not isinstance(region, dict):
+        raise TypeError(f"a region is {region!r:.60}, an object is needed")
+    given = region.get("region_attributes", {})
+    if not isinstance(given, dict):
+        raise TypeError(f"region_attributes is {given!r:.60}, an object is needed")
+    attributes = {key: value for key, value in given.items() if value not in ("", {}, None)}
     key = next((name for name in _CLASS_KEYS if name in attributes), None)
     if key is None:
         if len(attributes) != 1:
@@ -118,12 +126,12 @@ def round_polygon(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -
     return points
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/{train,val,test}/ as Matterport's sample is, with the class as region attribute "name".
 
-    Returns what VIA cannot express: crowd regions are left out.
+    Returns what was written: VIA has no crowd regions.
     """
-    crowds = 0
+    labelled = without_crowds(labelled, "VIA has none")
     for split, photos in labelled.splits.items():
         folder, taken = out / split, set[str]()
         folder.mkdir(parents=True)
@@ -132,9 +140,6 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             name = place_image(photo.path, folder, taken, link=link)
             regions = []
             for label in photo.labels:
-                if label.crowd:
-                    crowds += 1
-                    continue
                 rings = rings_of(label.segmentation, photo.width, photo.height)
                 if not rings:
                     continue
@@ -145,4 +150,4 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             entry = {"filename": name, "size": size, "regions": regions, "file_attributes": {}}
             content[f"{name}{size}"] = entry
         (folder / FILE).write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return (f"{crowds} crowd regions were left out: VIA has none",) if crowds else ()
+    return labelled

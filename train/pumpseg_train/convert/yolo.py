@@ -7,16 +7,20 @@ from typing import Any
 import yaml
 
 from pumpseg.errors import DatasetError
+from pumpseg.video.images import IMAGE_SUFFIXES
 from pumpseg_train.convert.labelled import (
     SPLITS,
     Label,
     LabelledPhoto,
     LabelledSet,
-    images_in,
+    by_split,
+    finite,
     labelled_photo,
     labelled_set,
     only_class,
+    split_folders,
     split_of,
+    without_crowds,
 )
 from pumpseg_train.data.masks import one_ring, rings_of
 from pumpseg_train.data.new_folder import place_image
@@ -26,7 +30,8 @@ from pumpseg_train.data.picture import size_of
 def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a data.yaml (or the folder that holds it), or without one images/ and labels/ and the names `classes`.
 
-    A photo without a text file, or with an empty one, shows none of the classes. Raises DatasetError.
+    A photo without a text file, or with an empty one, shows none of the classes, unless all of a split are without.
+    Raises DatasetError.
     """
     if source.is_dir():
         found = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
@@ -44,6 +49,10 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
         folders = _by_convention(source, split)
     splits, clipped = {}, list[str]()
     for name, images in folders.items():
+        if not images:
+            raise DatasetError(f"{source}: there are no images of the split {name}")
+        if not any(_labels_path(image).is_file() for image in images):
+            raise DatasetError(f"no image of the split {name} has a label file: there is no {_labels_path(images[0])}")
         splits[name] = [_photo(image, names, clipped) for image in images]
     return labelled_set(splits, names, clipped)
 
@@ -59,15 +68,14 @@ def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
         names = [str(name) for name in names]
         root = path.parent / (content.get("path") or ".")
         root = root if root.is_dir() else path.parent
-        entries = {split: content[key] for key in content if (split := split_of(str(key))) and content[key]}
+        entries = {str(key): value for key, value in content.items() if value}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise DatasetError(f"{path} is no data.yaml of YOLO: {type(error).__name__} {why}") from error
     folders = {}
-    for split in SPLITS:
-        if split in entries:
-            values = entries[split] if isinstance(entries[split], list) else [entries[split]]
-            folders[split] = [image for value in values for image in _listed(root, str(value), path)]
+    for split, key in by_split(path, {key: split_of(key) for key in entries}).items():
+        values = entries[key] if isinstance(entries[key], list) else [entries[key]]
+        folders[split] = list(dict.fromkeys(image for value in values for image in _listed(root, str(value), path)))
     if not folders:
         raise DatasetError(f"{path} names neither train, val nor test")
     return names, folders
@@ -77,11 +85,24 @@ def _listed(root: Path, value: str, settings: Path) -> list[Path]:
     # Roboflow writes ../train/images for what lies beside the yaml.
     for place in (root / value, root / value.removeprefix("../")):
         if place.is_dir():
-            return images_in(place)
+            return _images_below(place)
         if place.is_file():
             lines = _text(place).split("\n")
             return [place.parent / line.strip() for line in lines if line.strip()]
     raise DatasetError(f"{settings}: {value} is neither a folder nor a list of images in {root}")
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """The image files of a folder and of those in it, but for hidden ones, sorted."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            found += _images_below(path)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(path)
+    return found
 
 
 def _text(path: Path) -> str:
@@ -95,17 +116,20 @@ def _by_convention(source: Path, split: str) -> dict[str, list[Path]]:
     images = source / "images"
     if not images.is_dir():
         raise DatasetError(f"{source} holds neither a data.yaml nor images/")
-    folders = {name: images_in(folder) for folder in sorted(images.iterdir()) if (name := split_of(folder.name))}
-    return folders or {split: images_in(images)}
+    return {name: _images_below(folder) for name, folder in split_folders(images, split).items()}
 
 
-def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPhoto:
+def _labels_path(image: Path) -> Path:
     parts = list(image.parent.parts)
     for place in range(len(parts) - 1, -1, -1):
         if parts[place] == "images":  # the last one, as Ultralytics does
             parts[place] = "labels"
             break
-    path = Path(*parts) / f"{image.stem}.txt"
+    return Path(*parts) / f"{image.stem}.txt"
+
+
+def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPhoto:
+    path = _labels_path(image)
     labels = []
     width, height, _ = size_of(image)
     lines = _text(path).splitlines() if path.is_file() else []
@@ -115,10 +139,10 @@ def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPho
         what = f"{path}, line {number}"
         try:
             class_number, *values = line.split()
-            points = [float(value) for value in values]
+            points = finite(values)
             name = names[int(class_number)] if int(class_number) >= 0 else names[len(names)]
-        except ValueError:
-            raise DatasetError(f"{what} is not a class number and coordinates: {line[:60]!r}") from None
+        except ValueError as error:
+            raise DatasetError(f"{what} is not a class number and coordinates: {line[:60]!r}: {error}") from None
         except IndexError:
             raise DatasetError(f"{what} has class {class_number}, there are {len(names)} classes") from None
         if len(points) == 4:
@@ -130,13 +154,13 @@ def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPho
     return labelled_photo(image, labels, clipped=clipped)
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
+def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """Writes `out`/data.yaml, images/SPLIT and labels/SPLIT. Holes and several pieces are joined to one line, as
     Ultralytics does.
 
-    Returns what the format cannot express: crowd regions are left out.
+    Returns what was written: there are no crowd regions in YOLO labels.
     """
-    crowds = 0
+    labelled = without_crowds(labelled, "YOLO labels have none")
     for split, photos in labelled.splits.items():
         taken = set[str]()
         (out / "labels" / split).mkdir(parents=True)
@@ -146,8 +170,7 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
             lines = []
             for label in photo.labels:
                 rings = rings_of(label.segmentation, photo.width, photo.height)
-                if label.crowd or not rings:
-                    crowds += label.crowd
+                if not rings:
                     continue
                 ring = one_ring(rings) / (photo.width, photo.height)
                 numbers = " ".join(f"{value:.6g}" for value in ring.ravel().clip(0, 1))
@@ -156,4 +179,4 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> tuple[str, ...]:
     settings: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if split in labelled.splits}
     settings["names"] = dict(enumerate(labelled.classes))
     (out / "data.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return (f"{crowds} crowd regions were left out: YOLO labels have none",) if crowds else ()
+    return labelled

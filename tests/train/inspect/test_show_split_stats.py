@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from pumpseg_train.cli.data import main
-from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.data.coco import load_image, read_dataset
 from pumpseg_train.inspect.files import read_files
 from pumpseg_train.inspect.stats import statistics
 
@@ -145,6 +145,32 @@ def test_the_sheet_does_not_take_the_place_of_a_photo(fruit, capsys):
     assert photo.read_bytes() == before
 
 
+def test_the_sheet_does_not_take_the_place_of_a_photo_of_another_split(fruit, capsys):
+    photo = next((fruit / "val" / "images").iterdir())
+    assert main(["show", str(fruit), "--split", "train", "--out", str(photo)]) == 2
+    assert "is an input" in capsys.readouterr().err
+
+
+def test_the_sheet_is_refused_before_it_is_drawn_where_it_cannot_be_written(fruit, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pumpseg_train.inspect.show.contact_sheet", None)
+    assert main(["show", str(fruit), "--out", str(tmp_path / "none" / "sheet.png")]) == 2
+    assert "sheet.png: No such file" in capsys.readouterr().err
+
+
+def test_the_sheet_keeps_no_photo_in_memory(fruit, tmp_path):
+    load_image.cache_clear()
+    assert main(["show", str(fruit), "--out", str(tmp_path / "sheet.png")]) == 0
+    assert load_image.cache_info().currsize == 0
+
+
+def test_a_division_is_refused_before_the_photos_are_compared(flat, monkeypatch, capsys):
+    monkeypatch.setattr("pumpseg_train.inspect.split.examine", None)
+    assert main(["split", str(flat), "--out", str(flat)]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
+    assert main(["split", str(flat), "--out", str(flat / "out"), "--group", "("]) == 2
+    assert "is no regular expression" in capsys.readouterr().err
+
+
 def test_the_same_seed_divides_alike_and_groups_stay_together(flat, tmp_path):
     line = ["split", str(flat), "--val", "0.4"]
     for place, more in (("a", []), ("b", []), ("c", ["--seed", "1"]), ("d", ["--group", r"^(scene\d)_", "--link"])):
@@ -196,6 +222,22 @@ def test_statistics(flat, tmp_path, capsys):
     assert figures["instances an image"] == {"min": 1, "median": 2, "mean": 1.65, "max": 2}
     assert figures["share of the image"]["median"] == pytest.approx(64 / 120 / 90, abs=1e-4)
     assert "rare 6  common 60" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "stats"])
+def test_figures_and_findings_are_written_over_nothing_that_is_read(command, fruit, capsys):
+    for name in ("train/annotations.json", "val/annotations.json", "val/images/0.png"):
+        before = (fruit / name).read_bytes()
+        assert main([command, str(fruit), "--json", str(fruit / name)]) == 2
+        assert "is an input" in capsys.readouterr().err
+        assert (fruit / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["check", "stats"])
+def test_a_json_that_cannot_be_written_is_told_before_the_work(command, fruit, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(f"pumpseg_train.inspect.{command}.{'check' if command == 'check' else 'statistics'}", None)
+    assert main([command, str(fruit), "--json", str(tmp_path / "none" / "x.json")]) == 2
+    assert "x.json: No such file" in capsys.readouterr().err
 
 
 def test_statistics_of_a_broken_set_point_to_check(flat, capsys):

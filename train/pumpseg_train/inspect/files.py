@@ -1,6 +1,7 @@
 """The json files of a data set as they are, faults and all."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from pumpseg.errors import DatasetError
 
 SPLITS = ("train", "val", "test")
+ANNOTATIONS = "annotations.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +22,16 @@ class SplitFile:
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
 
+    @property
+    def json_path(self) -> Path:
+        return self.folder / ANNOTATIONS
+
+    @property
+    def paths(self) -> Iterator[Path]:
+        """Every file that this split is made of."""
+        yield self.json_path
+        yield from map(self.path, self.images)
+
     def path(self, image: dict[str, Any]) -> Path:
         return self.folder / "images" / image["file_name"]
 
@@ -30,18 +42,18 @@ def read_files(root: Path) -> list[SplitFile]:
     Raises:
         DatasetError: there is none, or a file is not COCO json at all.
     """
-    folders = {name: root / name for name in SPLITS if (root / name / "annotations.json").is_file()}
-    if not folders and (root / "annotations.json").is_file():
+    folders = {name: root / name for name in SPLITS if (root / name / ANNOTATIONS).is_file()}
+    if not folders and (root / ANNOTATIONS).is_file():
         folders = {root.resolve().name: root}
     if not folders:
         raise DatasetError(
-            f"{root} holds no data set: looked for annotations.json in it and in its folders {', '.join(SPLITS)}"
+            f"{root} holds no data set: looked for {ANNOTATIONS} in it and in its folders {', '.join(SPLITS)}"
         )
     return [_read(name, folder) for name, folder in folders.items()]
 
 
 def _read(name: str, folder: Path) -> SplitFile:
-    path = folder / "annotations.json"
+    path = folder / ANNOTATIONS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         lists = []

@@ -59,11 +59,11 @@ def divide(
     """
     names = _class_names(sources)
     pool = _pool(sources)
-    groups = _groups(pool, group, near, report)
-    if len(groups) < len(shares):
-        raise DatasetError(f"{len(pool)} images in {len(groups)} groups are too few for {len(shares)} splits")
-    parts = _assign(groups, shares, random.Random(seed))
     with new_folder(out) as unfinished:
+        groups = _groups(pool, group, near, report)
+        if len(groups) < len(shares):
+            raise DatasetError(f"{len(pool)} images in {len(groups)} groups are too few for {len(shares)} splits")
+        parts = _assign(groups, shares, random.Random(seed))
         for split, entries in parts.items():
             _write(unfinished / split, entries, names, link=link)
     return {
@@ -99,6 +99,13 @@ def _pool(sources: Sequence[SplitFile]) -> list[_Entry]:
 def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Report) -> list[list[_Entry]]:
     """Images that must not be parted: the connected parts of "near-duplicate of" and "same match as"."""
 
+    expression = None
+    if pattern is not None:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise DatasetError(f"{pattern!r} is no regular expression: {error}") from None
+
     def fingerprint(entry: _Entry) -> int:
         try:
             content = entry.path.read_bytes()
@@ -121,12 +128,8 @@ def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Repo
 
     for a, b, _ in near_pairs(prints, near):
         leader[find(b)] = find(a)
-    if pattern is not None:
+    if expression is not None:
         first: dict[str, int] = {}
-        try:
-            expression = re.compile(pattern)
-        except re.error as error:
-            raise DatasetError(f"{pattern!r} is no regular expression: {error}") from None
         for index, entry in enumerate(pool):
             if match := expression.search(entry.path.name):
                 key = match[1] if expression.groups else match[0]

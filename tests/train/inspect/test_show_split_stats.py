@@ -171,6 +171,53 @@ def test_a_division_is_refused_before_the_photos_are_compared(flat, monkeypatch,
     assert "is no regular expression" in capsys.readouterr().err
 
 
+def edit(folder, change):
+    path = folder / "annotations.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_the_json_says_of_itself_and_its_classes_stays(flat, tmp_path):
+    said = {"info": {"description": "mine", "year": 2024}, "licenses": [{"id": 3, "name": "CC0"}], "note": ["a"]}
+    edit(flat, lambda content: content.update(said))
+    edit(flat, lambda content: content["categories"][0].update(supercategory="fruit"))
+    assert main(["split", str(flat), "--out", str(tmp_path / "out")]) == 0
+    for split in ("train", "val"):
+        content = json.loads((tmp_path / "out" / split / "annotations.json").read_text())
+        assert {key: content[key] for key in said} == said
+        assert content["categories"] == [
+            {"id": 1, "name": "common"},
+            {"id": 2, "name": "rare", "supercategory": "fruit"},
+        ]
+
+
+def test_splits_of_other_origin_and_licences_are_told_apart(tmp_path, make_split):
+    for split, fruits, said, licences in (
+        ("train", [[(0, LARGE)], [(0, SMALL)]], "mine", ["CC BY", "CC0"]),
+        ("val", [[(0, SMALL), (0, LARGE)]], "yours", ["CC0", "GPL"]),
+    ):
+        folder = make_split(tmp_path / "in" / split, fruits)
+        edit(
+            folder,
+            lambda content, said=said, licences=licences: content.update(
+                info={"description": said, "version": "1"},
+                licenses=[{"id": number, "name": name} for number, name in enumerate(licences)],
+                images=[image | {"license": number, "from": said} for number, image in enumerate(content["images"])],
+            ),
+        )
+    line = ["split", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--val", "0.5"]
+    assert main(line) == 0
+    seen = set()
+    for split in ("train", "val"):
+        content = json.loads((tmp_path / "out" / split / "annotations.json").read_text())
+        assert content["info"] == {"description": "mine; yours", "version": "1"}
+        names = {licence["id"]: licence["name"] for licence in content["licenses"]}
+        assert names == {0: "CC BY", 1: "CC0", 2: "GPL"}
+        seen |= {(image["from"], names[image["license"]]) for image in content["images"]}
+    assert seen == {("mine", "CC BY"), ("mine", "CC0"), ("yours", "CC0")}
+
+
 def test_the_same_seed_divides_alike_and_groups_stay_together(flat, tmp_path):
     line = ["split", str(flat), "--val", "0.4"]
     for place, more in (("a", []), ("b", []), ("c", ["--seed", "1"]), ("d", ["--group", r"^(scene\d)_", "--link"])):
@@ -197,6 +244,8 @@ def test_splits_of_a_set_are_pooled_and_names_kept_apart(fruit, tmp_path):
     [
         (["--val", "0.6", "--test", "0.5"], "--val 0.6 --test 0.5"),
         (["--val", "-0.1"], "--val -0.1"),
+        (["--val", "nan"], "--val nan"),
+        (["--val", "0.7", "--test", "0.3"], "--val 0.7 --test 0.3"),
         (["--group", "("], "is no regular expression"),
         (["--group", "."], "too few for 2 splits"),
     ],

@@ -10,17 +10,27 @@ from pumpseg.errors import DatasetError
 
 SPLITS = ("train", "val", "test")
 ANNOTATIONS = "annotations.json"
+_KINDS: dict[str, dict[str, Any]] = {
+    "categories": {"id": int, "name": str},
+    "images": {"id": int, "file_name": str, "width": int | float, "height": int | float},
+    "annotations": {"id": int, "image_id": int, "category_id": int},
+}
 
 
 @dataclass(frozen=True, eq=False)
 class SplitFile:
-    """One annotations.json. name: of the split, or that of the folder where the set has no splits."""
+    """One annotations.json.
+
+    name: of the split, or that of the folder where the set has no splits. about: what else the json says of the set as
+    a whole, such as its info and licenses.
+    """
 
     name: str
     folder: Path
     categories: list[dict[str, Any]]
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
+    about: dict[str, Any]
 
     @property
     def json_path(self) -> Path:
@@ -56,17 +66,14 @@ def _read(name: str, folder: Path) -> SplitFile:
     path = folder / ANNOTATIONS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        lists = []
-        for key, kinds in (
-            ("categories", {"id": int, "name": str}),
-            ("images", {"id": int, "file_name": str, "width": int | float, "height": int | float}),
-            ("annotations", {"id": int, "image_id": int, "category_id": int}),
-        ):
+        lists: dict[str, list[dict[str, Any]]] = {}
+        for key, kinds in _KINDS.items():
             for number, item in enumerate(content[key]):
                 for field, kind in kinds.items():
                     if not isinstance(item[field], kind):
                         raise TypeError(f"{key}[{number}] has the {field} {item[field]!r}")
-            lists.append(content[key])
+            lists[key] = content[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
-    return SplitFile(name, folder, *lists)
+    about = {key: value for key, value in content.items() if key not in _KINDS}
+    return SplitFile(name, folder, **lists, about=about)

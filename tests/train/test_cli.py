@@ -271,3 +271,28 @@ def test_a_missing_extra_is_named_in_one_line(capsys):
     )
     assert run_command("pumpseg-export", lacks("onnx")) == 2
     assert 'pip install "pumpseg[export]"' in capsys.readouterr().err
+    assert run_command("pumpseg-train", lacks("jax")) == 2
+    assert capsys.readouterr().err == (
+        "pumpseg-train: error: No module named 'jax', which Keras is set to: set KERAS_BACKEND to tensorflow, "
+        "or pip install jax\n"
+    )
+
+
+def test_a_backend_that_keras_does_not_know_is_one_line():
+    program = (
+        "import importlib, sys; from pumpseg_train.cli.command import run_command; "
+        "sys.exit(run_command('pumpseg-train', lambda: importlib.import_module('keras') and None))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jaxx"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "pumpseg-train: error: Unable to import backend : jaxx: set KERAS_BACKEND to tensorflow, jax or torch\n",
+    )
+
+
+def test_class_names_may_begin_with_a_byte_order_mark(tmp_path):
+    from pumpseg_train.cli.weights import _read_classes
+
+    (tmp_path / "names.txt").write_text("BG\nballoon\n", encoding="utf-8-sig")
+    assert _read_classes(tmp_path / "names.txt", 1) == ("balloon",)

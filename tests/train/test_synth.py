@@ -271,6 +271,45 @@ def test_empty_folder_is_taken(tmp_path):
     assert (tmp_path / "val" / "annotations.json").is_file()
 
 
+def test_the_working_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    assert main(["synth", "--out", ".", "--images", "1", "--size", "64x64"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "val"]
+    assert tmp_path.stat().st_ino == before
+
+
+def test_a_link_to_a_folder_that_is_yet_to_be_made_leads_to_it(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    write_dataset(tmp_path / "link", 1, 1, size=(64, 64))
+    assert (tmp_path / "place" / "val" / "annotations.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "place"]
+
+
+def test_interrupted_run_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pumpseg_train.synth.dataset.render_scene", interrupted)
+    assert main(["synth", "--out", str(tmp_path), "--images", "1"]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"), [("none/t.jsonl", "t.jsonl: No such file"), ("c.mp4", "two outputs would be written to")]
+)
+def test_a_truth_that_cannot_be_written_is_told_before_the_clip_is_rendered(
+    truth, message, tmp_path, monkeypatch, capsys
+):
+    def rendered(*_):
+        raise AssertionError("the clip was rendered")
+
+    monkeypatch.setattr("pumpseg_train.synth.clip.render_clip", rendered)
+    assert main(["synth", "--clip", str(tmp_path / "c.mp4"), "--truth", str(tmp_path / truth)]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt

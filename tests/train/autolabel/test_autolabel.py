@@ -129,13 +129,30 @@ def test_label_on_white_writes_a_data_set_without_what_was_rejected(tmp_path, ca
         cv2.imwrite(str(photos / f"{number}.png"), on_white(ellipse)[0])
     cv2.imwrite(str(photos / "empty.png"), np.full((50, 50, 3), 250, np.uint8))
     reject = tmp_path / "reject.txt"
-    reject.write_text("1.png\n")
+    reject.write_text("1.png\n", encoding="utf-8-sig")  # as Windows' editor saves it
     command = ["label-on-white", str(photos), "--class", "pumpkin", "--out", str(tmp_path / "out")]
     assert data_command.main([*command, "--reject", str(reject)]) == 0
     assert "2 of 3 photos, 2 instances" in capsys.readouterr().out
     dataset = read_dataset(tmp_path / "out", "train")
     assert dataset.classes == ("pumpkin",)
     assert [photo.path.name for photo in dataset.photos] == ["0.png", "2.png"]
+
+
+@pytest.mark.parametrize("command", [["label-on-white", "{}", "--class", "a"], ["pseudo-label", "{}.onnx", "{}"]])
+def test_a_folder_that_is_not_empty_is_told_before_anything_is_labelled(command, photo, tmp_path, capsys):
+    line = [word.format(photo.parent) for word in command]
+    assert data_command.main([*line, "--out", str(photo.parent)]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert data_command.main([*line, "--out", str(tmp_path / "file" / "out")]) == 2
+    assert f"cannot write {tmp_path / 'file' / 'out'}" in capsys.readouterr().err
+
+
+def test_nothing_labelled_leaves_no_folder(photo, tmp_path, capsys):
+    line = ["label-on-white", str(photo.parent), "--class", "a", "--out", str(tmp_path / "out")]
+    assert data_command.main(line) == 2
+    assert "nothing could be labelled in the 1 photos" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [photo]
 
 
 def test_pseudo_label_runs_a_model_file(tiny_onnx, fruit, tmp_path, capsys):

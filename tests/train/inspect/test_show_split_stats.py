@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from pumpseg_train.cli.data import main
-from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.data.coco import load_image, read_dataset
 from pumpseg_train.inspect.files import read_files
 from pumpseg_train.inspect.stats import statistics
 
@@ -145,6 +145,79 @@ def test_the_sheet_does_not_take_the_place_of_a_photo(fruit, capsys):
     assert photo.read_bytes() == before
 
 
+def test_the_sheet_does_not_take_the_place_of_a_photo_of_another_split(fruit, capsys):
+    photo = next((fruit / "val" / "images").iterdir())
+    assert main(["show", str(fruit), "--split", "train", "--out", str(photo)]) == 2
+    assert "is an input" in capsys.readouterr().err
+
+
+def test_the_sheet_is_refused_before_it_is_drawn_where_it_cannot_be_written(fruit, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pumpseg_train.inspect.show.contact_sheet", None)
+    assert main(["show", str(fruit), "--out", str(tmp_path / "none" / "sheet.png")]) == 2
+    assert "sheet.png: No such file" in capsys.readouterr().err
+
+
+def test_the_sheet_keeps_no_photo_in_memory(fruit, tmp_path):
+    load_image.cache_clear()
+    assert main(["show", str(fruit), "--out", str(tmp_path / "sheet.png")]) == 0
+    assert load_image.cache_info().currsize == 0
+
+
+def test_a_division_is_refused_before_the_photos_are_compared(flat, monkeypatch, capsys):
+    monkeypatch.setattr("pumpseg_train.inspect.split.examine", None)
+    assert main(["split", str(flat), "--out", str(flat)]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
+    assert main(["split", str(flat), "--out", str(flat / "out"), "--group", "("]) == 2
+    assert "is no regular expression" in capsys.readouterr().err
+
+
+def edit(folder, change):
+    path = folder / "annotations.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_the_json_says_of_itself_and_its_classes_stays(flat, tmp_path):
+    said = {"info": {"description": "mine", "year": 2024}, "licenses": [{"id": 3, "name": "CC0"}], "note": ["a"]}
+    edit(flat, lambda content: content.update(said))
+    edit(flat, lambda content: content["categories"][0].update(supercategory="fruit"))
+    assert main(["split", str(flat), "--out", str(tmp_path / "out")]) == 0
+    for split in ("train", "val"):
+        content = json.loads((tmp_path / "out" / split / "annotations.json").read_text())
+        assert {key: content[key] for key in said} == said
+        assert content["categories"] == [
+            {"id": 1, "name": "common"},
+            {"id": 2, "name": "rare", "supercategory": "fruit"},
+        ]
+
+
+def test_splits_of_other_origin_and_licences_are_told_apart(tmp_path, make_split):
+    for split, fruits, said, licences in (
+        ("train", [[(0, LARGE)], [(0, SMALL)]], "mine", ["CC BY", "CC0"]),
+        ("val", [[(0, SMALL), (0, LARGE)]], "yours", ["CC0", "GPL"]),
+    ):
+        folder = make_split(tmp_path / "in" / split, fruits)
+        edit(
+            folder,
+            lambda content, said=said, licences=licences: content.update(
+                info={"description": said, "version": "1"},
+                licenses=[{"id": number, "name": name} for number, name in enumerate(licences)],
+                images=[image | {"license": number, "from": said} for number, image in enumerate(content["images"])],
+            ),
+        )
+    line = ["split", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--val", "0.5"]
+    assert main(line) == 0
+    seen = set()
+    for split in ("train", "val"):
+        content = json.loads((tmp_path / "out" / split / "annotations.json").read_text())
+        assert content["info"] == {"description": "mine; yours", "version": "1"}
+        names = {licence["id"]: licence["name"] for licence in content["licenses"]}
+        assert names == {0: "CC BY", 1: "CC0", 2: "GPL"}
+        seen |= {(image["from"], names[image["license"]]) for image in content["images"]}
+    assert seen == {("mine", "CC BY"), ("mine", "CC0"), ("yours", "CC0")}
+
+
 def test_the_same_seed_divides_alike_and_groups_stay_together(flat, tmp_path):
     line = ["split", str(flat), "--val", "0.4"]
     for place, more in (("a", []), ("b", []), ("c", ["--seed", "1"]), ("d", ["--group", r"^(scene\d)_", "--link"])):
@@ -171,6 +244,8 @@ def test_splits_of_a_set_are_pooled_and_names_kept_apart(fruit, tmp_path):
     [
         (["--val", "0.6", "--test", "0.5"], "--val 0.6 --test 0.5"),
         (["--val", "-0.1"], "--val -0.1"),
+        (["--val", "nan"], "--val nan"),
+        (["--val", "0.7", "--test", "0.3"], "--val 0.7 --test 0.3"),
         (["--group", "("], "is no regular expression"),
         (["--group", "."], "too few for 2 splits"),
     ],
@@ -196,6 +271,22 @@ def test_statistics(flat, tmp_path, capsys):
     assert figures["instances an image"] == {"min": 1, "median": 2, "mean": 1.65, "max": 2}
     assert figures["share of the image"]["median"] == pytest.approx(64 / 120 / 90, abs=1e-4)
     assert "rare 6  common 60" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "stats"])
+def test_figures_and_findings_are_written_over_nothing_that_is_read(command, fruit, capsys):
+    for name in ("train/annotations.json", "val/annotations.json", "val/images/0.png"):
+        before = (fruit / name).read_bytes()
+        assert main([command, str(fruit), "--json", str(fruit / name)]) == 2
+        assert "is an input" in capsys.readouterr().err
+        assert (fruit / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["check", "stats"])
+def test_a_json_that_cannot_be_written_is_told_before_the_work(command, fruit, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(f"pumpseg_train.inspect.{command}.{'check' if command == 'check' else 'statistics'}", None)
+    assert main([command, str(fruit), "--json", str(tmp_path / "none" / "x.json")]) == 2
+    assert "x.json: No such file" in capsys.readouterr().err
 
 
 def test_statistics_of_a_broken_set_point_to_check(flat, capsys):

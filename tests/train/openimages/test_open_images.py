@@ -347,6 +347,31 @@ def test_numbers_out_of_range_are_refused(server, command, tmp_path, options, ca
     assert options[0] in capsys.readouterr().err
 
 
+def test_a_split_without_the_class_is_left_out(server, command, checked, tmp_path, capsys):
+    line = command(server, tmp_path / "apples")
+    line[line.index("Pumpkin")] = "Apple"
+    assert main(line) == 0
+    captured = capsys.readouterr()
+    assert "the validation split has no image with a mask of apple that these options accept; it" in captured.err
+    assert "train: 2 images" in captured.out
+    assert "val:" not in captured.out
+    assert not (tmp_path / "apples" / "val").exists()
+    manifest = json.loads((tmp_path / "apples" / "manifest.json").read_text())
+    assert list(manifest["splits"]) == ["train"]
+
+    assert main([*line, "--splits", "validation", "test"]) == 2
+    assert "no image with a mask of apple that these options accept in validation, test" in capsys.readouterr().err
+
+
+def test_a_split_that_is_there_is_not_passed_over_for_options_that_accept_none_of_it(
+    server, command, checked, tmp_path, capsys
+):
+    assert main(command(server, tmp_path)) == 0
+    assert main(command(server, tmp_path, "--splits", "validation", "--min-iou", "1")) == 2
+    assert "val was made with others: name another folder" in capsys.readouterr().err
+    checked(tmp_path, "validation", ["0a00000000000011", "3b00000000000012"], server.files)
+
+
 def test_a_mirror_cannot_choose_where_files_go(server, command, tmp_path, capsys):
     server.files[TRAIN_MASKS] = server.files[TRAIN_MASKS].replace(b"0a00000000000001_m05zsy", b"../../evil_m05zsy", 1)
     assert main(command(server, tmp_path / "deep" / "data", "--splits", "train")) == 2

@@ -67,28 +67,34 @@ def _pseudo_label(arguments: argparse.Namespace) -> None:
             raise PumpsegError(f"--{name} {value}: between {low} and {high} is possible")
     from pumpseg_train.autolabel.teacher import pseudo_label
     from pumpseg_train.cli.model import load_model
+    from pumpseg_train.data.new_folder import new_folder
 
     photos = _photos(arguments)
-    model = load_model(arguments.model)
-    with _progress(len(photos)) as advance:
-        labelled = pseudo_label(
-            photos,
-            model.predict,
-            score=arguments.score,
-            most=arguments.most,
-            solidity=arguments.solidity,
-            progress=lambda: advance(1),
-        )
-    _write(arguments, len(photos), labelled)
+    with new_folder(arguments.out) as unfinished:
+        model = load_model(arguments.model)
+        with _progress(len(photos)) as advance:
+            labelled = pseudo_label(
+                photos,
+                model.predict,
+                score=arguments.score,
+                most=arguments.most,
+                solidity=arguments.solidity,
+                progress=lambda: advance(1),
+            )
+        _write(unfinished, arguments.photos, len(photos), labelled)
+    _tell(arguments.out, len(photos), labelled)
 
 
 def _label_on_white(arguments: argparse.Namespace) -> None:
     from pumpseg_train.autolabel.plain_background import label_on_white
+    from pumpseg_train.data.new_folder import new_folder
 
     photos = _photos(arguments)
-    with _progress(len(photos)) as advance:
-        labelled = label_on_white(photos, arguments.class_name, lambda: advance(1))
-    _write(arguments, len(photos), labelled)
+    with new_folder(arguments.out) as unfinished:
+        with _progress(len(photos)) as advance:
+            labelled = label_on_white(photos, arguments.class_name, lambda: advance(1))
+        _write(unfinished, arguments.photos, len(photos), labelled)
+    _tell(arguments.out, len(photos), labelled)
 
 
 def _photos(arguments: argparse.Namespace) -> list[Path]:
@@ -97,7 +103,7 @@ def _photos(arguments: argparse.Namespace) -> list[Path]:
     rejected: set[str] = set()
     if arguments.reject:
         try:
-            rejected = set(arguments.reject.read_text(encoding="utf-8").split("\n")) - {""}
+            rejected = set(arguments.reject.read_text(encoding="utf-8-sig").split("\n")) - {""}
         except OSError as error:
             raise PumpsegError(f"--reject {arguments.reject}: {error.strerror}") from None
         except UnicodeDecodeError as error:
@@ -114,16 +120,16 @@ def _progress(total: int) -> "AbstractContextManager[Advance]":
     return StderrReport().stage("labelling", total, "photos")
 
 
-def _write(arguments: argparse.Namespace, photos: int, labelled: "list[LabelledPhoto]") -> None:
+def _write(folder: Path, source: Path, photos: int, labelled: "list[LabelledPhoto]") -> None:
     from pumpseg_train.convert.coco import write
     from pumpseg_train.convert.labelled import labelled_set
-    from pumpseg_train.data.new_folder import new_folder
 
     if not labelled:
-        raise PumpsegError(f"nothing could be labelled in the {photos} photos of {arguments.photos}")
-    labels = labelled_set({"train": labelled})
-    with new_folder(arguments.out) as unfinished:
-        write(labels, unfinished, link=False)
+        raise PumpsegError(f"nothing could be labelled in the {photos} photos of {source}")
+    write(labelled_set({"train": labelled}), folder, link=False)
+
+
+def _tell(out: Path, photos: int, labelled: "list[LabelledPhoto]") -> None:
     count = sum(not label.crowd for photo in labelled for label in photo.labels)
-    print(f"wrote {arguments.out}: {len(labelled)} of {photos} photos, {count} instances")
-    print(f"look at them: pumpseg-data show {arguments.out} --out sheet.png --count {len(labelled)} --columns 12")
+    print(f"wrote {out}: {len(labelled)} of {photos} photos, {count} instances")
+    print(f"look at them: pumpseg-data show {out} --out sheet.png --count {len(labelled)} --columns 12")

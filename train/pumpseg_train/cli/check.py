@@ -3,11 +3,12 @@
 import argparse
 from collections import Counter, defaultdict
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from pumpseg.errors import PumpsegError
 from pumpseg.partial_file import write_json
-from pumpseg_train.cli.command import Commands
+from pumpseg_train.cli.command import Commands, check_output
 
 _SHOWN = 10
 
@@ -39,6 +40,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if not 0 <= near < 128:
         raise PumpsegError(f"--near {near}: between 0 and 127 bits are possible, different photos differ in 128 or so")
     splits = read_files(arguments.data)
+    if arguments.json:
+        check_output(arguments.json, chain.from_iterable(split.paths for split in splits))
     tiny = TINY if arguments.tiny is None else arguments.tiny
     findings = check(splits, StderrReport(), near=near, tiny=tiny)
     if arguments.json:

@@ -2,10 +2,11 @@
 
 import argparse
 import random
+from itertools import chain
 from pathlib import Path
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.cli.command import Commands
+from pumpseg_train.cli.command import Commands, check_output
 
 
 def add_show(commands: Commands) -> None:
@@ -31,13 +32,13 @@ def _run(arguments: argparse.Namespace) -> None:
             raise PumpsegError(f"--{name} {getattr(arguments, name)}: at least {least} is needed")
     if arguments.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise PumpsegError(f"--out {arguments.out}: a name that ends with .png or .jpg is needed")
-    from pumpseg.partial_file import check_names
     from pumpseg.video.image_sink import write_image
     from pumpseg_train.data.coco import read_dataset
     from pumpseg_train.inspect.files import read_files
     from pumpseg_train.inspect.show import contact_sheet
 
     splits = read_files(arguments.data)
+    check_output(arguments.out, chain.from_iterable(split.paths for split in splits))
     if arguments.split is not None:
         splits = [split for split in splits if split.name == arguments.split]
         if not splits:
@@ -51,7 +52,6 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         places = random.Random(arguments.seed).sample(range(len(photos)), min(arguments.count, len(photos)))
         chosen = [photos[place] for place in sorted(places)]
-    check_names([arguments.out], [photo.path for _, photo in photos])
     sheet = contact_sheet(chosen, arguments.columns, arguments.tile)
     write_image(arguments.out, sheet)
     print(f"wrote {arguments.out}: {len(chosen)} of {len(photos)} photos")

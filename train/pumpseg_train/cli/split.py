@@ -6,6 +6,8 @@ from pathlib import Path
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import Commands
 
+_LEAST_SHARE = 1e-9
+
 
 def add_split(commands: Commands) -> None:
     parser = commands.add_parser(
@@ -28,7 +30,8 @@ def add_split(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     shares = {"train": 1 - arguments.val - arguments.test, "val": arguments.val, "test": arguments.test}
-    if min(arguments.val, arguments.test) < 0 or shares["train"] <= 0:
+    # NaN is not above anything; 1 - 0.7 - 0.3 is, by rounding.
+    if not (arguments.val >= 0 and arguments.test >= 0 and shares["train"] > _LEAST_SHARE):
         raise PumpsegError(f"--val {arguments.val:g} --test {arguments.test:g}: shares from 0, together below 1")
     shares = {split: share for split, share in shares.items() if share > 0}
     from pumpseg_train.inspect.files import read_files

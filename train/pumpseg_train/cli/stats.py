@@ -1,10 +1,11 @@
 """pumpseg-data stats."""
 
 import argparse
+from itertools import chain
 from pathlib import Path
 
 from pumpseg.partial_file import write_json
-from pumpseg_train.cli.command import Commands
+from pumpseg_train.cli.command import Commands, check_output
 
 
 def add_stats(commands: Commands) -> None:
@@ -18,7 +19,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from pumpseg_train.inspect.files import read_files
     from pumpseg_train.inspect.stats import statistics
 
-    figures = {split.name: statistics(split) for split in read_files(arguments.data)}
+    splits = read_files(arguments.data)
+    if arguments.json:
+        check_output(arguments.json, chain.from_iterable(split.paths for split in splits))
+    figures = {split.name: statistics(split) for split in splits}
     if arguments.json:
         write_json(arguments.json, figures)
     for split, values in figures.items():

@@ -76,7 +76,7 @@ def describe_weights(
 def _read_classes(path: Path, wanted: int | None) -> tuple[str, ...]:
     """Class names of a text file, a line each, without the background that mrcnn's lists begin with."""
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise PumpsegError(f"cannot read the class names in {path}: {error}") from None
     names = [name for name in names if name]

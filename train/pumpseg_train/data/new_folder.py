@@ -7,29 +7,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pumpseg.errors import DatasetError
+from pumpseg.errors import DatasetError, PumpsegError
 
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Yields a folder beside `out` to fill, which gets its name at the end, or is removed where that fails.
+    """Yields a folder to fill, all of which comes to `out` at the end; it is removed where that fails.
 
-    Raises DatasetError where `out` is not an empty or a new folder, or cannot be written.
+    An empty folder `out` stays where it is, as the working directory or a mounted disk must.
+    Raises DatasetError, and that at once, where `out` is not an empty or a new folder, or cannot be written.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DatasetError(f"{out} is not an empty folder: name a new one, or remove it first")
+    place = Path(os.path.realpath(out))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        there = place.exists()
+        if there and (not place.is_dir() or any(place.iterdir())):
+            raise DatasetError(f"{out} is not an empty folder: name a new one, or remove it first")
+        if there:
+            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=place))
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     except OSError as error:
-        raise DatasetError(f"cannot write beside {out}: {error.strerror}") from error
+        raise DatasetError(f"cannot write {out}: {error.strerror}") from error
     try:
         yield unfinished
-        unfinished.chmod(0o755)  # mkdtemp keeps others out
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
+        if there:
+            for path in list(unfinished.iterdir()):
+                path.rename(place / path.name)
+        else:
+            unfinished.chmod(0o755)  # mkdtemp keeps others out
+            unfinished.rename(place)
+    except PumpsegError:
+        raise
     except OSError as error:
         raise DatasetError(f"cannot write {out}: {error.strerror}") from error
     finally:

@@ -12,7 +12,14 @@ from PIL import ExifTags, Image, ImageOps
 from pumpseg.errors import DatasetError
 
 FINGERPRINT_BITS = 256
-_DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_DAMAGE = (OSError, ValueError, SyntaxError)
+# Pillow warns from half of what it refuses: sound photos of a hundred megapixels are read like any others. Set once,
+# since warnings.catch_warnings does not hold where several threads read.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class PictureTooLargeError(DatasetError):
+    """An image of more pixels than Pillow decodes: 2 x PIL.Image.MAX_IMAGE_PIXELS, 179 million."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,18 @@ def examine(content: bytes, name: str, *, fingerprint: bool = False) -> Picture:
 
     Raises:
         DatasetError: it is empty, cut short, damaged or no picture; the message begins with `name`.
+        PictureTooLargeError: it has too many pixels to be decoded.
     """
     if not content:
         raise DatasetError(f"{name} is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            image.draft("L" if image.mode == "L" else "RGB", image.size)
-            image.load()
-    except (*_DAMAGE, EOFError, Image.DecompressionBombWarning) as error:
+        image = Image.open(io.BytesIO(content))
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        image.draft("L" if image.mode == "L" else "RGB", image.size)
+        image.load()
+    except Image.DecompressionBombError:
+        raise _too_large(name) from None
+    except (*_DAMAGE, EOFError) as error:
         # Pillow's own text names a buffer in memory, which says nothing.
         why = "it is no image" if "cannot identify" in str(error) else str(error)
         raise DatasetError(f"{name} is damaged: {why}") from None
@@ -67,6 +75,7 @@ def size_of(path: Path) -> tuple[int, int, int]:
 
     Raises:
         DatasetError: it is missing or no image.
+        PictureTooLargeError: it has too many pixels to be decoded.
     """
     try:
         with Image.open(path) as image:
@@ -74,8 +83,15 @@ def size_of(path: Path) -> tuple[int, int, int]:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except FileNotFoundError:
         raise DatasetError(f"the image {path} does not exist") from None
+    except Image.DecompressionBombError:
+        raise _too_large(str(path)) from None
     except _DAMAGE:
         raise DatasetError(f"{path} is not a readable image") from None
     if orientation not in range(1, 9):
         orientation = 1
     return (height, width, orientation) if orientation >= 5 else (width, height, orientation)
+
+
+def _too_large(name: str) -> PictureTooLargeError:
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    return PictureTooLargeError(f"{name} is too large: it has more than {most:,} pixels, make it smaller")

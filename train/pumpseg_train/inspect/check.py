@@ -17,7 +17,7 @@ from pumpseg import rle
 from pumpseg.errors import DatasetError
 from pumpseg.video.images import IMAGE_SUFFIXES
 from pumpseg_train.data.masks import decode
-from pumpseg_train.data.picture import FINGERPRINT_BITS, Picture, examine
+from pumpseg_train.data.picture import FINGERPRINT_BITS, Picture, PictureTooLargeError, examine
 from pumpseg_train.inspect.files import SplitFile
 from pumpseg_train.report import Report
 
@@ -87,6 +87,9 @@ def _references(split: SplitFile) -> Iterator[Finding]:
         for number, count in Counter(item["id"] for item in items).items():
             if count > 1:
                 yield Finding(True, "id used twice", split.name, f"{what} {number}", f"{count} times")
+    for name, count in Counter(category["name"] for category in split.categories).items():
+        if count > 1:
+            yield Finding(True, "class named twice", split.name, name, f"{count} categories have this name")
     for name, count in Counter(image["file_name"] for image in split.images).items():
         if count > 1:
             yield Finding(True, "image listed twice", split.name, name, f"{count} times")
@@ -109,6 +112,8 @@ def _look(split: SplitFile, image: dict[str, Any]) -> Picture | Finding:
         return Finding(True, "image missing", split.name, name, error.strerror or str(error))
     try:
         return examine(content, name, fingerprint=True)
+    except PictureTooLargeError as error:
+        return Finding(True, "image too large", split.name, name, str(error))
     except DatasetError as error:
         return Finding(True, "image damaged", split.name, name, str(error))
 

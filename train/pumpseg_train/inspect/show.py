@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pumpseg.draw import draw
 from pumpseg.instances import Instances
-from pumpseg_train.data.coco import Dataset, Photo, load_image
+from pumpseg_train.data.coco import Dataset, Photo, read_frame
 
 _CAPTION = 22  # pixels
 _GAP = 6
@@ -37,7 +37,7 @@ def contact_sheet(photos: Sequence[tuple[Dataset, Photo]], columns: int, tile: i
 
 
 def _tile(dataset: Dataset, photo: Photo, tile: int) -> NDArray[np.uint8]:
-    image = load_image(photo.path)[..., ::-1]
+    image = read_frame(photo.path)
     scale = tile / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

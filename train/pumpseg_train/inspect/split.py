@@ -15,7 +15,8 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.data.new_folder import new_folder, place_image
 from pumpseg_train.data.picture import examine
 from pumpseg_train.inspect.check import NEAR, near_pairs
-from pumpseg_train.inspect.files import SplitFile
+from pumpseg_train.inspect.files import ANNOTATIONS, SplitFile
+from pumpseg_train.inspect.origin import pool_about
 from pumpseg_train.report import Report
 
 _IMAGES = ""  # counted like a class
@@ -57,27 +58,33 @@ def divide(
     have the same match of the regular expression `group` (its first bracket, if there is one).
     Raises DatasetError.
     """
-    names = _class_names(sources)
+    categories = _categories(sources)
+    about, sources = pool_about(sources)
     pool = _pool(sources)
-    groups = _groups(pool, group, near, report)
-    if len(groups) < len(shares):
-        raise DatasetError(f"{len(pool)} images in {len(groups)} groups are too few for {len(shares)} splits")
-    parts = _assign(groups, shares, random.Random(seed))
     with new_folder(out) as unfinished:
+        groups = _groups(pool, group, near, report)
+        if len(groups) < len(shares):
+            raise DatasetError(f"{len(pool)} images in {len(groups)} groups are too few for {len(shares)} splits")
+        parts = _assign(groups, shares, random.Random(seed))
         for split, entries in parts.items():
-            _write(unfinished / split, entries, names, link=link)
+            _write(unfinished / split, entries, categories, about, link=link)
     return {
         split: PartCounts(len(entries), sum((entry.classes for entry in entries), Counter()))
         for split, entries in parts.items()
     }
 
 
-def _class_names(sources: Sequence[SplitFile]) -> list[str]:
-    """The classes of all sources: in the order of the ids of the first, then those that only others have."""
-    names: dict[str, None] = {}
+def _categories(sources: Sequence[SplitFile]) -> list[dict[str, Any]]:
+    """The classes of all sources: in the order of the ids of the first, then those that only others have.
+
+    Their ids are 1, 2, ...; other keys are those of the first source that has them.
+    """
+    categories: dict[str, dict[str, Any]] = {}
     for source in sources:
-        names.update(dict.fromkeys(c["name"] for c in sorted(source.categories, key=lambda c: c["id"])))
-    return list(names)
+        for category in sorted(source.categories, key=lambda c: c["id"]):
+            name = category["name"]
+            categories[name] = category | categories.get(name, {})
+    return [category | {"id": number} for number, category in enumerate(categories.values(), start=1)]
 
 
 def _pool(sources: Sequence[SplitFile]) -> list[_Entry]:
@@ -98,6 +105,13 @@ def _pool(sources: Sequence[SplitFile]) -> list[_Entry]:
 
 def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Report) -> list[list[_Entry]]:
     """Images that must not be parted: the connected parts of "near-duplicate of" and "same match as"."""
+
+    expression = None
+    if pattern is not None:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise DatasetError(f"{pattern!r} is no regular expression: {error}") from None
 
     def fingerprint(entry: _Entry) -> int:
         try:
@@ -121,12 +135,8 @@ def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Repo
 
     for a, b, _ in near_pairs(prints, near):
         leader[find(b)] = find(a)
-    if pattern is not None:
+    if expression is not None:
         first: dict[str, int] = {}
-        try:
-            expression = re.compile(pattern)
-        except re.error as error:
-            raise DatasetError(f"{pattern!r} is no regular expression: {error}") from None
         for index, entry in enumerate(pool):
             if match := expression.search(entry.path.name):
                 key = match[1] if expression.groups else match[0]
@@ -185,9 +195,16 @@ def _move(lacking: dict[str, float], counts: Counter[str], sign: int) -> None:
         lacking[name] -= sign * count
 
 
-def _write(folder: Path, entries: Sequence[_Entry], names: Sequence[str], *, link: bool) -> None:
+def _write(
+    folder: Path,
+    entries: Sequence[_Entry],
+    categories: Sequence[dict[str, Any]],
+    about: Mapping[str, Any],
+    *,
+    link: bool,
+) -> None:
     (folder / "images").mkdir(parents=True)
-    ids = {name: number for number, name in enumerate(names, start=1)}
+    ids = {category["name"]: category["id"] for category in categories}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     taken: set[str] = set()
@@ -197,9 +214,5 @@ def _write(folder: Path, entries: Sequence[_Entry], names: Sequence[str], *, lin
         for annotation in entry.annotations:
             own = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[annotation["category_id"]]}
             annotations.append(annotation | own)
-    content = {
-        "categories": [{"id": number, "name": name} for name, number in ids.items()],
-        "images": images,
-        "annotations": annotations,
-    }
-    (folder / "annotations.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    content = {**about, "categories": categories, "images": images, "annotations": annotations}
+    (folder / ANNOTATIONS).write_text(json.dumps(content) + "\n", encoding="utf-8")

@@ -65,7 +65,8 @@ def fetch_open_images(request: Request, transfer: Transfer, report: Report) -> t
     """Makes or completes the data set `request.out`.
 
     Every split's annotations.json is replaced as a whole, and lists only images that are there and decode, with
-    all their masks. manifest.json tells where everything came from, its SHA-256, and what is missing.
+    all their masks; a split that has none to begin with is left out. manifest.json tells where everything came from,
+    its SHA-256, and what is missing.
     Raises DatasetError, TransferError where there is nothing to make a data set of.
     """
     out = request.out
@@ -78,8 +79,10 @@ def fetch_open_images(request: Request, transfer: Transfer, report: Report) -> t
         _same_classes(manifest, mids, request)
         results = []
         for split in request.splits:
-            result, entry = _fetch_split(request, split, mids, manifest, work, cache, transfer, report)
-            manifest["splits"][SPLITS[split]] = entry
+            fetched = _fetch_split(request, split, mids, manifest, work, cache, transfer, report)
+            if fetched is None:
+                continue
+            result, manifest["splits"][SPLITS[split]] = fetched
             manifest["request"] = {
                 "classes": mids,
                 "limit": request.limit,
@@ -89,6 +92,10 @@ def fetch_open_images(request: Request, transfer: Transfer, report: Report) -> t
             }
             write_json(out / MANIFEST, manifest, indent=1)
             results.append(result)
+        if not results:
+            raise DatasetError(
+                f"no image with a mask of {', '.join(mids)} that these options accept in {', '.join(request.splits)}"
+            )
     except TransferError:
         raise
     except OSError as error:
@@ -136,7 +143,8 @@ def _fetch_split(
     cache: Path,
     transfer: Transfer,
     report: Report,
-) -> tuple[SplitResult, dict[str, Any]]:
+) -> tuple[SplitResult, dict[str, Any]] | None:
+    """What came of a split and its part of the manifest, or None where there is nothing to have."""
     addresses, labels = request.addresses, tuple(mids.values())
     masks, masks_scan = _from_table(
         addresses.masks(split), cache, transfer, report, lambda path: read_masks(path, labels, report)
@@ -149,7 +157,11 @@ def _fetch_split(
     plan = make_plan(boxes, masks, request.rules)
     images = _chosen(plan, request)
     if not images:
-        raise DatasetError(f"the {split} split has no image with a mask of {', '.join(mids)} that these options accept")
+        why = f"the {split} split has no image with a mask of {', '.join(mids)} that these options accept"
+        if SPLITS[split] in manifest["splits"]:
+            raise DatasetError(f"{why}, but {request.out / SPLITS[split]} was made with others: name another folder")
+        report.note(f"{why}; it is left out")
+        return None
 
     folder = request.out / SPLITS[split] / "images"
     pictures, failures = _photos(request, split, images, mids, manifest, folder, work, transfer, report)

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import SinkError
-from pumpseg.partial_file import complete_file, write_text
+from pumpseg.partial_file import check_names, complete_file
 from pumpseg_train.data.masks import mask_record
 from pumpseg_train.report import Report
 from pumpseg_train.synth.film import Film, develop, metered
@@ -267,9 +268,14 @@ def write_clip(
         raise SinkError(f"{seconds} s at {fps} frames/s: expected up to 600 s and 1 to 240 frames/s")
     if min(size) < 64 or size[0] % 2 or size[1] % 2:
         raise SinkError(f"size {size[0]}x{size[1]}: H.264 needs even sides, and a clip at least 64x64 pixels")
+    check_names([path] if truth is None else [path, Path(truth)], [])
     total = max(1, round(seconds * fps))
     lines = []
-    with complete_file(path) as unfinished, (report or Report()).stage("rendering", total, "frames") as advance:
+    with (
+        complete_file(path) as unfinished,
+        nullcontext() if truth is None else complete_file(Path(truth)) as unfinished_truth,
+        (report or Report()).stage("rendering", total, "frames") as advance,
+    ):
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})
             stream.width, stream.height = size
@@ -282,8 +288,8 @@ def write_clip(
                 lines.append(json.dumps(_truth_line(index, fps, size, frame)))
                 advance(1)
             container.mux(stream.encode())
-        if truth is not None:
-            write_text(Path(truth), "\n".join(lines) + "\n")
+        if unfinished_truth is not None:
+            unfinished_truth.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _truth_line(index: int, fps: int, size: tuple[int, int], frame: Frame) -> dict[str, Any]:

@@ -32,13 +32,18 @@ def one_line(capsys, command):
 def fitted(monkeypatch):
     """Notes what `fit` is called with instead of training."""
     calls = []
-    monkeypatch.setattr(fit_module, "fit", lambda settings, run, distributed, verbose: calls.append((settings, run)))
+
+    def noted(settings, run, *, workers, distributed, verbose):
+        assert (workers, distributed) in ((0, False), (3, True))
+        calls.append((settings, run))
+
+    monkeypatch.setattr(fit_module, "fit", noted)
     return calls
 
 
 def test_train_hands_all_options_on(fitted, tmp_path, capsys):
     command = f"data --out {tmp_path}/run --epochs 3 --steps 4 --batch-size 5 --learning-rate 0.01 --size 320 --seed 7"
-    more = "--extras a b --cutouts c --others f --backgrounds d e --profile edge --patience 6"
+    more = "--extras a b --cutouts c --others f --backgrounds d e --profile edge --patience 6 --workers 3 --distributed"
     assert train_command.main([*command.split(), *more.split()]) == 0
     assert fitted == [
         (

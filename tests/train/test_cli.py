@@ -221,7 +221,6 @@ def test_eval_takes_a_training_run_and_draws_a_report(tiny_run, fruit, tmp_path,
         (["--split", "test"], "test/annotations.json does not exist"),
         (["--negatives", "nowhere"], "nowhere holds no images"),
         (["--provider", "abacus"], "abacus"),
-        (["--threads", "0"], "0"),
         (["--json", "nowhere/figures.json"], "nowhere/figures.json"),
     ],
 )
@@ -243,6 +242,8 @@ def test_eval_writes_over_nothing_that_it_reads(tiny_onnx, fruit, capsys):
     [
         ("pumpseg-train", train_command.main, ["--out", "run", "--bogus"]),
         ("pumpseg-eval", eval_command.main, ["fast", "data", "--bogus"]),
+        ("pumpseg-eval", eval_command.main, ["fast", "data", "--threads", "0"]),
+        ("pumpseg-eval", eval_command.main, ["fast", "data", "--tile", "17"]),
         ("pumpseg-data", data_command.main, ["check", "data", "--bogus"]),
     ],
 )

@@ -122,7 +122,8 @@ def fit(
 
 def _objects(folder: Path) -> Dataset:
     """Labelled photos in a folder, or in its `train`."""
-    return read_dataset(folder, None if (folder / "annotations.json").is_file() else "train")
+    inside = (folder / "train").is_dir() and not (folder / "annotations.json").is_file()
+    return read_dataset(folder, "train" if inside else None)
 
 
 @contextlib.contextmanager

@@ -238,20 +238,20 @@ def test_eval_writes_over_nothing_that_it_reads(tiny_onnx, fruit, capsys):
 
 
 @pytest.mark.parametrize(
-    ("program", "main", "arguments"),
+    ("program", "main", "arguments", "message"),
     [
-        ("pumpseg-train", train_command.main, ["--out", "run", "--bogus"]),
-        ("pumpseg-eval", eval_command.main, ["fast", "data", "--bogus"]),
-        ("pumpseg-eval", eval_command.main, ["fast", "data", "--threads", "0"]),
-        ("pumpseg-eval", eval_command.main, ["fast", "data", "--tile", "17"]),
-        ("pumpseg-data", data_command.main, ["check", "data", "--bogus"]),
+        ("pumpseg-train", train_command.main, ["--out", "run", "--bogus"], "unrecognized arguments: --bogus"),
+        ("pumpseg-eval", eval_command.main, ["fast", "data", "--bogus"], "unrecognized arguments: --bogus"),
+        ("pumpseg-eval", eval_command.main, ["fast", "data", "--threads", "0"], "--threads: 0 is less than 1"),
+        ("pumpseg-eval", eval_command.main, ["fast", "data", "--tile", "17"], "--tile: 17 is more than 16"),
+        ("pumpseg-data", data_command.main, ["check", "data", "--bogus"], "unrecognized arguments: --bogus"),
     ],
 )
-def test_a_wrong_option_is_one_line(program, main, arguments, capsys):
+def test_a_wrong_option_is_one_line(program, main, arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    assert "unrecognized arguments: --bogus" in one_line(capsys, program)
+    assert message in one_line(capsys, program)
 
 
 def test_eval_names_a_missing_model_and_a_file_that_is_none(fruit, tmp_path, capsys):

@@ -513,6 +513,26 @@ def test_masks_beside_each_other_go_to_the_longest_name(tmp_path):
     assert areas == {"pump": [], "pumpkin": [1, 2], "pumpkin_2": [3]}
 
 
+def test_masks_that_fit_no_photo_are_told(tmp_path):
+    photo(tmp_path / "images", "a.jpg", (8, 8))
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks" / "b_1.png"), np.full((8, 8), 255, np.uint8))
+    with pytest.raises(DatasetError, match=r"no photo has a mask: 1 masks are called like no photo .*b_1\.png"):
+        FORMATS["masks"].read(tmp_path, "train", ("pumpkin",))
+    cv2.imwrite(str(tmp_path / "masks" / "a_1.png"), np.full((8, 8), 255, np.uint8))
+    found = FORMATS["masks"].read(tmp_path, "train", ("pumpkin",))
+    assert len(found.splits["train"][0].labels) == 1
+    assert [note.endswith("b_1.png") for note in found.notes] == [True]
+
+
+def test_a_split_without_labels_is_told(tmp_path, make_split):
+    make_split(tmp_path / "train", [[(0, (40, 40, 20, 20))]])
+    photo(tmp_path / "test", "a.jpg", (8, 8))
+    found = FORMATS["coco"].read(tmp_path, "train", ())
+    assert list(found.splits) == ["train"]
+    assert found.notes == (f"{tmp_path / 'test'} holds no COCO json and was left out",)
+
+
 def test_masks_of_several_classes_go_by_their_names(tmp_path):
     photo(tmp_path / "images", "a.jpg", (8, 8))
     (tmp_path / "masks" / "a").mkdir(parents=True)

@@ -34,9 +34,9 @@ def read(source: Path, split: str, classes: Sequence[str], images: Path | None =
 
     images: the folder of the photos, wherever the json lies. Raises DatasetError.
     """
-    splits, clipped = {}, list[str]()
+    splits, clipped, notes = {}, list[str](), list[str]()
     names: dict[int, str] = {}
-    for name, (json_path, usual) in _find(source, split).items():
+    for name, (json_path, usual) in _find(source, split, notes).items():
         content = _load(json_path)
         places = [images] if images else usual
         folder = next((place for place in places if place.is_dir()), None)
@@ -50,11 +50,11 @@ def read(source: Path, split: str, classes: Sequence[str], images: Path | None =
                 raise DatasetError(f"{json_path}: category {category['id']} has another name than in the other split")
         splits[name] = _photos(content, json_path, folder, clipped)
     order = [names[number] for number in sorted(names)]
-    return labelled_set(splits, tuple(dict.fromkeys(order)), clipped)
+    return labelled_set(splits, tuple(dict.fromkeys(order)), clipped, notes)
 
 
-def _find(source: Path, split: str) -> dict[str, tuple[Path, list[Path]]]:
-    """The json file of each split, and the folders that its photos may lie in."""
+def _find(source: Path, split: str, notes: list[str]) -> dict[str, tuple[Path, list[Path]]]:
+    """The json file of each split, and the folders that its photos may lie in; what is left out goes into `notes`."""
     if source.is_file():
         return {split: (source, [source.parent / "images", source.parent])}
     if not source.is_dir():
@@ -75,6 +75,8 @@ def _find(source: Path, split: str) -> dict[str, tuple[Path, list[Path]]]:
             raise DatasetError(f"{folder} holds both {there[0][0].name} and {there[1][0].name}: name the one meant")
         if there:
             found[name] = there[0]
+        else:
+            notes.append(f"{folder} holds no COCO json and was left out")
     if not found and stems:
         raise DatasetError(
             f"{source / 'annotations'}/instances_{stems[0]}.json is named like no split: convert the file itself, "

@@ -40,6 +40,7 @@ _Sized = tuple[Label, tuple[int, int]]  # a label, and the width and height of t
 
 def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a PNG an instance, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
+    lonely: list[Path] = []
 
     def labels_of(image: Path, files: list[Path]) -> list[_Sized]:
         labels = []
@@ -51,20 +52,29 @@ def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
         return labels
 
     def labels_in(images: list[Path], folder: Path) -> Iterator[list[_Sized]]:
-        beside = _by_photo(sorted(folder.glob("*_*.png")), {image.stem for image in images})
+        beside = _by_photo(sorted(folder.glob("*.png")), {image.stem for image in images})
+        lonely.extend(beside.pop("", []))
         return (labels_of(image, images_in(folder / image.stem) or beside.get(image.stem, [])) for image in images)
 
-    return _read(source, split, classes, labels_in)
+    found = _read(source, split, classes, labels_in)
+    if not lonely:
+        return found
+    note = f"{len(lonely)} masks are called like no photo and were left out, the first is {lonely[0]}"
+    if not any(photo.labels for photos in found.splits.values() for photo in photos):
+        raise DatasetError(f"no photo has a mask: {note}")
+    return replace(found, notes=(*found.notes, note))
 
 
 def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
-    """The files NAME_*.png by NAME, the longest of `stems` that fits: a_2_1.png is of a_2 if that is there, or of a."""
+    """The files NAME_*.png by NAME, the longest of `stems` that fits: a_2_1.png is of a_2 if that is there, or of a.
+
+    Those that fit none are under "".
+    """
     found: dict[str, list[Path]] = {}
     for path in files:
         parts = path.stem.split("_")
         names = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
-        if name := next((name for name in names if name in stems), None):
-            found.setdefault(name, []).append(path)
+        found.setdefault(next((name for name in names if name in stems), ""), []).append(path)
     return found
 
 

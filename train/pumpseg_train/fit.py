@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import keras
@@ -113,7 +113,7 @@ def fit(
             keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
             _StopAtNaN(settings),
         ]
-        with original_error(batches):
+        with batches.original_error():
             # Batches are drawn at random already, and ahead in their order.
             trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
     (run / FINISHED).touch()
@@ -135,21 +135,6 @@ def one_opencv_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
-
-
-class _Drawn(Protocol):
-    error: Exception | None
-
-
-@contextlib.contextmanager
-def original_error(batches: _Drawn) -> Iterator[None]:
-    """Raises what went wrong with a batch as it was: backends wrap it into errors of their own."""
-    try:
-        yield
-    except Exception:
-        if batches.error is not None:
-            raise batches.error from None
-        raise
 
 
 def predictor(model: MaskRCNN) -> Predict:

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pumpseg.video import cli
+from pumpseg.video import cli, process
 from pumpseg.video.cli import main
 
 
@@ -420,3 +420,17 @@ def test_a_gpu_gets_two_frames_at_a_time():
         "openvino": cli.MOST_WORKERS,
         "cuda": 2,
     }
+
+
+def test_a_file_is_inferred_by_as_many_workers_as_its_provider_is_good_for(run, clip, monkeypatch):
+    given = []
+
+    def noted(*arguments, workers, **options):
+        given.append(workers)
+        return process(*arguments, workers=workers, **options)
+
+    monkeypatch.setattr(cli, "process", noted)
+    for most in (8, 2):
+        monkeypatch.setattr(cli, "_most_workers", lambda provider, most=most: most)
+        assert run(clip, "--json", f"{most}.jsonl", "--threads", "4")[0] == 0
+    assert given == [4, 2]

@@ -169,7 +169,7 @@ def test_two_categories_of_one_name_or_number_are_refused(tmp_path, make_split, 
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        ([[1, 1, float("nan"), 9, 9, 9]], "a corner that is nowhere"),
+        ([[1, 1, float("nan"), 9, 9, 9]], "a coordinate is nan"),
         ([[1, 1, 5, 9, 9, 9, 4]], "no list of x and y"),
         ([[1, 1, "a", 9, 9, 9]], "no list of x and y"),
         ({"size": [120, 160], "counts": [10, 20, 30]}, "has no mask"),

@@ -15,13 +15,12 @@ from pumpseg_train.convert.labelled import (
     LabelledPhoto,
     LabelledSet,
     by_split,
-    finite,
     labelled_photo,
     labelled_set,
     split_folders,
     split_of,
 )
-from pumpseg_train.data.masks import decode, encode
+from pumpseg_train.data.masks import decode, encode, ring_of
 from pumpseg_train.data.new_folder import place_image
 
 _CVAT = "default"  # what CVAT calls the one split of a task
@@ -144,9 +143,7 @@ def _text(segmentation: Any, size: tuple[int, int]) -> Any:
     """Run lengths in their compressed form, polygons as they are."""
     try:
         if isinstance(segmentation, list):
-            if odd := [points for points in segmentation if len(points) % 2]:
-                raise ValueError(f"{len(odd[0])} coordinates")
-            return [finite(points) for points in segmentation if len(points) >= 6]
+            return [ring_of(points).ravel().tolist() for points in segmentation if len(points) >= 6]
         if isinstance(segmentation["counts"], list):
             return encode(decode(segmentation, *size))
         return {"size": [int(side) for side in segmentation["size"]], "counts": segmentation["counts"]}

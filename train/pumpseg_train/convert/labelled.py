@@ -1,6 +1,5 @@
 """What all formats have in common: photos with named instances, by split."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -197,14 +196,6 @@ def choose_classes(labelled: LabelledSet, names: Sequence[str], renamed: Mapping
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:10])
     return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "") if names else "none"
-
-
-def finite(coordinates: Iterable[Any]) -> list[float]:
-    """The coordinates as floats. Raises ValueError for NaN and infinity, which json and YOLO's text can hold."""
-    numbers = [float(value) for value in coordinates]
-    if odd := [number for number in numbers if not math.isfinite(number)]:
-        raise ValueError(f"a coordinate is {odd[0]}")
-    return numbers
 
 
 def only_class(classes: Sequence[str], what: str) -> str:

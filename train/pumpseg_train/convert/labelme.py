@@ -17,14 +17,13 @@ from pumpseg_train.convert.labelled import (
     Label,
     LabelledPhoto,
     LabelledSet,
-    finite,
     images_in,
     labelled_photo,
     labelled_set,
     split_folders,
 )
 from pumpseg_train.convert.via import round_polygon
-from pumpseg_train.data.masks import decode, encode, rings_of
+from pumpseg_train.data.masks import decode, encode, finite, rings_of
 from pumpseg_train.data.new_folder import place_image
 
 _VERSION = "5.5.0"  # of the format that is written

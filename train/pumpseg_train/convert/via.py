@@ -10,14 +10,13 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.convert.labelled import (
     Label,
     LabelledSet,
-    finite,
     labelled_photo,
     labelled_set,
     only_class,
     split_folders,
     without_crowds,
 )
-from pumpseg_train.data.masks import one_ring, rings_of
+from pumpseg_train.data.masks import finite, one_ring, rings_of
 from pumpseg_train.data.new_folder import place_image
 
 FILE = "via_region_data.json"

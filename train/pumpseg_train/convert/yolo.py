@@ -14,7 +14,6 @@ from pumpseg_train.convert.labelled import (
     LabelledPhoto,
     LabelledSet,
     by_split,
-    finite,
     labelled_photo,
     labelled_set,
     only_class,
@@ -22,7 +21,7 @@ from pumpseg_train.convert.labelled import (
     split_of,
     without_crowds,
 )
-from pumpseg_train.data.masks import one_ring, rings_of
+from pumpseg_train.data.masks import finite, one_ring, rings_of
 from pumpseg_train.data.new_folder import place_image
 from pumpseg_train.data.picture import size_of
 

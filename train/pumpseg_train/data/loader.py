@@ -6,18 +6,18 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
-import keras
 import numpy as np
 
 from pumpseg.cores import physical_cores
 from pumpseg.errors import PumpsegError
 from pumpseg_train.data.batch import Drawing, batch_of_process, start_process
+from pumpseg_train.data.first_error import TellingBatches
 
 _FEWEST_THREADS = 2
 _BATCHES_MORE_THAN_WORKERS = 4
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(TellingBatches):
     """The `steps` batches of the epoch number `epoch`, augmented samples as `losses.Trainer` takes them.
 
     They are drawn ahead by `processes` of their own, or with none by a thread for each core: nothing is copied then,
@@ -32,16 +32,15 @@ class Batches(keras.utils.PyDataset):
             self._executor: Executor = ProcessPoolExecutor(
                 processes, multiprocessing.get_context("spawn"), start_process, (drawing,)
             )
-            self._batch = batch_of_process
+            self._draw = batch_of_process
         else:
             threads = max(_FEWEST_THREADS, physical_cores())
             self._executor = ThreadPoolExecutor(threads, thread_name_prefix="samples")
-            self._batch = drawing.batch
+            self._draw = drawing.batch
         self._most_ahead = (processes or threads) + _BATCHES_MORE_THAN_WORKERS
         self._ahead: dict[int, Future[dict[str, np.ndarray]]] = {}
         self._epoch = 0
         self.waited = 0.0
-        self.error: Exception | None = None
 
     def __enter__(self) -> "Batches":
         return self
@@ -66,24 +65,17 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray]]:
-        """Raises PumpsegError when a process that draws samples was killed; whatever it raises is kept in `error`."""
-        try:
-            return self._next(step)
-        except Exception as error:
-            self.error = self.error or error
-            raise
-
-    def _next(self, step: int) -> tuple[dict[str, np.ndarray]]:
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Raises PumpsegError when a process that draws samples was killed."""
         asked = time.perf_counter()
         try:
             for number in range(step, min(step + self._most_ahead, self._steps)):
                 if number not in self._ahead:
-                    self._ahead[number] = self._executor.submit(self._batch, self._epoch * self._steps + number)
+                    self._ahead[number] = self._executor.submit(self._draw, self._epoch * self._steps + number)
             batch = self._ahead.pop(step).result()
         except BrokenProcessPool:
             raise PumpsegError(
                 "a process that draws samples was killed, or there was no memory for it: give fewer --workers"
             ) from None
         self.waited += time.perf_counter() - asked
-        return (batch,)
+        return batch

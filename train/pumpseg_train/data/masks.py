@@ -1,6 +1,7 @@
 """Masks between their forms: pixels, COCO run lengths, polygons; and upright where a camera was held askew."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,14 @@ def _overlap(polygons: Sequence[Any], width: int, height: int) -> bool:
     return alone - together > _SHARED_EDGE * together
 
 
+def finite(coordinates: Iterable[Any]) -> list[float]:
+    """The coordinates as floats. Raises ValueError for NaN and infinity, which json and YOLO's text can hold."""
+    numbers = [float(value) for value in coordinates]
+    if odd := [number for number in numbers if not math.isfinite(number)]:
+        raise ValueError(f"a coordinate is {odd[0]}")
+    return numbers
+
+
 def ring_of(points: Any) -> Ring:
     """Corners float64 (N, 2) of a polygon x y x y ...
 
@@ -91,12 +100,12 @@ def ring_of(points: Any) -> Ring:
         DatasetError: it is none, or has a corner that is no pair of finite numbers.
     """
     try:
-        ring = np.asarray(points, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
-        raise DatasetError(f"a polygon is no list of x and y: {points!r:.60}") from None
-    if not np.isfinite(ring).all():
-        raise DatasetError("a polygon has a corner that is nowhere: not a finite number")
-    return ring
+        numbers = finite(points)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"a polygon is no list of x and y: {error}: {points!r:.60}") from None
+    if len(numbers) % 2:
+        raise DatasetError(f"a polygon of {len(numbers)} coordinates is no list of x and y")
+    return np.reshape(numbers, (-1, 2))
 
 
 def clip_polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> tuple[list[list[float]], bool]:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import keras
 import numpy as np
 
 from pumpseg.errors import DatasetError
 from pumpseg.letterbox import letterbox
+from pumpseg_train.data.first_error import TellingBatches
 from pumpseg_train.matterport.config import setting
 from pumpseg_train.matterport.targets import anchor_targets
 from pumpseg_train.model import boxes as bx
@@ -75,7 +75,7 @@ class Dataset:
         return np.empty((0, 0, 0)), np.empty(0, np.int32)
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(TellingBatches):
     """`steps` batches of an epoch as `trainer.MatterportTrainer` takes them, images in a random order, each pass anew.
 
     Images without instances are passed over, as by mrcnn's data_generator; one that cannot be loaded ends the
@@ -93,25 +93,17 @@ class Batches(keras.utils.PyDataset):
             [0, 0, profile.last_pixel, profile.last_pixel]
         )
         self.epoch = 0
-        self.error: Exception | None = None
         if not len(dataset.image_ids):
             raise DatasetError("the data set has no images: add_image() them, then call prepare()")
 
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray]]:
-        """Raises DatasetError, which is kept in `error`."""
-        try:
-            return self._batch(step)
-        except Exception as error:
-            self.error = self.error or error
-            raise
-
-    def _batch(self, step: int) -> tuple[dict[str, np.ndarray]]:
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Raises DatasetError."""
         first = (self.epoch * self._steps + step) * self._batch_size
         samples = [self._sample(first + index) for index in range(self._batch_size)]
-        return ({name: np.stack([sample[name] for sample in samples]) for name in samples[0]},)
+        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
     def _sample(self, number: int) -> dict[str, np.ndarray]:
         ids = np.asarray(self._dataset.image_ids)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pumpseg.errors import PumpsegError
 from pumpseg_train.evaluate import Predict
-from pumpseg_train.fit import one_opencv_thread, original_error, predictor
+from pumpseg_train.fit import one_opencv_thread, predictor
 from pumpseg_train.matterport.config import ConfigError, setting, to_profile
 from pumpseg_train.matterport.dataset import Batches
 from pumpseg_train.matterport.trainer import MatterportTrainer
@@ -129,7 +129,7 @@ class MaskRCNN:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         with one_opencv_thread(), contextlib.ExitStack() as errors:
             for batches in filter(None, (training, validation)):
-                errors.enter_context(original_error(batches))
+                errors.enter_context(batches.original_error())
             trainer.fit(
                 training,
                 initial_epoch=self.epoch,

@@ -111,7 +111,7 @@ def draw_photo():
 @pytest.fixture(scope="session")
 def tiny_settings(fruit):
     """Settings of a run that takes seconds: 2 epochs of 2 steps at 96 pixels."""
-    from pumpseg_train.run import Settings
+    from pumpseg_train.training.run import Settings
 
     return Settings(
         data=str(fruit),
@@ -140,8 +140,8 @@ class Training:
     @staticmethod
     def spy(monkeypatch, trainers, drawn):
         """Notes every trainer that is made and every batch that is drawn from now on."""
-        from pumpseg_train import fit
-        from pumpseg_train.data.loader import Batches
+        from pumpseg_train.samples.loader import Batches
+        from pumpseg_train.training import fit
 
         class NotedTrainer(fit.Trainer):
             def __init__(self, *arguments, **options):
@@ -178,7 +178,7 @@ def step_by_step():
 @pytest.fixture(scope="session")
 def tiny_training(tiny_settings, tmp_path_factory):
     """A finished run of `tiny_settings`."""
-    from pumpseg_train.fit import fit
+    from pumpseg_train.training.fit import fit
 
     training = Training(tmp_path_factory.mktemp("runs") / "tiny")
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -213,7 +213,7 @@ def narrow_matterport():
     """The profile matterport-resnet50 for 128x128 pictures, thin beyond the backbone."""
     import dataclasses
 
-    from pumpseg.letterbox import Rule
+    from pumpseg.inference.letterbox import Rule
     from pumpseg_train.model.profile import MATTERPORT_RESNET50
 
     return dataclasses.replace(

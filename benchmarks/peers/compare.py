@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pumpseg.atomic_file import write_text
 from pumpseg.errors import PumpsegError
-from pumpseg.model_file import find_model
-from pumpseg.partial_file import write_text
+from pumpseg.inference.model_file import find_model
 from pumpseg.segmenter import Segmenter
 from pumpseg_bench import machine
 from pumpseg_bench.frames import FrameFile, showing, write_frames

@@ -34,13 +34,13 @@ import numpy as np
 import onnx
 
 from pumpseg import Segmenter
+from pumpseg.atomic_file import write_text
+from pumpseg.inference.letterbox import Rule, letterbox
+from pumpseg.inference.model_file import feeds
+from pumpseg.inference.providers import open_session
 from pumpseg.instances import Instances
-from pumpseg.letterbox import Rule, letterbox
-from pumpseg.model_file import feeds
-from pumpseg.partial_file import write_text
-from pumpseg.providers import open_session
 from pumpseg_bench.frames import FrameFile
-from pumpseg_bench.peak import PeakMeter
+from pumpseg_bench.peak_throughput import PeakMeter
 from pumpseg_bench.worker import Setup
 from pumpseg_bench.worker_process import WORKER
 
@@ -151,9 +151,9 @@ def export(backbone: str, classes: int, size: tuple[int, int], weights: Path, pa
 
 def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: Path) -> int:
     """Prints the table; returns 1 if a case differs by more than is allowed, and by more than mrcnn from itself."""
-    from pumpseg_train.fit import predictor
     from pumpseg_train.matterport.weights_file import load_weights
     from pumpseg_train.model.network import build_mask_rcnn
+    from pumpseg_train.training.fit import predictor
 
     print(f"{'':31}{'':7}{'mrcnn':>6}{'own':>6}{'ours':>6}{'differing':>10}{'largest difference':>20}{'mask IoU':>16}")
     print(

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from pumpseg.command import INTERRUPTED, CommandParser, parse_count, run_command
+from pumpseg.atomic_file import PartialFile, check_names, write_json, write_text
+from pumpseg.cli.command import INTERRUPTED, CommandParser, parse_count, run_command
 from pumpseg.errors import PumpsegError
-from pumpseg.model_file import DEFAULT_MODEL
-from pumpseg.partial_file import PartialFile, check_names, write_json, write_text
-from pumpseg.providers import MOST_THREADS, PROVIDERS
+from pumpseg.inference.model_file import DEFAULT_MODEL
+from pumpseg.inference.providers import MOST_THREADS, PROVIDERS
 
 PROGRAM = "pumpseg-bench"
 DISTRUST = 1

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
 from pumpseg.segmenter import Segmenter
-from pumpseg.video.sources import open_source
+from pumpseg.video.sources.open import open_source
 
 SYNTHETIC = "synthetic"
 CAMERA = "camera"

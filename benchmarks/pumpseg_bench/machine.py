@@ -11,7 +11,7 @@ from time import perf_counter
 
 import psutil
 
-from pumpseg.cores import physical_cores
+from pumpseg.inference.cpu import physical_cores
 from pumpseg_bench.report import Machine
 from pumpseg_bench.worker_process import WorkerProcess
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pumpseg.letterbox import letterbox
-from pumpseg.model_file import feeds, parse_metadata
-from pumpseg.providers import OPENVINO, PROVIDERS, import_onnxruntime, open_session
+from pumpseg.inference.letterbox import letterbox
+from pumpseg.inference.model_file import feeds, parse_metadata
+from pumpseg.inference.providers import OPENVINO, PROVIDERS, import_onnxruntime, open_session
 from pumpseg.segmenter import DEFAULT_SCORE
 from pumpseg_bench.frames import FrameFile
 

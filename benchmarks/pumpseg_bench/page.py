@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from pumpseg_bench import wording
+from pumpseg_bench import format as wording
 from pumpseg_bench.report import STAGES, Report, RowReport
 from pumpseg_bench.table import OPERATORS_SHOWN
 

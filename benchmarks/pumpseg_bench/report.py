@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pumpseg_bench.agreement import Agreement
+from pumpseg_bench.accuracy_check import Agreement
 from pumpseg_bench.latency import Latency
 from pumpseg_bench.nodes import Arithmetic
-from pumpseg_bench.peak import Peak
+from pumpseg_bench.peak_throughput import Peak
 
 FORMAT = 1
 STAGES = ("pre", "session", "post", "masks", "draw")

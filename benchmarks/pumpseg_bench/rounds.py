@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from pumpseg.errors import ModelFileError, ProviderError
-from pumpseg.model_file import ModelInfo, find_model, parse_metadata
-from pumpseg.providers import PROVIDERS, open_session
+from pumpseg.inference.model_file import ModelInfo, find_model, parse_metadata
+from pumpseg.inference.providers import PROVIDERS, open_session
 from pumpseg_bench import machine
-from pumpseg_bench.agreement import Agreement, compare
+from pumpseg_bench.accuracy_check import Agreement, compare
 from pumpseg_bench.frames import FrameFile, write_frames
 from pumpseg_bench.latency import frames_per_second, latency_of
 from pumpseg_bench.nodes import Arithmetic
-from pumpseg_bench.peak import Peak, PeakMeter
+from pumpseg_bench.peak_throughput import Peak, PeakMeter
 from pumpseg_bench.report import STAGES, Absent, ModelReport, Report, RowReport
 from pumpseg_bench.worker import Setup
 from pumpseg_bench.worker_process import WORKER, WorkerError, WorkerProcess

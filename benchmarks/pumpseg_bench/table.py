@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pumpseg_bench import wording
+from pumpseg_bench import format as wording
 from pumpseg_bench.report import Report
 
 OPERATORS_SHOWN = 8

@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pumpseg.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD
+from pumpseg.inference.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
-from pumpseg_export.mask_boxes import close_around
+from pumpseg_export.tighten_boxes import close_around
 from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchor_cells, anchor_shapes, whole_image
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pumpseg.command import CommandParser, parse_count
+from pumpseg.atomic_file import PartialFile, check_names
+from pumpseg.cli.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import PartialFile, check_names
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, input_size, is_weights
 
@@ -149,7 +149,7 @@ def _export_int8(arguments: argparse.Namespace, plain: Path) -> None:
 
     data = arguments.data
     if data is None and arguments.source.is_dir():
-        from pumpseg_train.run import read_settings
+        from pumpseg_train.training.run import read_settings
 
         data = Path(read_settings(arguments.source).data)
     methods = (arguments.calibration_method,) if arguments.calibration_method else TRIED
@@ -180,7 +180,7 @@ def _export_weights(arguments: argparse.Namespace, output: Path, common: dict[st
 
 
 def _images(paths: list[Path]) -> list[Path]:
-    from pumpseg.video.sources import IMAGE_SUFFIXES
+    from pumpseg.video.sources.open import IMAGE_SUFFIXES
 
     images: list[Path] = []
     for path in paths:

@@ -12,20 +12,20 @@ from typing import Any
 import cv2
 
 from pumpseg import Segmenter
+from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import PumpsegError
-from pumpseg.model_file import FORMAT
-from pumpseg.partial_file import PartialFile
-from pumpseg.video.sources import open_source
+from pumpseg.inference.model_file import FORMAT
+from pumpseg.video.sources.open import open_source
 from pumpseg_export.assemble import assemble, with_score_threshold
 from pumpseg_export.float16 import store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, verify
-from pumpseg_train.data.coco import Dataset, read_dataset
-from pumpseg_train.evaluate import Metrics, evaluate
+from pumpseg_train.dataset.annotations import Dataset, read_dataset
+from pumpseg_train.evaluation.evaluate import Metrics, evaluate
 from pumpseg_train.matterport.weights_file import load_whole
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
-from pumpseg_train.run import BEST_WEIGHTS, FOLDERS, load_run, read_settings
+from pumpseg_train.training.run import BEST_WEIGHTS, FOLDERS, load_run, read_settings
 
 _VERIFIED_FROM = 0.05  # the score from which on detections are compared with Keras, where the file begins higher
 

@@ -12,15 +12,15 @@ import onnx
 from numpy.typing import NDArray
 
 from pumpseg import Segmenter
+from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import PumpsegError
-from pumpseg.letterbox import letterbox
-from pumpseg.model_file import METADATA_KEY, ModelInfo
-from pumpseg.partial_file import PartialFile
+from pumpseg.inference.letterbox import letterbox
+from pumpseg.inference.model_file import METADATA_KEY, ModelInfo
 from pumpseg_export.float16 import restore_float32, store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
-from pumpseg_train.data.coco import read_dataset, read_frame
-from pumpseg_train.evaluate import Metrics, evaluate
+from pumpseg_train.dataset.annotations import read_dataset, read_frame
+from pumpseg_train.evaluation.evaluate import Metrics, evaluate
 
 
 class AccuracyError(PumpsegError, RuntimeError):

@@ -6,9 +6,9 @@ from typing import Any
 
 import onnx
 
-from pumpseg.model_file import METADATA_KEY
-from pumpseg_train.data.coco import Dataset
-from pumpseg_train.evaluate import Metrics
+from pumpseg.inference.model_file import METADATA_KEY
+from pumpseg_train.dataset.annotations import Dataset
+from pumpseg_train.evaluation.evaluate import Metrics
 
 
 def describe_metrics(split: str, dataset: Dataset, metrics: Metrics) -> dict[str, Any]:

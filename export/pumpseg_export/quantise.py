@@ -24,7 +24,7 @@ from onnxruntime.quantization import (
 )
 
 from pumpseg.errors import PumpsegError
-from pumpseg.providers import open_session
+from pumpseg.inference.providers import open_session
 
 TRUNK, MASK_HEAD = "trunk", "mask_head"  # what `assemble` puts before the names of a part's nodes
 METHODS = {

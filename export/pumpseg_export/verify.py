@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pumpseg.errors import PumpsegError
-from pumpseg.letterbox import letterbox
-from pumpseg.providers import open_session
-from pumpseg_train.data.coco import read_frame
+from pumpseg.inference.letterbox import letterbox
+from pumpseg.inference.providers import open_session
+from pumpseg_train.dataset.annotations import read_frame
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
 

@@ -2,9 +2,9 @@
 
 from pumpseg.draw import draw
 from pumpseg.errors import ModelFileError, OptionError, ProviderError, PumpsegError, SinkError, SourceError
+from pumpseg.inference.letterbox import Letterbox, letterbox
+from pumpseg.inference.model_file import ModelInfo
 from pumpseg.instances import CropMask, Instances
-from pumpseg.letterbox import Letterbox, letterbox
-from pumpseg.model_file import ModelInfo
 from pumpseg.segmenter import Segmenter, Timings
 
 __all__ = [

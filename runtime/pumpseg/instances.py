@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import PumpsegError
-from pumpseg.outlines import Polygon, trace
-from pumpseg.rle import Rle, encode_crop
+from pumpseg.masks.polygons import Polygon, trace
+from pumpseg.masks.rle import Rle, encode_crop
 
 if TYPE_CHECKING:
     import supervision

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from pumpseg.checks import check_count, check_frame, check_share
 from pumpseg.errors import ModelFileError
+from pumpseg.inference.letterbox import letterbox
+from pumpseg.inference.model_file import check_tensors, choose_model, feeds, parse_metadata
+from pumpseg.inference.providers import PROVIDERS, open_session
+from pumpseg.inference.tiles import MOST_TILES, merge, windows
 from pumpseg.instances import Instances
-from pumpseg.letterbox import letterbox
-from pumpseg.model_file import check_tensors, choose_model, feeds, parse_metadata
-from pumpseg.providers import PROVIDERS, open_session
-from pumpseg.tiles import MOST_TILES, merge, windows
 
 if TYPE_CHECKING:
-    from pumpseg.video.frames import Source
+    from pumpseg.video.sources.frame_source import Source
 
 log = logging.getLogger("pumpseg")
 

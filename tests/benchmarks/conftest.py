@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("psutil", reason='needs pip install "pumpseg[bench]"')
 
-from pumpseg.model_file import shipped_model
-from pumpseg.video.sources import open_source
+from pumpseg.inference.model_file import shipped_model
+from pumpseg.video.sources.open import open_source
 from pumpseg_bench.frames import write_frames
 from pumpseg_bench.worker import Setup
 

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
-from pumpseg.model_file import METADATA_KEY, shipped_model
+from pumpseg.inference.model_file import METADATA_KEY, shipped_model
 from pumpseg_bench.nodes import _inputs, arithmetic, operations, provider_nodes
-from pumpseg_bench.peak import PeakMeter
+from pumpseg_bench.peak_throughput import PeakMeter
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pumpseg_bench.rounds import Plan, _shares, _start, benchmark
 
 PLANTED = """
 import dataclasses, json, sys
-from pumpseg import providers
+from pumpseg.inference import providers
 from pumpseg.segmenter import Segmenter
 from pumpseg_bench import worker
 
@@ -56,7 +56,7 @@ def report(photo, tmp_path_factory):
 
 REFUSING = """
 import json, pathlib, sys
-from pumpseg import providers
+from pumpseg.inference import providers
 
 setup = json.loads(sys.argv[1])
 if setup["provider"] == "directml" or (setup["provider"], pathlib.Path(setup["model"]).stem) == ("openvino", "refused"):

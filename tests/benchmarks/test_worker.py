@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pumpseg import Segmenter
-from pumpseg.video.sources import open_source
+from pumpseg.video.sources.open import open_source
 from pumpseg_bench.frames import write_frames
 from pumpseg_bench.latency import median_interval
 from pumpseg_bench.worker import Row

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from pumpseg import Segmenter
-from pumpseg.letterbox import letterbox
-from pumpseg.model_file import shipped_model
+from pumpseg.inference.letterbox import letterbox
+from pumpseg.inference.model_file import shipped_model
 from pumpseg.video import open_source
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

@@ -11,12 +11,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 from pumpseg import Segmenter
-from pumpseg.letterbox import letterbox
+from pumpseg.inference.letterbox import letterbox
 from pumpseg_export.assemble import anchors_of, assemble
 from pumpseg_export.float16 import store_float16
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, compare, verify
-from pumpseg_train.data.coco import read_dataset, read_frame
+from pumpseg_train.dataset.annotations import read_dataset, read_frame
 from pumpseg_train.model.boxes import anchors
 from pumpseg_train.model.profile import EDGE, MATTERPORT_RESNET101
 

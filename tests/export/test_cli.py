@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from pumpseg_export import export
 from pumpseg_export.cli import main
-from pumpseg_train.run import load_run
+from pumpseg_train.training.run import load_run
 
 
 def one_line(capsys):

@@ -9,12 +9,12 @@ from onnx import TensorProto, numpy_helper
 
 from pumpseg import Segmenter
 from pumpseg.errors import PumpsegError
-from pumpseg.providers import open_session
+from pumpseg.inference.providers import open_session
 from pumpseg_export import cli, int8
 from pumpseg_export.cli import main
 from pumpseg_export.float16 import restore_float32, store_float16
 from pumpseg_export.quantise import MASK_HEAD, METHODS, TRUNK, quantise
-from pumpseg_train.evaluate import AveragePrecision, Metrics
+from pumpseg_train.evaluation.evaluate import AveragePrecision, Metrics
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from pumpseg_export.verify import FLOAT32, VerificationError, compare, verify
-from pumpseg_train.data.coco import read_dataset
+from pumpseg_train.dataset.annotations import read_dataset
 
 
 def detections(*rows):

@@ -64,7 +64,7 @@ def reference(photo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(reference):
-    from pumpseg.letterbox import Rule
+    from pumpseg.inference.letterbox import Rule
     from pumpseg_train.matterport.weights_file import load_weights
     from pumpseg_train.model.network import build_mask_rcnn
     from pumpseg_train.model.profile import MATTERPORT_RESNET50
@@ -84,7 +84,7 @@ def model(reference):
 @pytest.fixture(scope="module")
 def image(photo, model):
     """The letterboxed photo uint8 (1, 128, 128, 3) RGB."""
-    from pumpseg.letterbox import letterbox
+    from pumpseg.inference.letterbox import letterbox
 
     profile = model.profile
     return letterbox(np.load(photo), profile.input_size, profile.fill, rule=profile.letterbox)[0][None]
@@ -190,7 +190,7 @@ def test_end_to_end_with_keras_and_onnx(reference, model, photo, tmp_path):
     from pumpseg import Segmenter
     from pumpseg_export.assemble import assemble
     from pumpseg_export.export import describe
-    from pumpseg_train.fit import predictor
+    from pumpseg_train.training.fit import predictor
 
     frame = np.ascontiguousarray(np.load(photo)[..., ::-1])
     allowed = max(1, MOST_DIFFERING * len(reference["scores"]))

@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from pumpseg import Segmenter
-from pumpseg.model_file import SHIPPED_MODELS, shipped_model
-from pumpseg.video.cli import main
+from pumpseg.cli.video import main
+from pumpseg.inference.model_file import SHIPPED_MODELS, shipped_model
 
 
 @pytest.fixture(scope="module")

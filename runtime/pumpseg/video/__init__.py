@@ -7,16 +7,16 @@ for result in stream(open_source("patch.mp4"), Segmenter()):
     print(result.frame.index, result.frame.time, len(result.instances))
 """
 
-from pumpseg.video.camera import Camera
-from pumpseg.video.capture import CameraWish
-from pumpseg.video.frames import Frame, Source, VideoTiming
-from pumpseg.video.images import ImageSource
 from pumpseg.video.pipeline import Result, process, stream
-from pumpseg.video.sinks import Outputs, Sink, open_sinks
-from pumpseg.video.sources import open_source, open_sources
+from pumpseg.video.sinks.open import Outputs, Sink, open_sinks
+from pumpseg.video.sources.camera import Camera
+from pumpseg.video.sources.capture import CameraWish
+from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
+from pumpseg.video.sources.images import ImageSource
+from pumpseg.video.sources.open import open_source, open_sources
+from pumpseg.video.sources.video_file import VideoSource
 from pumpseg.video.stats import StageTimes, Summary
 from pumpseg.video.tracking import Tracker, tracker_of
-from pumpseg.video.video_file import VideoSource
 
 __all__ = [
     "Camera",

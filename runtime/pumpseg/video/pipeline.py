@@ -23,8 +23,8 @@ from pumpseg.draw import draw
 from pumpseg.errors import SourceError
 from pumpseg.instances import Instances
 from pumpseg.segmenter import Segmenter, Timings
-from pumpseg.video.frames import Frame, Source
-from pumpseg.video.sinks import Sink
+from pumpseg.video.sinks.open import Sink
+from pumpseg.video.sources.frame_source import Frame, Source
 from pumpseg.video.stats import Stopwatch, Summary
 from pumpseg.video.tracking import Tracker
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError, PumpsegError, SourceError
+from pumpseg.inference.tiles import shared_pixels
 from pumpseg.instances import NO_ID, CropMask, Instances
-from pumpseg.tiles import shared_pixels
-from pumpseg.video.frames import Source
+from pumpseg.video.sources.frame_source import Source
 
 CONFIRMING_FRAMES = 3
 CONFIRMING_SECONDS = 0.15

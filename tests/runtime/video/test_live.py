@@ -18,11 +18,12 @@ from stamped_pictures import SIZE, made_at, stamped_picture
 
 from pumpseg import Segmenter
 from pumpseg.errors import SinkError, SourceError
-from pumpseg.video import camera, capture, process, stream
-from pumpseg.video.capture import StreamCapture, open_url
-from pumpseg.video.sinks import Outputs, open_sinks
-from pumpseg.video.sources import open_source
-from pumpseg.video.video_file import VideoSource
+from pumpseg.video import process, stream
+from pumpseg.video.sinks.open import Outputs, open_sinks
+from pumpseg.video.sources import camera, capture
+from pumpseg.video.sources.capture import StreamCapture, open_url
+from pumpseg.video.sources.open import open_source
+from pumpseg.video.sources.video_file import VideoSource
 
 HERE = Path(__file__).parent / "cameras"
 FPS = 12
@@ -303,7 +304,7 @@ def test_a_server_of_other_people(serve, segmenter, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 def test_the_command_on_a_camera_ends_well_at_a_signal(serve, model_path, tmp_path):
     server = serve(sys.executable, HERE / "rtsp_camera.py", "PORT", FPS)
-    command = [sys.executable, "-m", "pumpseg.video.cli", f"rtsp://me:secret@127.0.0.1:{server.port}/camera"]
+    command = [sys.executable, "-m", "pumpseg.cli.video", f"rtsp://me:secret@127.0.0.1:{server.port}/camera"]
     command += ["--no-show", "--model", str(model_path), "--json", "-", "--save", str(tmp_path / "out.mp4")]
     command += ["--stats", str(tmp_path / "stats.json")]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

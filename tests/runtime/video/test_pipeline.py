@@ -6,8 +6,8 @@ import pytest
 
 from pumpseg import Segmenter
 from pumpseg.errors import SourceError
-from pumpseg.video.frames import Frame
 from pumpseg.video.pipeline import QUEUED_FRAMES, process, stream
+from pumpseg.video.sources.frame_source import Frame
 
 
 class Frames:

@@ -8,13 +8,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pumpseg import Instances, Segmenter
+from pumpseg.batch.run import BatchOptions, run_batch
+from pumpseg.cli.video import main
 from pumpseg.draw import NO_ID_COLOUR, PALETTE, draw
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import NO_ID
 from pumpseg.video import Tracker, open_source, process, stream
-from pumpseg.video.batch import BatchOptions, run_batch
-from pumpseg.video.cli import main
-from pumpseg.video.sources import find_files
+from pumpseg.video.sources.open import find_files
 from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, _Track
 
 pytest.importorskip("trackers", reason='needs pip install "pumpseg[track]"')

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from pumpseg.instances import Instances
-from pumpseg_train.autolabel.plain_background import objects_on_white
-from pumpseg_train.autolabel.teacher import fills_hull, pseudo_label
+from pumpseg_train.autolabel.pseudo_labels import fills_hull, pseudo_label
+from pumpseg_train.autolabel.white_background import objects_on_white
 from pumpseg_train.cli import data as data_command
-from pumpseg_train.data.coco import read_dataset
-from pumpseg_train.data.masks import decode
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.masks import decode
 
 ORANGE = (20, 120, 230)  # BGR
 

@@ -19,9 +19,9 @@ from pycocotools.coco import COCO
 from pumpseg.errors import DatasetError
 from pumpseg_train.cli.data import main
 from pumpseg_train.convert.formats import FORMATS
-from pumpseg_train.convert.labelled import Label, LabelledPhoto, LabelledSet
-from pumpseg_train.data.coco import read_dataset
-from pumpseg_train.data.masks import decode, encode
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.labelled_set import Label, LabelledPhoto, LabelledSet
+from pumpseg_train.dataset.masks import decode, encode
 
 CLASSES = ("apple", "pumpkin")
 LARGE, MIDDLE = (60, 60, 40, 35), (120, 70, 25, 28)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pumpseg_train.labels import OTHER
+from pumpseg_train.dataset.class_ids import OTHER
 from pumpseg_train.model import losses as losses_module
 from pumpseg_train.model.losses import Trainer, anchor_box_loss, box_loss, class_loss, mask_loss, objectness_loss
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from pumpseg_train.labels import OTHER
+from pumpseg_train.dataset.class_ids import OTHER
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import EDGE
 from pumpseg_train.model.targets import anchor_targets, mask_targets, match, roi_targets

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.data.masks import decode, upright
-from pumpseg_train.data.picture import examine
+from pumpseg_train.dataset.image_probe import examine
+from pumpseg_train.dataset.masks import decode, upright
 from pumpseg_train.openimages.join import Region, Rules, annotate, make_plan, read_mask
 from pumpseg_train.openimages.tables import BoxRow, MaskRow
 

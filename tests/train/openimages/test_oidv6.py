@@ -14,7 +14,7 @@ import pytest
 from pumpseg_train.cli.data import main
 from pumpseg_train.openimages.addresses import Addresses
 from pumpseg_train.openimages.oidv6 import Oidv6Error, fetch_with_oidv6, find_oidv6
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 
 TRAIN = ["0a00000000000001", "0b00000000000002", "1c00000000000003", "fe00000000000005", "ff00000000000006"]
 # Without what it asks for but does not need (awscli), or must not get (a second OpenCV).

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pumpseg_train.openimages import tables
 from pumpseg_train.openimages.tables import TableError, read_boxes, read_masks
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 
 COLUMNS = ["ImageID", "Source", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf", "IsDepiction"]
 LABELS = ["/m/05zsy", "/m/05zsyy", "/m/0", "/m/014j1m"]
@@ -75,7 +75,7 @@ SCAN = """
 import re, sys
 from pathlib import Path
 from pumpseg_train.openimages.tables import read_boxes
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 found, scan = read_boxes(Path(sys.argv[1]), ["/m/05zsy"], Report())
 peak = int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 print(len(found), scan.rows, peak // 1024, scan)

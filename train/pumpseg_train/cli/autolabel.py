@@ -10,8 +10,8 @@ from pumpseg_train.cli.command import Commands
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pumpseg_train.convert.labelled import LabelledPhoto
-    from pumpseg_train.report import Advance
+    from pumpseg_train.dataset.labelled_set import LabelledPhoto
+    from pumpseg_train.progress import Advance
 
 
 def add_pseudo_label(commands: Commands) -> None:
@@ -65,9 +65,9 @@ def _pseudo_label(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if not low <= value <= high:
             raise PumpsegError(f"--{name} {value}: between {low} and {high} is possible")
-    from pumpseg_train.autolabel.teacher import pseudo_label
+    from pumpseg_train.autolabel.pseudo_labels import pseudo_label
     from pumpseg_train.cli.model import load_model
-    from pumpseg_train.data.new_folder import new_folder
+    from pumpseg_train.dataset.atomic_folder import new_folder
 
     photos = _photos(arguments)
     with new_folder(arguments.out) as unfinished:
@@ -86,8 +86,8 @@ def _pseudo_label(arguments: argparse.Namespace) -> None:
 
 
 def _label_on_white(arguments: argparse.Namespace) -> None:
-    from pumpseg_train.autolabel.plain_background import label_on_white
-    from pumpseg_train.data.new_folder import new_folder
+    from pumpseg_train.autolabel.white_background import label_on_white
+    from pumpseg_train.dataset.atomic_folder import new_folder
 
     photos = _photos(arguments)
     with new_folder(arguments.out) as unfinished:
@@ -98,7 +98,7 @@ def _label_on_white(arguments: argparse.Namespace) -> None:
 
 
 def _photos(arguments: argparse.Namespace) -> list[Path]:
-    from pumpseg_train.data.coco import list_images
+    from pumpseg_train.dataset.annotations import list_images
 
     rejected: set[str] = set()
     if arguments.reject:
@@ -115,14 +115,14 @@ def _photos(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _progress(total: int) -> "AbstractContextManager[Advance]":
-    from pumpseg_train.report import StderrReport
+    from pumpseg_train.progress import StderrReport
 
     return StderrReport().stage("labelling", total, "photos")
 
 
 def _write(folder: Path, source: Path, photos: int, labelled: "list[LabelledPhoto]") -> None:
     from pumpseg_train.convert.coco import write
-    from pumpseg_train.convert.labelled import labelled_set
+    from pumpseg_train.dataset.labelled_set import labelled_set
 
     if not labelled:
         raise PumpsegError(f"nothing could be labelled in the {photos} photos of {source}")

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
+from pumpseg.atomic_file import write_json
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import write_json
 from pumpseg_train.cli.command import Commands, check_output
 
 _SHOWN = 10
@@ -32,9 +32,9 @@ def add_check(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pumpseg_train.inspect.check import NEAR, TINY, check
-    from pumpseg_train.inspect.files import read_files
-    from pumpseg_train.report import StderrReport
+    from pumpseg_train.dataset.check import NEAR, TINY, check
+    from pumpseg_train.dataset.raw_files import read_files
+    from pumpseg_train.progress import StderrReport
 
     near = NEAR if arguments.near is None else arguments.near
     if not 0 <= near < 128:

@@ -1,4 +1,4 @@
-"""What the commands share besides `pumpseg.command`: outputs looked at early, and what is not installed."""
+"""What the commands share besides `pumpseg.cli.command`: outputs looked at early, and what is not installed."""
 
 import argparse
 import os
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from pumpseg import command
+from pumpseg.atomic_file import PartialFile, check_names
+from pumpseg.cli import command
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import PartialFile, check_names
 
 # What a subcommand adds its parser to; the class has no other name.
 Commands: TypeAlias = "argparse._SubParsersAction[command.CommandParser]"

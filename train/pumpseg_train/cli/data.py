@@ -2,7 +2,7 @@
 
 import sys
 
-from pumpseg.command import CommandParser
+from pumpseg.cli.command import CommandParser
 from pumpseg_train.cli.autolabel import add_label_on_white, add_pseudo_label
 from pumpseg_train.cli.check import add_check
 from pumpseg_train.cli.command import run_command

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pumpseg.command import CommandParser, parse_count
+from pumpseg.atomic_file import check_names, write_json
+from pumpseg.cli.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import check_names, write_json
-from pumpseg.providers import MOST_THREADS
-from pumpseg.tiles import MOST_TILES
+from pumpseg.inference.providers import MOST_THREADS
+from pumpseg.inference.tiles import MOST_TILES
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.model import LoadedModel, load_model, load_weights_model
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
@@ -84,9 +84,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--report {arguments.report}: it is no folder")
     if not 0 <= arguments.score <= 1:
         raise PumpsegError(f"--score {arguments.score}: a score lies between 0 and 1")
-    from pumpseg_train.data.coco import list_images, read_dataset
-    from pumpseg_train.evaluate import detect, false_alarms, score
-    from pumpseg_train.report import StderrReport
+    from pumpseg_train.dataset.annotations import list_images, read_dataset
+    from pumpseg_train.evaluation.evaluate import detect, false_alarms, score
+    from pumpseg_train.progress import StderrReport
 
     dataset = read_dataset(arguments.data, arguments.split)
     negatives = [path for folder in arguments.negatives for path in list_images(folder)]
@@ -118,7 +118,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             "alarms": [[str(p), score] for p, score in alarms],
         }
     if arguments.report:
-        from pumpseg_train.evaluation_report import write_report
+        from pumpseg_train.evaluation.report import write_report
 
         for path in write_report(arguments.report, dataset, results, arguments.score):
             print(f"wrote {path}")

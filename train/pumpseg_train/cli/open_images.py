@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pumpseg_train.openimages.join import Rules
     from pumpseg_train.openimages.oidv6 import Oidv6Error, find_oidv6
     from pumpseg_train.openimages.transfer import Transfer
-    from pumpseg_train.report import StderrReport
+    from pumpseg_train.progress import StderrReport
 
     report = StderrReport()
     tool = None

@@ -34,9 +34,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if not (arguments.val >= 0 and arguments.test >= 0 and shares["train"] > _LEAST_SHARE):
         raise PumpsegError(f"--val {arguments.val:g} --test {arguments.test:g}: shares from 0, together below 1")
     shares = {split: share for split, share in shares.items() if share > 0}
-    from pumpseg_train.inspect.files import read_files
-    from pumpseg_train.inspect.split import divide
-    from pumpseg_train.report import StderrReport
+    from pumpseg_train.dataset.raw_files import read_files
+    from pumpseg_train.dataset.split import divide
+    from pumpseg_train.progress import StderrReport
 
     result = divide(
         read_files(arguments.data),

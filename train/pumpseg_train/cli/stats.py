@@ -4,7 +4,7 @@ import argparse
 from itertools import chain
 from pathlib import Path
 
-from pumpseg.partial_file import write_json
+from pumpseg.atomic_file import write_json
 from pumpseg_train.cli.command import Commands, check_output
 
 
@@ -16,8 +16,8 @@ def add_stats(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pumpseg_train.inspect.files import read_files
-    from pumpseg_train.inspect.stats import statistics
+    from pumpseg_train.dataset.raw_files import read_files
+    from pumpseg_train.dataset.stats import statistics
 
     splits = read_files(arguments.data)
     if arguments.json:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pumpseg.command import parse_size
+from pumpseg.cli.command import parse_size
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import Commands
 
@@ -58,7 +58,7 @@ def _synth(arguments: argparse.Namespace) -> None:
             raise PumpsegError("--out needs --images N, the number of train images")
         if arguments.truth is not None:
             raise PumpsegError("--truth goes with --clip: a data set has its truth in annotations.json")
-        from pumpseg_train.report import StderrReport
+        from pumpseg_train.progress import StderrReport
         from pumpseg_train.synth.dataset import write_dataset
         from pumpseg_train.synth.material import read_material
 
@@ -77,7 +77,7 @@ def _synth(arguments: argparse.Namespace) -> None:
         raise PumpsegError("--images and --val-images go with --out, not with --clip")
     if arguments.cutouts or arguments.backgrounds:
         raise PumpsegError("--cutouts and --backgrounds go with --out, not with --clip")
-    from pumpseg_train.report import StderrReport
+    from pumpseg_train.progress import StderrReport
     from pumpseg_train.synth.clip import write_clip
 
     write_clip(

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pumpseg.command import CommandParser, parse_count
+from pumpseg.cli.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 
@@ -93,7 +93,7 @@ def _train(arguments: argparse.Namespace) -> None:
     given = vars(arguments)
     if backend := given.pop("backend", None):
         _choose_backend(backend)
-    from pumpseg_train.run import make_settings, read_toml
+    from pumpseg_train.training.run import make_settings, read_toml
 
     if runs := given.pop("average", None):
         _average(runs, given)
@@ -109,7 +109,7 @@ def _train(arguments: argparse.Namespace) -> None:
     values.update(given)
     settings = make_settings(values, str(config or "settings"))
 
-    from pumpseg_train.fit import fit
+    from pumpseg_train.training.fit import fit
 
     fit(settings, out, workers=workers, distributed=distributed, verbose=1 if sys.stdout.isatty() else 2)
     print(f"done: the best model is in {out}; pumpseg-export {out} -o model.onnx")
@@ -117,7 +117,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _average(runs: list[Path], given: dict[str, Any]) -> None:
     """Raises PumpsegError for options of a training beside --average."""
-    from pumpseg_train.average import average
+    from pumpseg_train.training.average import average
 
     out, data = given.pop("out"), given.pop("data", None)
     for name, value in given.items():
@@ -144,7 +144,7 @@ def _choose_backend(name: str) -> None:
 
 def _assignment(text: str) -> dict[str, Any]:
     """`recipe.mosaic_share=0.3` as the nested dictionary that TOML makes of it."""
-    from pumpseg_train.run import RunError
+    from pumpseg_train.training.run import RunError
 
     try:
         return tomllib.loads(text)

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumpseg.command import parse_size
+from pumpseg.cli.command import parse_size
 from pumpseg.errors import PumpsegError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def describe_weights(
 
     Raises PumpsegError for options that are missing or out of range, names that cannot be read, and a damaged file.
     """
-    from pumpseg.letterbox import Rule
+    from pumpseg.inference.letterbox import Rule
     from pumpseg_train.matterport.weights_file import count_classes, read_weights
     from pumpseg_train.model.profile import PROFILES
 

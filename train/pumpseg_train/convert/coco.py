@@ -10,7 +10,8 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert.labelled import (
+from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.labelled_set import (
     Label,
     LabelledPhoto,
     LabelledSet,
@@ -20,8 +21,7 @@ from pumpseg_train.convert.labelled import (
     split_folders,
     split_of,
 )
-from pumpseg_train.data.masks import decode, encode, ring_of
-from pumpseg_train.data.new_folder import place_image
+from pumpseg_train.dataset.masks import decode, encode, ring_of
 
 _CVAT = "default"  # what CVAT calls the one split of a task
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert import coco, labelme, pngs, via, yolo
-from pumpseg_train.convert.labelled import LabelledSet, choose_classes
-from pumpseg_train.data.new_folder import new_folder
+from pumpseg_train.convert import coco, labelme, via, yolo
+from pumpseg_train.convert import mask_png as pngs
+from pumpseg_train.dataset.atomic_folder import new_folder
+from pumpseg_train.dataset.labelled_set import LabelledSet, choose_classes
 
 
 class Read(Protocol):

@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert.labelled import (
+from pumpseg_train.convert.via import round_polygon
+from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.labelled_set import (
     Label,
     LabelledPhoto,
     LabelledSet,
@@ -22,9 +24,7 @@ from pumpseg_train.convert.labelled import (
     labelled_set,
     split_folders,
 )
-from pumpseg_train.convert.via import round_polygon
-from pumpseg_train.data.masks import decode, encode, finite, rings_of
-from pumpseg_train.data.new_folder import place_image
+from pumpseg_train.dataset.masks import decode, encode, finite, rings_of
 
 _VERSION = "5.5.0"  # of the format that is written
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert.labelled import (
+from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.labelled_set import (
     Label,
     LabelledSet,
     labelled_photo,
@@ -16,8 +17,7 @@ from pumpseg_train.convert.labelled import (
     split_folders,
     without_crowds,
 )
-from pumpseg_train.data.masks import finite, one_ring, rings_of
-from pumpseg_train.data.new_folder import place_image
+from pumpseg_train.dataset.masks import finite, one_ring, rings_of
 
 FILE = "via_region_data.json"
 _CLASS_KEYS = ("class", "class_name", "label", "name", "type", "object", "category")

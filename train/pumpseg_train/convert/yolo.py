@@ -7,8 +7,10 @@ from typing import Any
 import yaml
 
 from pumpseg.errors import DatasetError
-from pumpseg.video.images import IMAGE_SUFFIXES
-from pumpseg_train.convert.labelled import (
+from pumpseg.video.sources.images import IMAGE_SUFFIXES
+from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.image_probe import size_of
+from pumpseg_train.dataset.labelled_set import (
     SPLITS,
     Label,
     LabelledPhoto,
@@ -21,9 +23,7 @@ from pumpseg_train.convert.labelled import (
     split_of,
     without_crowds,
 )
-from pumpseg_train.data.masks import finite, one_ring, rings_of
-from pumpseg_train.data.new_folder import place_image
-from pumpseg_train.data.picture import size_of
+from pumpseg_train.dataset.masks import finite, one_ring, rings_of
 
 
 def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pumpseg.errors import PumpsegError
-from pumpseg.letterbox import Rule
+from pumpseg.inference.letterbox import Rule
 from pumpseg_train.model.matterport import IDENTITY_BLOCKS
 from pumpseg_train.model.profile import PROFILES, Profile
 

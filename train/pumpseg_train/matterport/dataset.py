@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
-from pumpseg.letterbox import letterbox
-from pumpseg_train.data.first_error import TellingBatches
+from pumpseg.inference.letterbox import letterbox
 from pumpseg_train.matterport.config import setting
 from pumpseg_train.matterport.targets import anchor_targets
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import Profile
+from pumpseg_train.samples.error_capture import TellingBatches
 
 
 class Dataset:

@@ -8,8 +8,8 @@ import h5py
 import keras
 import numpy as np
 
+from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import PumpsegError
-from pumpseg.partial_file import PartialFile
 from pumpseg_train.model.matterport import IDENTITY_BLOCKS
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.model.profile import Profile

@@ -6,11 +6,11 @@ import keras
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
-from pumpseg_train.model.mask_boxes import close_around, grow
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.proposals import propose, take_kept
 from pumpseg_train.model.roi_align import pool_pyramid
+from pumpseg_train.model.tighten_boxes import close_around, grow
 
 
 class Detector(keras.Model):

@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from pumpseg_train.model import boxes as bx
-from pumpseg_train.model.mask_boxes import grow
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.proposals import propose
 from pumpseg_train.model.roi_align import pool_pyramid
 from pumpseg_train.model.targets import LEFT_OUT, anchor_targets, has_outline, mask_targets, roi_targets
+from pumpseg_train.model.tighten_boxes import grow
 
 _WEIGHTS = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 2.0, "mask": 1.0}
 # Of one image:

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 
-from pumpseg.letterbox import TOP_LEFT, Rule
+from pumpseg.inference.letterbox import TOP_LEFT, Rule
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pumpseg_train.labels import CROWD, OTHER
+from pumpseg_train.dataset.class_ids import CROWD, OTHER
 from pumpseg_train.model import boxes as bx
 
 LEFT_OUT = -1  # the label of an RoI that takes no part

@@ -13,7 +13,7 @@ import requests
 from pumpseg_train.openimages.addresses import Addresses, file_name
 from pumpseg_train.openimages.photos import in_threads, write_whole
 from pumpseg_train.openimages.transfer import GONE, NotThereError, Transfer, TransferError, TryAgainError
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 
 # What a connection that drops in the middle of a member, or a damaged archive, looks like from inside zipfile.
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, remotezip.RemoteZipError)

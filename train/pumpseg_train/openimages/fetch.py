@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pumpseg.atomic_file import write_json
 from pumpseg.errors import DatasetError
-from pumpseg.partial_file import write_json
-from pumpseg_train.data.picture import Picture
+from pumpseg_train.dataset.image_probe import Picture
 from pumpseg_train.openimages.addresses import SPLITS, Addresses, file_name
 from pumpseg_train.openimages.archives import fetch_masks
 from pumpseg_train.openimages.join import Plan, Region, Rules, annotate, make_plan
@@ -20,7 +20,7 @@ from pumpseg_train.openimages.oidv6 import Oidv6, fetch_with_oidv6
 from pumpseg_train.openimages.photos import examine_photos, fetch_photos
 from pumpseg_train.openimages.tables import Scan, TableError, find_classes, read_boxes, read_masks
 from pumpseg_train.openimages.transfer import Transfer, TransferError
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 
 Rows = TypeVar("Rows")
 

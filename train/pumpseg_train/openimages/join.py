@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.data.masks import mask_record, upright
-from pumpseg_train.data.picture import Picture
+from pumpseg_train.dataset.image_probe import Picture
+from pumpseg_train.dataset.masks import mask_record, upright
 from pumpseg_train.openimages.tables import BoxRow, MaskRow
 
 _SAME_BOX = 0.5  # IoU; a mask repeats the coordinates of its box, at times with fewer digits

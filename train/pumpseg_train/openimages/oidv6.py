@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpseg.errors import DatasetError, PumpsegError
-from pumpseg_train.data.picture import examine
+from pumpseg_train.dataset.image_probe import examine
 from pumpseg_train.openimages.addresses import CLASS_NAMES, Addresses, file_name
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 
 _POLL_SECONDS = 0.2
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.data.picture import Picture, examine
+from pumpseg_train.dataset.image_probe import Picture, examine
 from pumpseg_train.openimages.addresses import Addresses
 from pumpseg_train.openimages.transfer import Transfer, TransferError
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 
 Item = TypeVar("Item")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.report import Report
+from pumpseg_train.progress import Report
 
 _BLOCK = 1 << 22
 

@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.report import Advance, Report
+from pumpseg_train.progress import Advance, Report
 
 Result = TypeVar("Result")
 

@@ -14,10 +14,10 @@ import av
 import cv2
 import numpy as np
 
+from pumpseg.atomic_file import check_names, complete_file
 from pumpseg.errors import SinkError
-from pumpseg.partial_file import check_names, complete_file
-from pumpseg_train.data.masks import mask_record
-from pumpseg_train.report import Report
+from pumpseg_train.dataset.masks import mask_record
+from pumpseg_train.progress import Report
 from pumpseg_train.synth.film import Film, develop, metered
 from pumpseg_train.synth.ground import Camera, Ground, make_backdrop, make_ground, render_ground
 from pumpseg_train.synth.noise import Array

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.data.masks import mask_record
-from pumpseg_train.data.new_folder import new_folder
-from pumpseg_train.report import Report
+from pumpseg_train.dataset.atomic_folder import new_folder
+from pumpseg_train.dataset.masks import mask_record
+from pumpseg_train.progress import Report
 from pumpseg_train.synth.material import LABEL, NOTHING, Material
 from pumpseg_train.synth.scene import Scene, render_scene
 

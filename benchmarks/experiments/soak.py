@@ -1,0 +1,118 @@
+"""Whether a long run of the video loop keeps what it takes: memory and open files over thousands of frames.
+
+    python benchmarks/experiments/soak.py                       # 10,000 frames through file, model, drawing, H.264 and JSON lines
+    python benchmarks/experiments/soak.py --frames 2000 --live  # the same from a source that drops frames, as cameras do
+
+Prints the resident set and the open files every 500 frames, and exits with 1 if after frame 500 memory has grown by
+5 MB or a file stayed open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter, sleep
+
+import numpy as np
+
+from pumpseg import Segmenter
+from pumpseg.cli.command import run_command
+from pumpseg.video import Frame, Outputs, VideoSource, VideoTiming, open_sinks, process
+from pumpseg.video.sources.open import DEMO_CLIP
+
+SETTLED = 500
+LIMIT_MB = 5.0
+
+
+class RepeatedFrames:
+    """Frames of a clip over and over until `length`; live ones say when they came, and some are dropped."""
+
+    name = "soak"
+    inputs: tuple[Path, ...] = ()
+    audio = None
+    reconnects = failed = 0
+
+    def __init__(self, images: Sequence[np.ndarray], length: int, live: bool) -> None:
+        self._images = images
+        self.length: int | None = length
+        self.live = live
+        self.dropped = 0
+        self.timing: VideoTiming | None = VideoTiming(Fraction(1, 1000), Fraction(25))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for i in range(self.length or 0):
+            # A copy, as a decoder makes: an image that is kept by mistake must show.
+            image = self._images[i % len(self._images)].copy()
+            self.dropped += self.live
+            yield Frame(image, self.name, i, i / 25, 40 * i, perf_counter() if self.live else None)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command("soak", lambda: measure(argv))
+
+
+def measure(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(description="memory and open files of a long run")
+    parser.add_argument("clip", nargs="?", type=Path, default=DEMO_CLIP)
+    parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--model")
+    parser.add_argument("--size", type=int, default=160, help="width of the frames (default 160)")
+    parser.add_argument("--live", action="store_true")
+    arguments = parser.parse_args(argv)
+    if arguments.frames <= SETTLED:
+        parser.error(f"--frames must be more than {SETTLED}, where the memory is taken for settled")
+
+    images = small_frames(arguments.clip, arguments.size)
+    source = RepeatedFrames(images, arguments.frames, arguments.live)
+    segmenter = Segmenter(arguments.model, provider="cpu", threads=1, spinning=False)
+    readings: dict[int, tuple[float, int]] = {}
+
+    def read(done: int) -> None:
+        if done % SETTLED == 0 or done == arguments.frames:
+            # What waits for the collector of cycles is not kept.
+            gc.collect()
+            readings[done] = (resident_mb(), open_files())
+            print(f"frame {done:6}: {readings[done][0]:7.1f} MB, {readings[done][1]} open files", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = Outputs(save=Path(folder) / "out.mp4", json_lines=Path(folder) / "out.jsonl")
+        sinks = open_sinks(source, outputs, segmenter.info.class_names)
+        summary = process(source, segmenter, sinks, workers=2, on_frame=read)
+    sleep(0.1)
+    grown = readings[arguments.frames][0] - readings[SETTLED][0]
+    left_open = readings[arguments.frames][1] - readings[SETTLED][1]
+    print(summary)
+    print(f"from frame {SETTLED} to {arguments.frames}: {grown:+.1f} MB, {left_open:+} open files")
+    return int(grown >= LIMIT_MB or left_open > 0)
+
+
+def small_frames(clip: Path, width: int) -> list[np.ndarray]:
+    """Every frame of a clip, uint8 BGR, scaled to a width in pixels."""
+    import cv2
+
+    frames = [frame.image for frame in VideoSource(clip)]
+    height = round(width * frames[0].shape[0] / frames[0].shape[1])
+    return [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
+
+
+def resident_mb() -> float:
+    """The resident set of this process; Linux tells it without a further package."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names only
+
+
+if __name__ == "__main__":
+    sys.exit(main())

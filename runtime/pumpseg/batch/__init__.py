@@ -1,0 +1,1 @@
+"""Many inputs, one result each: resumable, in parallel, on one machine or on a Ray cluster."""

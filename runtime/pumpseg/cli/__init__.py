@@ -1,0 +1,1 @@
+"""The command pumpseg-video: arguments, the run, the process around it."""

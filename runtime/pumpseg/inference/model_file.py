@@ -1,0 +1,265 @@
+"""The model file: which one to take, and what it says about itself.
+
+A model is one ONNX file whose metadata holds a JSON value under the key "pumpseg"; docs/model-file.md
+describes it. Everything the runtime needs to know stands there, and nothing but ONNX is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import ModelFileError
+from pumpseg.inference.cpu import int8_dot_product
+from pumpseg.inference.letterbox import TOP_LEFT, Rule
+
+METADATA_KEY = "pumpseg"
+# Inputs with a default; the first is also what the metadata say of it.
+SCORE_THRESHOLD = "score_threshold"
+ROIS_MULTIPLE = "rois_multiple"
+FORMAT = 1
+SHIPPED_MODELS = ("fast", "accurate")
+DEFAULT_MODEL = "fast"
+# After a shipped model's name: one file of it, whatever the machine. Only int8 is part of the file's own name.
+FLOAT32_SUFFIX, INT8_SUFFIX = "-fp32", "-int8"
+
+_CPU_PROVIDERS = ("cpu", "openvino")
+_MODELS_FOLDER = Path(__file__).parents[1] / "models"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about itself.
+
+    input_size: (height, width) in pixels. fill: RGB around the letterboxed frame, which lies where the rule
+    `letterbox` says. score_threshold: the least, and the default, of the graph's input of that name.
+    nms_threshold: baked into the graph. fade_masks: how masks are pasted
+    (see `instances.paste_crop`). training and metrics: free-form, as the exporter wrote them. precision: what the
+    network computes in, "float32" or "int8"; quantisation: how it was made int8, empty otherwise. choice: why this
+    file was taken of a shipped model that has several, empty where it was named.
+    """
+
+    profile: str
+    class_names: tuple[str, ...]
+    input_size: tuple[int, int]
+    fill: tuple[int, int, int]
+    score_threshold: float
+    nms_threshold: float
+    max_detections: int
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    source_hash: str = ""
+    letterbox: Rule = TOP_LEFT
+    fade_masks: bool = False
+    quantisation: Mapping[str, Any] = field(default_factory=dict)
+    choice: str = ""
+
+    @property
+    def precision(self) -> str:
+        return str(self.quantisation.get("type", "float32"))
+
+
+class Tensor(Protocol):
+    """An input or output of a graph, as onnxruntime's NodeArg describes it."""
+
+    name: str
+    type: str
+    shape: Sequence[int | str | None]
+
+
+@dataclass(frozen=True)
+class _TensorRule:
+    """None stands for a side of any length."""
+
+    type: str
+    shape: tuple[int | None, ...]
+
+
+def shipped_model(name: str = DEFAULT_MODEL) -> Path:
+    """Path of a model that comes with the package: "fast" or "fast-fp32" in float32, "fast-int8" in int8.
+
+    Raises ModelFileError for a name that is none, and for a model that this installation lacks.
+    """
+    if not _is_shipped(name):
+        raise ModelFileError(
+            f"there is no shipped model {name!r}; there are {', '.join(SHIPPED_MODELS)}, "
+            f"also with {FLOAT32_SUFFIX} or {INT8_SUFFIX}"
+        )
+    path = _MODELS_FOLDER / f"{name.removesuffix(FLOAT32_SUFFIX)}.onnx"
+    if not path.is_file():
+        raise ModelFileError(f"the model {name!r} is missing from this installation: no file {path}")
+    return path
+
+
+def _is_shipped(name: str) -> bool:
+    return any(name in (model, model + FLOAT32_SUFFIX, model + INT8_SUFFIX) for model in SHIPPED_MODELS)
+
+
+def find_model(model: str | Path | None) -> Path:
+    """The file behind what a user names: None for the default, a shipped model's name, or a path.
+
+    It does not depend on the machine: a shipped model without a precision is its float32 file.
+
+    Raises ModelFileError if there is no such file.
+    """
+    if model is None:
+        return shipped_model()
+    if _is_shipped(str(model)):
+        return shipped_model(str(model))
+    path = Path(model)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise ModelFileError(f"{str(path)[:200]} cannot be looked at: {error.strerror}") from None
+    if is_folder:
+        raise ModelFileError(f"{path} is a folder, not an ONNX file")
+    if not is_file:
+        names = ", ".join(SHIPPED_MODELS)
+        raise ModelFileError(f"no model {model}: neither a file nor a shipped model ({names})")
+    return path
+
+
+def choose_model(model: str | Path | None, provider: str) -> tuple[Path, str]:
+    """The file to run on a provider, and why this one of a shipped model's two; nothing is told of a file named.
+
+    The int8 file of a shipped model is taken where the provider computes on the CPU and that has the instructions.
+
+    Raises ModelFileError as `find_model` does.
+    """
+    name = DEFAULT_MODEL if model is None else str(model)
+    if name not in SHIPPED_MODELS:
+        return find_model(model), ""
+    int8 = _MODELS_FOLDER / f"{name}{INT8_SUFFIX}.onnx"
+    instructions = int8_dot_product()
+    if provider not in _CPU_PROVIDERS:
+        return find_model(name), f"float32: {provider} does not compute on the CPU"
+    if not int8.is_file():
+        return find_model(name), f"float32: there is no int8 file of {name} in this installation"
+    if not instructions:
+        return find_model(name), "float32: no int8 dot product (VNNI or ARM's) is known of this processor"
+    return int8, f"int8: this processor has {instructions}"
+
+
+def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
+    """Model info from the metadata map of an ONNX file; path is for the messages only.
+
+    Raises ModelFileError if the key is missing, its value damaged, or its format too new for this package.
+    """
+    if METADATA_KEY not in metadata:
+        raise ModelFileError(f'{path} was not made by pumpseg-export: its metadata have no "{METADATA_KEY}" key')
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+    except ValueError as error:
+        raise ModelFileError(f"{path}: its pumpseg metadata are not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ModelFileError(f"{path}: its pumpseg metadata are not a JSON object")
+
+    file_format = values.get("format")
+    if not isinstance(file_format, int) or isinstance(file_format, bool) or file_format < 1:
+        raise ModelFileError(f"{path}: its pumpseg metadata name no format (seen: {file_format!r})")
+    if file_format > FORMAT:
+        raise ModelFileError(
+            f"{path} has format {file_format}, this pumpseg reads up to {FORMAT}: upgrade pumpseg to use it"
+        )
+    try:
+        return _model_info(values)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ModelFileError(f"{path}: damaged pumpseg metadata: {what}") from None
+
+
+def _model_info(values: Mapping[str, Any]) -> ModelInfo:
+    rule = Rule(
+        placement=values["letterbox"]["placement"],
+        min_side=int(values["letterbox"].get("min_side", 0)),
+        min_scale=float(values["letterbox"].get("min_scale", 0.0)),
+    )
+    fill = tuple(int(value) for value in values["letterbox"]["fill"])
+    if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
+        raise ValueError(f"letterbox fill must be three values of 0..255, got {fill}")
+    input_size = tuple(int(side) for side in values["input_size"])
+    if len(input_size) != 2 or min(input_size) < 1:
+        raise ValueError(f"input_size must be [height, width], got {values['input_size']}")
+    mask_border = values.get("mask_border", "replicate")
+    if mask_border not in ("replicate", "fade"):
+        raise ValueError(f"unknown mask_border {mask_border!r}, 'replicate' and 'fade' are known")
+    class_names = values["classes"]
+    if not isinstance(class_names, list) or not class_names or not all(isinstance(n, str) for n in class_names):
+        raise ValueError(f"classes must be a list of names, got {class_names!r}")
+    return ModelInfo(
+        profile=str(values["profile"]),
+        class_names=tuple(class_names),
+        input_size=(input_size[0], input_size[1]),
+        fill=(fill[0], fill[1], fill[2]),
+        score_threshold=float(values["score_threshold"]),
+        nms_threshold=float(values["nms_threshold"]),
+        max_detections=int(values["max_detections"]),
+        training=dict(values.get("training") or {}),
+        metrics=dict(values.get("metrics") or {}),
+        licence=str(values.get("licence", "")),
+        source_hash=str(values.get("source_hash", "")),
+        letterbox=rule,
+        fade_masks=mask_border == "fade",
+        quantisation=dict(values.get("quantisation") or {}),
+    )
+
+
+def feeds(
+    image: NDArray[np.uint8], score: float, info: ModelInfo, settings: Sequence[Tensor], rois_multiple: int = 1
+) -> dict[str, NDArray[Any]]:
+    """What a session takes for a letterboxed image, uint8 (1, H, W, 3) RGB, of which instances below `score` are
+    left out anyway: what cannot reach it takes no time in the heads then.
+
+    settings: of the session, `get_overridable_initializers()`; files of before have none, or not all.
+    rois_multiple: the heads run on a multiple of so many RoIs.
+    """
+    # The graph keeps what is above the threshold, callers what reaches it.
+    least = np.nextafter(np.float32(max(score, info.score_threshold)), np.float32(0))
+    tensors: dict[str, NDArray[Any]] = {
+        "image": image,
+        SCORE_THRESHOLD: np.array([least], np.float32),
+        ROIS_MULTIPLE: np.array([rois_multiple], np.int64),
+    }
+    known = {"image", *(tensor.name for tensor in settings)}
+    return {name: tensor for name, tensor in tensors.items() if name in known}
+
+
+def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:
+    """Raise ModelFileError unless the graph's inputs and outputs are those of the model file contract."""
+    wanted_inputs = {"image": _TensorRule("tensor(uint8)", (1, *info.input_size, 3))}
+    wanted_outputs = {
+        "boxes": _TensorRule("tensor(float)", (None, 4)),
+        "scores": _TensorRule("tensor(float)", (None,)),
+        "class_ids": _TensorRule("tensor(int64)", (None,)),
+        "masks": _TensorRule("tensor(float)", (None, None, None)),
+    }
+    for kind, tensors, wanted in (("input", inputs, wanted_inputs), ("output", outputs, wanted_outputs)):
+        seen = {tensor.name: tensor for tensor in tensors}
+        missing, extra = wanted.keys() - seen.keys(), seen.keys() - wanted.keys()
+        if missing or (kind == "input" and extra):
+            raise ModelFileError(
+                f"{path}: its {kind}s are {', '.join(sorted(seen)) or 'none'}, not {', '.join(wanted)}"
+            )
+        for name, rule in wanted.items():
+            tensor = seen[name]
+            if tensor.type != rule.type or not _fits(tensor.shape, rule.shape):
+                raise ModelFileError(
+                    f"{path}: its {kind} {name} is {tensor.type} {list(tensor.shape)}, "
+                    f"not {rule.type} {['any' if side is None else side for side in rule.shape]}"
+                )
+
+
+def _fits(shape: Sequence[int | str | None], wanted: tuple[int | None, ...]) -> bool:
+    # Sides that the file leaves open are strings or None; a shape left open altogether is empty.
+    if not shape:
+        return True
+    return len(shape) == len(wanted) and all(
+        side == rule or rule is None or not isinstance(side, int) for side, rule in zip(shape, wanted, strict=True)
+    )

@@ -1,0 +1,143 @@
+"""OpenVINO behind the few calls that a segmenter makes of an ONNX Runtime session.
+
+The `openvino` package and not the `onnxruntime-openvino` wheel: that one replaces onnxruntime, so that no
+environment could have both, and follows its releases at a distance.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import ModelFileError, ProviderError
+from pumpseg.inference.cpu import physical_cores
+from pumpseg.inference.model_file import SCORE_THRESHOLD
+
+# Names of element types in OpenVINO and in ONNX Runtime; others cannot stand in a model file of ours.
+_TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)", "i64": "tensor(int64)"}
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class _ModelMeta:
+    custom_metadata_map: Mapping[str, str]
+
+
+class OpenVinoSession:
+    """An ONNX file compiled by OpenVINO for the CPU; has the methods of `onnxruntime.InferenceSession` that we use.
+
+    threads: of one inference, the physical cores available to this process by default. profile: keep the times
+    of single nodes for `node_times`. Several threads may share it; inferences then take turns.
+
+    Raises ModelFileError if OpenVINO cannot read the file and ProviderError if it is not installed or cannot
+    compile it.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, profile: bool = False) -> None:
+        openvino = _import_openvino()
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+        except RuntimeError as error:
+            raise ModelFileError(f"{path} is not an ONNX file that runs here: {_last_line(error)}") from None
+        # The ONNX reader keeps metadata_props under "framework" (openvinotoolkit/openvino#13712), in a map without get.
+        rt_info = model.get_rt_info()
+        metadata = rt_info["framework"] if "framework" in rt_info else {}  # noqa: SIM401
+        self._metadata = {key: str(value.value) for key, value in metadata.items()}
+        self._inputs = [_tensor(port) for port in model.inputs]
+        self._settings = _free_settings(openvino, model)
+        self._outputs = [_tensor(port) for port in model.outputs]
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            # On CPUs that have bfloat16 it is OpenVINO's default, and changes masks by more than the eye forgives.
+            "INFERENCE_PRECISION_HINT": "f32",
+            # Pinned threads of two programs, or of a program and its video decoder, end up on the same core.
+            "ENABLE_CPU_PINNING": False,
+            "PERF_COUNT": profile,
+        }
+        count = physical_cores() if threads is None else threads
+        if count:
+            options["INFERENCE_NUM_THREADS"] = count
+        try:
+            self._compiled = core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise ProviderError(f"provider openvino cannot compile {path}: {_last_line(error)}") from None
+        self._per_thread = threading.local()
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs named, or all, as arrays of their own."""
+        results = self._request().infer(self._settings | dict(feeds), share_inputs=True)
+        return [results[name] for name in names or [output.name for output in self._outputs]]
+
+    def get_inputs(self) -> list[_Tensor]:
+        return self._inputs
+
+    def get_overridable_initializers(self) -> list[_Tensor]:
+        return [_Tensor(name, "tensor(float)", value.shape) for name, value in self._settings.items()]
+
+    def get_outputs(self) -> list[_Tensor]:
+        return self._outputs
+
+    def get_modelmeta(self) -> _ModelMeta:
+        return _ModelMeta(self._metadata)
+
+    def node_times(self) -> list[tuple[str, str, float]]:
+        """Name, type and seconds of every node that this thread's last inference ran; needs profile=True."""
+        return [
+            (node.node_name, node.node_type, node.real_time.total_seconds())
+            for node in self._request().profiling_info
+            if "NOT_RUN" not in str(node.status) and "OPTIMIZED_OUT" not in str(node.status)
+        ]
+
+    def _request(self) -> Any:
+        # A request holds the tensors of one inference and must not be shared.
+        if not hasattr(self._per_thread, "request"):
+            self._per_thread.request = self._compiled.create_infer_request()
+        return self._per_thread.request
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ProviderError(f'provider openvino needs OpenVINO ({error}): pip install "pumpseg[openvino]"') from None
+    return openvino
+
+
+def _free_settings(openvino: Any, model: Any) -> dict[str, NDArray[np.float32]]:
+    """Make the score threshold an input again, which OpenVINO's ONNX reader takes for a constant; gives its default."""
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and node.get_friendly_name() == SCORE_THRESHOLD:
+            default = np.array(node.get_data(), np.float32)
+            parameter = openvino.opset15.parameter(default.shape, np.float32, name=SCORE_THRESHOLD)
+            parameter.output(0).set_names({SCORE_THRESHOLD})
+            node.output(0).replace(parameter.output(0))
+            model.add_parameters([parameter])
+            return {SCORE_THRESHOLD: default}
+    return {}
+
+
+def _tensor(port: Any) -> _Tensor:
+    element = port.element_type.get_type_name()
+    sides = () if port.partial_shape.rank.is_dynamic else port.partial_shape
+    shape = tuple(None if side.is_dynamic else side.get_length() for side in sides)
+    return _Tensor(port.any_name, _TYPES.get(element, f"tensor({element})"), shape)
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO puts where it was before what was wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Masks between their forms: pasted pixels, COCO RLE, polygons."""

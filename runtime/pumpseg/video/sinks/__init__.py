@@ -1,0 +1,1 @@
+"""Where results go: videos, images, JSON, raw frames."""

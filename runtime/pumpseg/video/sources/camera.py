@@ -1,0 +1,156 @@
+"""A live source: the newest frame wins, what was missed is counted, what is lost is looked for again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from time import monotonic, perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import SourceError
+from pumpseg.video.sources.capture import Capture
+from pumpseg.video.sources.frame_source import Frame, VideoTiming
+
+log = logging.getLogger("pumpseg")
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+# A frame that has lain for so many of the time between two frames is left for the next one, which is due: that costs
+# little time, and otherwise the instances that are shown next are of a picture nearly one frame older.
+NEARLY_OLD = (0.8, 1.2)
+_MILLISECONDS = Fraction(1, 1000)
+
+
+class Camera:
+    """A camera or stream, read by a thread of its own so that frames never queue up.
+
+    Drivers buffer a few frames and mostly ignore CAP_PROP_BUFFERSIZE; reading all the time and keeping only
+    the newest frame is what keeps the picture live. One that is about to be replaced is not worth its inference any
+    more: then the next one is waited for. An exception in the thread is raised where the frames
+    are taken.
+
+    connect: opens the camera; called at once, and again after the camera was lost, with growing delays.
+    patience: seconds to keep trying then; 0 to give up at once.
+
+    Raises SourceError if the camera does not open at first, and while iterating if it is lost for good.
+    """
+
+    inputs: tuple[Path, ...] = ()
+    audio: str | None = None
+    length: int | None = None
+    live = True
+    failed = 0
+
+    def __init__(self, name: str, connect: Callable[[], Capture], *, patience: float = math.inf) -> None:
+        self.name = name
+        self.dropped = self.reconnects = 0
+        self._connect = connect
+        self._patience = patience
+        try:
+            capture = connect()
+        except SourceError as error:
+            raise SourceError(f"{name} {error}") from None
+        log.info("%s: %s", name, capture.granted)
+        self.timing: VideoTiming | None = VideoTiming(_MILLISECONDS, capture.rate)
+        self._changed = threading.Condition()
+        self._newest: tuple[NDArray[np.uint8], float] | None = None
+        self._interval = 0.0  # between frames of late, in seconds
+        self._error: BaseException | None = None
+        self._closing = threading.Event()
+        self._taken = False
+        self._reader = threading.Thread(target=self._run, args=(capture,), name="pumpseg-camera", daemon=True)
+        self._reader.start()
+
+    def __iter__(self) -> Iterator[Frame]:
+        index, first_time, last_pts = 0, None, -1
+        # What came before anybody asked, while a model was loaded, is not counted as dropped.
+        self._taken = True
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._newest or self._error or self._closing.is_set())
+                if self._closing.is_set():
+                    return
+                if self._newest is None:
+                    assert self._error is not None
+                    raise self._error
+                self._wait_if_nearly_old()
+                if self._closing.is_set():
+                    return
+                image, arrived = self._newest
+                self._newest = None
+            first_time = arrived if first_time is None else first_time
+            pts = max(last_pts + 1, round((arrived - first_time) / _MILLISECONDS))
+            yield Frame(image, self.name, index, arrived - first_time, pts, arrived)
+            index, last_pts = index + 1, pts
+
+    def _wait_if_nearly_old(self) -> None:
+        """Wait for the next frame, called with the lock, if that is due and the newest one is there already."""
+        newest, (least, most) = self._newest, NEARLY_OLD
+        assert newest is not None
+        age = perf_counter() - newest[1]
+        if least * self._interval <= age < most * self._interval:
+            self._changed.wait_for(
+                lambda: self._newest is not newest or self._closing.is_set(), most * self._interval - age
+            )
+
+    def close(self) -> None:
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
+        # A stream that hangs holds the thread until the read times out: that must not hold up the exit.
+        self._reader.join(timeout=2)
+
+    def _run(self, capture: Capture | None) -> None:
+        try:
+            self._read(capture)
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _read(self, capture: Capture | None) -> None:
+        lost, delay, reason = None, FIRST_DELAY, ""
+        before: float | None = None
+        try:
+            while not self._closing.is_set():
+                try:
+                    capture = capture or self._connect()
+                    skipped = capture.skipped
+                    frame = capture.read()
+                    skipped = capture.skipped - skipped
+                except SourceError as error:
+                    if capture is not None:
+                        capture.close()
+                        capture = None
+                    if str(error) != reason:
+                        log.warning("%s is %slost: %s", self.name, "still " if lost else "", error)
+                    lost, reason = lost or monotonic(), str(error)
+                    if monotonic() - lost >= self._patience:
+                        trying = f" within {self._patience:g} s" if self._patience else ""
+                        raise SourceError(f"{self.name} is lost and did not come back{trying}: {error}") from None
+                    self._closing.wait(min(delay, max(0.0, lost + self._patience - monotonic())))
+                    delay = min(2 * delay, LONGEST_DELAY)
+                    continue
+                if lost is not None:
+                    before = None
+                    log.info("%s is back after %.0f s", self.name, monotonic() - lost)
+                    self.reconnects += 1
+                    lost, delay, reason = None, FIRST_DELAY, ""
+                with self._changed:
+                    if before is not None:
+                        since = frame[1] - before
+                        self._interval += 0.2 * (since - self._interval) if self._interval else since
+                    before = frame[1]
+                    if self._taken:
+                        self.dropped += skipped + (self._newest is not None)
+                    self._newest = frame
+                    self._changed.notify_all()
+        finally:
+            if capture is not None:
+                capture.close()

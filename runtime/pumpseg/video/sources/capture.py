@@ -1,0 +1,234 @@
+"""One connection to a camera: a device through OpenCV, a network stream through PyAV. `camera.py` keeps it alive."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from time import perf_counter
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import SourceError
+from pumpseg.video.sources.video_file import BgrConverter, import_av
+
+log = logging.getLogger("pumpseg")
+
+OPEN_SECONDS = 10.0
+READ_SECONDS = 10.0
+# A stream that hands out packets for so long without once making us wait is read slower than it is sent.
+BEHIND_SECONDS = 0.5
+_WAITED_SECONDS = 0.001
+_BAD_PACKETS = 100
+
+_USUAL_RATE = Fraction(30)
+_SECRET = re.compile(r"([?&][^=&#]*(?:pass|pwd|psw|pw|token|secret|key|auth|sign?)[^=&#]*=)[^&#]*", re.IGNORECASE)
+_URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CameraWish:
+    """What a device is asked for; drivers grant what they can. size: (width, height) in pixels."""
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+
+
+class Capture(Protocol):
+    """An open camera.
+
+    rate: frames a second as it claims. granted: size, rate and format in words. skipped: frames that came and were
+    thrown away unseen, so far.
+    """
+
+    rate: Fraction
+    granted: str
+    skipped: int
+
+    def read(self) -> tuple[NDArray[np.uint8], float]:
+        """The next frame, uint8 BGR (H, W, 3), and when it arrived on the clock of `time.perf_counter`.
+
+        Raises SourceError with the reason when no more come.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def is_url(name: str) -> bool:
+    """Whether a source is named by a URL that PyAV opens."""
+    return _URL.match(name) is not None
+
+
+def redacted(url: str) -> str:
+    """A URL fit for logs and outputs: the password of its user is taken out, and parameters named like one."""
+    url = re.sub(r"(?<=://)([^/@:]*):(?!\d+/).*@", r"\1:***@", url)
+    return _SECRET.sub(r"\1***", url)
+
+
+class DeviceCapture:
+    """A camera of this machine, by number or device path (/dev/video0)."""
+
+    skipped = 0
+
+    def __init__(self, device: int | str, wish: CameraWish) -> None:
+        self._capture = _open_device(device, wish)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise SourceError("cannot be opened: no such camera, or another program holds it")
+        claimed = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = Fraction(claimed).limit_denominator(1001) if 0 < claimed <= 1000 else _USUAL_RATE
+        width, height = (int(self._capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        code = int(self._capture.get(cv2.CAP_PROP_FOURCC))
+        letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24))
+        pixels = letters.decode("ascii").strip() if letters.isalnum() else "unknown format"
+        self.granted = f"{width}x{height} at {float(self.rate):g} fps, {pixels}"
+        wished = wish.size not in (None, (width, height)) or (wish.fps and abs(wish.fps - self.rate) > 0.5)
+        if wished:
+            self.granted += ", not all that was asked for"
+
+    def read(self) -> tuple[NDArray[np.uint8], float]:
+        read, image = self._capture.read()
+        if not read:
+            raise SourceError("it stopped giving frames")
+        return image, perf_counter()  # type: ignore[return-value]
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def _open_device(device: int | str, wish: CameraWish) -> cv2.VideoCapture:
+    # Windows' own backend looks for hardware transforms for up to half a minute otherwise.
+    os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        # OpenCV would take a path for a video file.
+        by_path = isinstance(device, str) and sys.platform.startswith("linux")
+        capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if by_path else cv2.CAP_ANY)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    # Uncompressed YUYV over USB reaches 5 to 10 frames a second at 720p, MJPG 30. The format comes before the
+    # size: drivers check a size against the format they are in.
+    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    if wish.size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, wish.size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wish.size[1])
+    if wish.fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, wish.fps)
+    return capture
+
+
+def open_url(url: str, *, live: bool = True) -> Any:
+    """A container of a URL; live: opened for low delay, which may lose the first frames.
+
+    Raises SourceError with the reason.
+    """
+    av = import_av()
+    options: dict[str, str] = {}
+    if live:
+        options |= {"fflags": "nobuffer", "analyzeduration": "2000000", "max_delay": "500000"}
+    if url.lower().startswith("rtsp"):
+        # UDP loses packets on busy networks, and a lost one smears the picture until the next key frame.
+        options["rtsp_flags"] = "prefer_tcp"
+    try:
+        container = av.open(url, options=options, timeout=(OPEN_SECONDS, READ_SECONDS))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SourceError(f"cannot be opened: {_reason(error)}") from None
+    if not container.streams.video:
+        container.close()
+        raise SourceError("has no video stream")
+    return container
+
+
+def is_finite(container: Any) -> bool:
+    """Whether what a URL gave is a file with an end, rather than a camera or a broadcast."""
+    return container.duration is not None and container.format.name not in ("rtsp", "mpjpeg", "rtp", "sdp")
+
+
+def is_still(container: Any) -> bool:
+    """Whether what a URL gave is an image, such as a camera's snapshot."""
+    return str(container.format.name).endswith("_pipe")
+
+
+class StreamCapture:
+    """A network stream that is open as `container`.
+
+    What cannot be decoded is skipped. When packets arrive faster than they are decoded, those that pile up are
+    thrown away up to the next one that can be decoded alone, so that the delay stays bounded.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._av = import_av()
+        self._container = container
+        stream = container.streams.video[0]
+        # Threads that decode a frame each would hold back as many frames.
+        stream.thread_type = "SLICE"
+        stream.codec_context.flags |= int(self._av.codec.context.Flags.low_delay)
+        self.rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
+        codec = stream.codec_context
+        self.granted = f"{codec.width}x{codec.height} at {float(self.rate):g} fps, {codec.name}"
+        self._only_key_frames = bool(stream.codec.intra_only)
+        self._packets = container.demux(stream)
+        self._decoded: list[tuple[Any, float]] = []
+        self._waited = perf_counter()
+        self._skips = False
+        self.skipped = 0
+        self._bad = 0
+        self._to_bgr = BgrConverter()
+
+    def read(self) -> tuple[NDArray[np.uint8], float]:
+        while not self._decoded:
+            self._decode_next()
+        decoded, arrived = self._decoded.pop(0)
+        return self._to_bgr(decoded), arrived
+
+    def _decode_next(self) -> None:
+        packet, arrived = self._next_packet()
+        if self._is_skipped(packet, arrived):
+            return
+        try:
+            self._decoded += [(frame, arrived) for frame in packet.decode()]
+            self._bad = 0
+        except self._av.FFmpegError as error:
+            self._bad += 1
+            if self._bad >= _BAD_PACKETS:
+                raise SourceError(f"it cannot be decoded ({_reason(error)})") from None
+
+    def _next_packet(self) -> tuple[Any, float]:
+        asked = perf_counter()
+        try:
+            packet = next(self._packets)
+        except StopIteration:
+            raise SourceError("the stream ended") from None
+        except (self._av.FFmpegError, OSError) as error:
+            raise SourceError(f"the connection failed ({_reason(error)})") from None
+        arrived = perf_counter()
+        if arrived - asked > _WAITED_SECONDS:
+            self._waited = arrived
+        if not packet.size:
+            raise SourceError("the stream ended")
+        return packet, arrived
+
+    def _is_skipped(self, packet: Any, arrived: float) -> bool:
+        """Whether a packet is one of a backlog: once behind, until caught up and at a frame that stands alone."""
+        behind = arrived - self._waited > BEHIND_SECONDS
+        if behind and not self.skipped:
+            log.info("decoding falls behind the stream: frames are skipped to catch up, now and whenever it does again")
+        self._skips = behind or (self._skips and not (packet.is_keyframe or self._only_key_frames))
+        self.skipped += self._skips
+        return self._skips
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

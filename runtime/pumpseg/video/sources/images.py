@@ -1,0 +1,98 @@
+"""Still images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.errors import SourceError
+from pumpseg.video.sources.frame_source import Frame, VideoTiming
+from pumpseg.video.sources.video_file import BgrConverter, import_av
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+log = logging.getLogger("pumpseg")
+
+
+class ImageSource:
+    """Image files in order. Orientation tags are honoured.
+
+    One image that cannot be read among several is told, counted in `failed` and left out; the only one, or
+    the failure of all, raises SourceError.
+    """
+
+    timing: VideoTiming | None = None
+    audio: str | None = None
+    live = False
+    dropped = reconnects = 0
+
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        self.name = name
+        self.inputs = tuple(paths)
+        self.length: int | None = len(paths)
+        self.failed = 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for path in self.inputs:
+            try:
+                image = read_image(path)
+            except SourceError as error:
+                self.failed += 1
+                if self.failed == len(self.inputs):
+                    raise
+                log.warning("left out: %s", error)
+                continue
+            yield Frame(image, str(path), 0, 0.0)
+
+    def close(self) -> None:
+        """Nothing stays open between images."""
+
+
+class LinkedImage:
+    """The still image that a URL gave, opened as `container`."""
+
+    inputs: tuple[Path, ...] = ()
+    timing: VideoTiming | None = None
+    audio: str | None = None
+    live = False
+    length: int | None = 1
+    dropped = reconnects = failed = 0
+
+    def __init__(self, container: Any, name: str) -> None:
+        self.name = name
+        self._container = container
+
+    def __iter__(self) -> Iterator[Frame]:
+        av = import_av()
+        try:
+            decoded = next(self._container.decode(video=0), None)
+        except (av.FFmpegError, OSError):
+            decoded = None
+        if decoded is None:
+            raise SourceError(f"{self.name} is damaged, or not an image of a kind that FFmpeg reads")
+        yield Frame(BgrConverter()(decoded), self.name, 0, 0.0)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image as uint8 BGR (H, W, 3). Raises SourceError if it cannot be read or decoded."""
+    try:
+        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    except cv2.error:
+        # Some damage is an exception: a header that claims more pixels than OpenCV decodes, for one.
+        image = None
+    if image is None:
+        raise SourceError(f"{path} is damaged, or not an image of a kind that OpenCV reads")
+    return image  # type: ignore[return-value]

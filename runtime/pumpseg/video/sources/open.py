@@ -1,0 +1,232 @@
+"""From what a user names to frames: images.py, video_file.py for files, camera.py for what is live."""
+
+from __future__ import annotations
+
+import glob
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumpseg.errors import SourceError
+from pumpseg.video.sources.camera import Camera
+from pumpseg.video.sources.capture import (
+    CameraWish,
+    Capture,
+    DeviceCapture,
+    StreamCapture,
+    is_finite,
+    is_still,
+    is_url,
+    open_url,
+    redacted,
+)
+from pumpseg.video.sources.frame_source import Source
+from pumpseg.video.sources.images import IMAGE_SUFFIXES, ImageSource, LinkedImage
+from pumpseg.video.sources.video_file import VideoSource
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
+    | {".webm", ".wmv"}
+)
+LIST_SUFFIX = ".txt"
+DEMO_CLIP = Path(__file__).parents[2] / "demo" / "pumpkins.mp4"
+
+_WEBCAM = re.compile(r"webcam(?::(\d{1,3}))?")
+_DEVICE = re.compile(r"/dev/(video\d+|v4l/.+)")
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """An image or video that a user named, alone or among others.
+
+    path: as named. place: where its results belong below a folder of results: the file's name, or its path
+    below the folder or the fixed part of the pattern that it was found by.
+    """
+
+    path: Path
+    place: Path
+
+    @property
+    def is_image(self) -> bool:
+        return self.path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def open_source(source: str | Path, *, wish: CameraWish | None = None, patience: float = math.inf) -> Source:
+    """The source that a user names.
+
+    "webcam" or "webcam:N" (camera N, 0 by default), a device (/dev/video0), an rtsp, http, rtmp, srt or udp
+    URL, "demo" (the clip that comes with the package), a video file, an image, a folder of images, a glob
+    pattern that matches images or one video, or a .txt file that lists such files.
+
+    wish: what a camera device is asked for. patience: see `Camera`.
+    Raises SourceError, saying what was seen, for anything else.
+    """
+    name = str(source)
+    if not name:
+        raise SourceError("the name of the source is empty")
+    camera = _WEBCAM.fullmatch(name)
+    device = int(camera[1] or 0) if camera else name if _DEVICE.fullmatch(name) else None
+    if device is not None:
+        return Camera(name, lambda: DeviceCapture(device, wish or CameraWish()), patience=patience)
+    if is_url(name):
+        return _open_url(name, patience)
+    if name == "demo":
+        if not DEMO_CLIP.is_file():
+            raise SourceError("the demo clip is missing from this installation")
+        return VideoSource(DEMO_CLIP, name="demo")
+    return _open_files(name, find_files([name]))
+
+
+def open_sources(names: Sequence[str | Path], *, wish: CameraWish | None = None, patience: float = math.inf) -> Source:
+    """One source of all that is named: any one thing that `open_source` takes, or any number of images."""
+    if len(names) == 1:
+        return open_source(names[0], wish=wish, patience=patience)
+    return _open_files(f"{len(names)} sources", find_files(names))
+
+
+def is_file_like(name: str | Path) -> bool:
+    """Whether a name stands for files on this machine, rather than a camera, a URL or the demo."""
+    text = str(name)
+    return not (_WEBCAM.fullmatch(text) or _DEVICE.fullmatch(text) or is_url(text) or text == "demo")
+
+
+def find_files(names: Sequence[str | Path], results: Path | None = None) -> list[InputFile]:
+    """The images and videos behind file names, folders, patterns and .txt lists, each once, in the order named.
+
+    Folders and patterns give theirs by name. results: a folder whose files no pattern from above it finds.
+    Raises SourceError for what is missing, cannot be looked at or is of no known format.
+    """
+    found: dict[Path, InputFile] = {}
+    for name in names:
+        try:
+            files = _named_files(str(name), results)
+        except SourceError:
+            raise
+        except OSError as error:
+            raise SourceError(f"{str(name)[:200]} cannot be looked at: {error.strerror}") from None
+        for file in files:
+            if not is_unicode(file.path):
+                raise SourceError(f"{str(file.path)!a}: this name is not UTF-8, and results need one that is")
+            found.setdefault(file.path.resolve(), file)
+    return list(found.values())
+
+
+def is_unicode(path: Path) -> bool:
+    """Whether a name can be written down: Linux takes any bytes, and Python keeps those that are not UTF-8 apart."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _named_files(name: str, results: Path | None) -> list[InputFile]:
+    if not name:
+        raise SourceError("the name of a source is empty")
+    if not is_file_like(name):
+        raise SourceError(
+            f"{redacted(name)} is no file: only files can be one of several sources, or go into --save-dir"
+        )
+    path = Path(name)
+    if path.is_dir():
+        inside = [InputFile(child, Path(child.name)) for child in sorted(path.iterdir()) if _is_known(child)]
+        if not inside:
+            raise SourceError(f"the folder {name} holds no images and no videos ({_listed(_KNOWN)})")
+        return inside
+    if path.is_file():
+        if path.suffix.lower() == LIST_SUFFIX:
+            return _listed_files(path, results)
+        if not _is_known(path):
+            raise SourceError(
+                f"{path} is of an unknown format {path.suffix.lower() or '(no suffix)'}; "
+                f"images: {_listed(IMAGE_SUFFIXES)}; videos: {_listed(VIDEO_SUFFIXES)}"
+            )
+        return [InputFile(path, Path(path.name))]
+    if _PATTERN.search(name):
+        return _matching_files(name, results)
+    raise SourceError(f"no such file or folder: {name}")
+
+
+def _matching_files(pattern: str, results: Path | None) -> list[InputFile]:
+    paths = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    fixed = []
+    for part in Path(pattern).parts[:-1]:
+        if _PATTERN.search(part):
+            break
+        fixed.append(part)
+    if results is not None and not Path(*fixed).resolve().is_relative_to(results.resolve()):
+        # What an earlier run wrote there is no input of the next.
+        paths = [path for path in paths if not path.resolve().is_relative_to(results.resolve())]
+    if not paths:
+        raise SourceError(f"the pattern {pattern} matches nothing")
+    known = [InputFile(path, path.relative_to(Path(*fixed))) for path in paths if _is_known(path)]
+    if not known:
+        raise SourceError(f"the pattern {pattern} matches {len(paths)} paths but no image and no video")
+    return known
+
+
+def _listed_files(path: Path, results: Path | None) -> list[InputFile]:
+    """Files named line by line, relative ones from the list's own folder; lines that start with # are skipped."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"cannot read the list {path}: {error}") from None
+    named = [(number, line.strip()) for number, line in enumerate(lines, 1)]
+    files = []
+    for number, line in named:
+        if not line or line.startswith("#"):
+            continue
+        try:
+            if Path(line).suffix.lower() == LIST_SUFFIX:
+                raise SourceError(f"{line} is a list itself")
+            files += _named_files(str(path.parent / line) if is_file_like(line) else line, results)
+        except SourceError as error:
+            raise SourceError(f"line {number} of {path}: {error}") from None
+    if not files:
+        raise SourceError(f"the list {path} names no files")
+    return files
+
+
+def _open_files(name: str, files: Sequence[InputFile]) -> Source:
+    videos = [file.path for file in files if not file.is_image]
+    if not videos:
+        return ImageSource(name, [file.path for file in files])
+    if len(files) == 1:
+        return VideoSource(videos[0])
+    raise SourceError(
+        f"{name} stands for {len(videos)} videos and {len(files) - len(videos)} images: "
+        "with --save-dir they are done one after another"
+    )
+
+
+def _open_url(url: str, patience: float) -> Source:
+    name = redacted(url)
+    try:
+        container = open_url(url)
+        if is_still(container) or is_finite(container):
+            container.close()
+            container = open_url(url, live=False)
+            return LinkedImage(container, name) if is_still(container) else VideoSource.from_url(container, url, name)
+    except SourceError as error:
+        raise SourceError(f"{name} {error}") from None
+    opened = [container]
+
+    def connect() -> Capture:
+        return StreamCapture(opened.pop() if opened else open_url(url))
+
+    return Camera(name, connect, patience=patience)
+
+
+def _is_known(path: Path) -> bool:
+    # Outputs that are still being written are hidden files.
+    return path.suffix.lower() in _KNOWN and not path.name.startswith(".") and not path.is_dir()
+
+
+_KNOWN = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def _listed(suffixes: frozenset[str]) -> str:
+    return " ".join(sorted(suffixes))

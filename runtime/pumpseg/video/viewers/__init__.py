@@ -1,0 +1,1 @@
+"""Where results are watched: a window or a web page."""

@@ -1,0 +1,65 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from pumpseg.inference.bound_session import BoundSession
+from pumpseg.inference.letterbox import letterbox
+from pumpseg.inference.model_file import shipped_model
+from pumpseg.video import open_source
+
+SIDE, CELL = 64, 16
+
+
+@pytest.fixture
+def plain(model_path):
+    return onnxruntime.InferenceSession(str(model_path), providers=["CPUExecutionProvider"])
+
+
+def frame_with_cells(count):
+    image = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    for cell in range(count):
+        row, column = divmod(cell, SIDE // CELL)
+        image[0, CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)] = 255
+    return image
+
+
+def test_every_frame_gives_what_a_plain_session_gives_however_many_there_are(plain):
+    bound = BoundSession(onnxruntime, plain, "cpu")
+    for count in (3, 0, 16, 1, 0, 5):
+        feeds = {"image": frame_with_cells(count)}
+        found = bound.run(["boxes", "scores", "class_ids", "masks"], feeds)
+        assert len(found[0]) == count
+        for array, wanted in zip(found, plain.run(["boxes", "scores", "class_ids", "masks"], feeds), strict=True):
+            np.testing.assert_array_equal(array, wanted)
+
+
+def test_results_of_earlier_frames_stay_as_they_were(plain):
+    bound = BoundSession(onnxruntime, plain, "cpu")
+    boxes = bound.run(["boxes"], {"image": frame_with_cells(2)})[0]
+    copy = boxes.copy()
+    bound.run(["boxes"], {"image": frame_with_cells(16)})
+    np.testing.assert_array_equal(boxes, copy)
+
+
+def test_threads_do_not_share_the_uploaded_frame(plain):
+    bound = BoundSession(onnxruntime, plain, "cpu")
+    counts = [i % 17 for i in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda count: len(bound.run(["boxes"], {"image": frame_with_cells(count)})[0]), counts)
+        assert list(found) == counts
+
+
+def test_no_names_mean_all_outputs(plain):
+    assert len(BoundSession(onnxruntime, plain, "cpu").run(None, {"image": frame_with_cells(1)})) == 4
+
+
+def test_settings_are_taken_from_the_cpu():
+    plain = onnxruntime.InferenceSession(str(shipped_model("fast-fp32")), providers=["CPUExecutionProvider"])
+    bound = BoundSession(onnxruntime, plain, "cpu")
+    frame = next(iter(open_source("demo"))).image
+    feeds = {"image": letterbox(frame, (384, 384))[0][None], "score_threshold": np.array([0.5], np.float32)}
+    few = bound.run(["scores"], feeds)[0]
+    assert 0 < len(few) < len(bound.run(["scores"], {"image": feeds["image"]})[0])
+    assert few.min() > 0.5

@@ -1,0 +1,145 @@
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from pumpseg.errors import ModelFileError
+from pumpseg.inference.model_file import SHIPPED_MODELS, check_tensors, find_model, parse_metadata, shipped_model
+from pumpseg.segmenter import Segmenter
+
+PATH = Path("some.onnx")
+
+
+def test_metadata_become_model_info(metadata):
+    info = parse_metadata({"pumpseg": json.dumps(metadata)}, PATH)
+    assert info.class_names == ("pumpkin",)
+    assert info.input_size == (64, 64)
+    assert info.fill == (127, 127, 127)
+    assert info.score_threshold == 0.05
+    assert info.licence == "Apache-2.0"
+
+
+def test_a_file_without_our_key_is_refused():
+    with pytest.raises(ModelFileError, match="not made by pumpseg-export"):
+        parse_metadata({"stride": "32"}, PATH)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "name no format"),
+        ('{"format": true}', "no format"),
+    ],
+)
+def test_damaged_json_is_refused(value, message):
+    with pytest.raises(ModelFileError, match=message):
+        parse_metadata({"pumpseg": value}, PATH)
+
+
+def test_a_newer_format_asks_for_an_upgrade(metadata):
+    with pytest.raises(ModelFileError, match=r"has format 2.*upgrade"):
+        parse_metadata({"pumpseg": json.dumps({**metadata, "format": 2})}, PATH)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("letterbox", {"placement": "centre", "fill": [0, 0, 0]}, "unknown letterbox placement 'centre'"),
+        ("letterbox", {"placement": "top-left", "fill": [0, 0, 256]}, "fill"),
+        ("letterbox", {}, "'placement' is missing"),
+        ("letterbox", None, "damaged"),
+        ("classes", [], "classes"),
+        ("classes", "pumpkin", "classes"),
+        ("input_size", [384], "input_size"),
+        ("input_size", [0, 384], "input_size"),
+        ("score_threshold", "high", "high"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(metadata, key, value, message):
+    with pytest.raises(ModelFileError, match=message):
+        parse_metadata({"pumpseg": json.dumps({**metadata, key: value})}, PATH)
+
+
+@pytest.mark.parametrize("key", ["classes", "input_size", "letterbox", "profile", "max_detections"])
+def test_a_missing_value_is_named(metadata, key):
+    rest = {name: value for name, value in metadata.items() if name != key}
+    with pytest.raises(ModelFileError, match=f"'{key}' is missing"):
+        parse_metadata({"pumpseg": json.dumps(rest)}, PATH)
+
+
+def test_an_input_of_another_size_than_the_metadata_say_is_refused(make_model, metadata):
+    with pytest.raises(ModelFileError, match="input image is"):
+        Segmenter(make_model({**metadata, "input_size": [32, 64]}))
+
+
+def test_other_outputs_are_refused(make_model):
+    path = make_model()
+    model = onnx.load(path)
+    del model.graph.output[3]
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match="outputs are boxes, class_ids, scores, not boxes"):
+        Segmenter(path)
+
+
+def test_an_onnx_file_of_something_else_is_refused(tmp_path):
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, [1])], [value("y", 1, [1])]
+    )
+    path = tmp_path / "relu.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(ModelFileError, match="not made by pumpseg-export"):
+        Segmenter(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"just text", bytes(range(256)) * 40])
+def test_a_damaged_file_is_refused(tmp_path, content):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"broken\.onnx"):
+        Segmenter(path)
+
+
+def test_a_truncated_file_is_refused(make_model):
+    path = make_model()
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ModelFileError):
+        Segmenter(path)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(ModelFileError, match=r"neither a file nor a shipped model \(fast"):
+        find_model(tmp_path / "no.onnx")
+    with pytest.raises(ModelFileError, match="is a folder"):
+        find_model(tmp_path)
+
+
+def test_shipped_models_go_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("pumpseg.inference.model_file._MODELS_FOLDER", tmp_path)
+    with pytest.raises(ModelFileError, match="missing from this installation"):
+        shipped_model("fast")
+    with pytest.raises(ModelFileError, match=f"there are {', '.join(SHIPPED_MODELS)}"):
+        shipped_model("huge")
+    (tmp_path / "fast.onnx").touch()
+    assert find_model(None) == find_model("fast") == tmp_path / "fast.onnx"
+
+
+def test_shapes_left_open_are_accepted(metadata):
+    class Tensor:
+        def __init__(self, name, kind, shape):
+            self.name, self.type, self.shape = name, f"tensor({kind})", shape
+
+    info = parse_metadata({"pumpseg": json.dumps(metadata)}, PATH)
+    outputs = [
+        Tensor("boxes", "float", ["N", 4]),
+        Tensor("scores", "float", [None]),
+        Tensor("class_ids", "int64", []),
+        Tensor("masks", "float", ["N", 28, 28]),
+    ]
+    check_tensors([Tensor("image", "uint8", [1, 64, 64, 3])], outputs, info, PATH)
+    outputs[0].shape = ["N", 5]
+    with pytest.raises(ModelFileError, match="output boxes"):
+        check_tensors([Tensor("image", "uint8", [1, 64, 64, 3])], outputs, info, PATH)

@@ -1,0 +1,198 @@
+import builtins
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from pumpseg import Segmenter
+from pumpseg.errors import ProviderError, PumpsegError
+from pumpseg.inference import providers
+from pumpseg.inference.cpu import physical_cores
+from pumpseg.inference.model_file import feeds
+from pumpseg.inference.providers import PROVIDERS, open_session
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Makes onnxruntime claim more providers than it can load, as a GPU wheel without CUDA does.
+
+    Calling it returns a list, to which every session adds the providers that it was asked for.
+    """
+
+    def make(available, loads, fails=()):
+        asked = []
+
+        class Session(onnxruntime.InferenceSession):
+            def __init__(self, path, options, providers, **kwargs):
+                super().__init__(path, options, providers=["CPUExecutionProvider"], **kwargs)
+                self.asked = [name for name, _ in providers]
+                asked.append(self.asked)
+
+            def get_providers(self):
+                return [name for name in self.asked if name in loads]
+
+            def run_with_iobinding(self, *arguments):
+                if self.asked[0] in fails:
+                    raise RuntimeError("no kernel image")
+                return super().run_with_iobinding(*arguments)
+
+        fake = types.SimpleNamespace(**{name: getattr(onnxruntime, name) for name in dir(onnxruntime)})
+        fake.InferenceSession = Session
+        fake.get_available_providers = lambda: available
+        monkeypatch.setattr(providers, "import_onnxruntime", lambda: fake)
+        # There is no CUDA memory to bind the input to.
+        for name in ("cuda", "tensorrt"):
+            on_cpu = dataclasses.replace(PROVIDERS[name], device="cpu")
+            monkeypatch.setitem(providers.PROVIDERS, name, on_cpu)
+        return asked
+
+    return make
+
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+def test_an_unknown_provider_is_refused(model_path):
+    with pytest.raises(ProviderError, match=r"unknown provider 'gpu'; there are auto, cpu, cuda"):
+        open_session(model_path, "gpu")
+
+
+def test_a_provider_that_is_not_compiled_in_names_the_install_line(model_path):
+    if CUDA in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(ProviderError, match=r'which has cpu.*pip install "pumpseg\[gpu\]"'):
+        open_session(model_path, "cuda")
+
+
+def test_a_provider_that_falls_back_in_silence_is_an_error(model_path, pretend):
+    pretend([CUDA, CPU], loads=[CPU])
+    with pytest.raises(ProviderError, match=r"cuda did not load.*cpu would run instead"):
+        open_session(model_path, "cuda")
+
+
+def test_auto_takes_the_next_that_loads_and_says_why(model_path, pretend, caplog):
+    pretend([CUDA, CPU], loads=[CPU])
+    with caplog.at_level(logging.INFO, "pumpseg"):
+        _, name = open_session(model_path, "auto")
+    assert name == "cpu"
+    assert len(caplog.messages) == 1
+    assert "provider cpu: provider cuda did not load" in caplog.messages[0]
+    assert "\n" not in caplog.messages[0]
+
+
+def test_auto_prefers_what_is_fast(model_path, pretend, caplog):
+    asked = pretend([CPU, CUDA], loads=[CPU, CUDA])
+    with caplog.at_level(logging.INFO, "pumpseg"):
+        _, name = open_session(model_path, "auto")
+    assert name == "cuda"
+    assert asked == [[CUDA, CPU]]
+    assert caplog.messages == ["provider cuda: the best of cuda, cpu"]
+
+
+def test_a_provider_that_loads_but_cannot_run_is_an_error(model_path, pretend, caplog):
+    pretend([CUDA, CPU], loads=[CUDA, CPU], fails=[CUDA])
+    with pytest.raises(ProviderError, match="cuda loads but cannot run the model: no kernel image"):
+        open_session(model_path, "cuda")
+    with caplog.at_level(logging.INFO, "pumpseg"):
+        assert open_session(model_path, "auto")[1] == "cpu"
+    assert "no kernel image" in caplog.messages[0]
+
+
+def test_a_provider_that_prepares_kernels_for_each_number_of_rois_gets_few_numbers(pretend, monkeypatch):
+    pretend([CUDA, CPU], loads=[CUDA, CPU])
+    given = []
+
+    def noted(*arguments):
+        tensors = feeds(*arguments)
+        given.append(tensors["rois_multiple"].tolist())
+        return tensors
+
+    monkeypatch.setattr("pumpseg.segmenter.feeds", noted)
+    for provider in ("cuda", "cpu"):
+        assert len(Segmenter("fast-fp32", provider=provider)(np.zeros((48, 64, 3), np.uint8))) == 0
+    assert given == [[32], [1]]
+
+
+def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = pretend(["TensorrtExecutionProvider", CUDA, CPU], loads=["TensorrtExecutionProvider", CUDA, CPU])
+    open_session(model_path, "tensorrt")
+    assert asked == [["TensorrtExecutionProvider", CUDA, CPU]]
+    assert (tmp_path / "pumpseg" / "tensorrt").is_dir()
+
+
+@pytest.mark.parametrize(("instructions", "exact"), [("", "1"), ("avx512_vnni", "0")])
+def test_int8_is_slowed_down_only_where_it_would_overflow(instructions, exact, monkeypatch):
+    monkeypatch.setattr(providers, "int8_dot_product", lambda: instructions)
+    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, None)
+    assert options.get_session_config_entry("session.x64quantprecision") == exact
+
+
+def test_every_provider_makes_session_options():
+    for provider in PROVIDERS.values():
+        options = providers._session_options(onnxruntime, provider, 1, None)
+        assert options.intra_op_num_threads == 1
+        assert all(isinstance(value, str) for value in provider.options().values())
+
+
+@pytest.mark.parametrize(("spinning", "entries"), [(None, ("1", "1")), (True, ("1", "0")), (False, ("0", "0"))])
+def test_spinning(spinning, entries):
+    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, spinning)
+    assert entries == (
+        options.get_session_config_entry("session.intra_op.allow_spinning"),
+        options.get_session_config_entry("session.force_spinning_stop"),
+    )
+
+
+def test_a_missing_onnxruntime_names_both_extras(model_path, monkeypatch):
+    import_module = builtins.__import__
+
+    def no_onnxruntime(name, *args, **kwargs):
+        if name == "onnxruntime":
+            raise ImportError("No module named 'onnxruntime'")
+        return import_module(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_onnxruntime)
+    with pytest.raises(PumpsegError, match=r'pip install "pumpseg\[cpu\]", or "pumpseg\[gpu\]"'):
+        open_session(model_path)
+
+
+def test_hyper_threads_of_a_core_count_once(tmp_path, monkeypatch):
+    for cpu in range(4):
+        (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
+        pair = f"{cpu % 2},{cpu % 2 + 2}\n"
+        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(pair)
+    monkeypatch.setattr("pumpseg.inference.cpu._quota", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert physical_cores(tmp_path) == 2
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {1, 3}, raising=False)
+    assert physical_cores(tmp_path) == 1
+    assert physical_cores(tmp_path / "none") == 2
+
+
+def test_a_container_quota_limits_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("pumpseg.inference.cpu._quota", lambda: 3)
+    assert physical_cores(tmp_path) == 3
+
+
+def test_cores_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    assert physical_cores() == 0
+
+
+@pytest.mark.parametrize("said", [None, "0"])
+def test_onnxruntime_is_told_not_to_report_unless_the_user_said_something(said, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "CI", "XDG_"))}
+    environment |= {"HOME": str(tmp_path), **({} if said is None else {"ORT_DISABLE_TELEMETRY": said})}
+    code = "from pumpseg import Segmenter; import os; Segmenter(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (said or "1")
+    if said is None:
+        assert not list(tmp_path.rglob("*onnxruntime*")), "neither a device id nor a store of events"

@@ -1,1 +1,0 @@
-"""Data sets on disk, and the training samples made of them."""

@@ -1,0 +1,1 @@
+"""Data sets on disk: read, written, checked, split and looked at."""

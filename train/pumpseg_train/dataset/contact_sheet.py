@@ -1,0 +1,88 @@
+"""A contact sheet: photos of a data set side by side, masks drawn, to be looked at before anyone trains."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.draw import draw
+from pumpseg.instances import Instances
+from pumpseg_train.dataset.annotations import Dataset, Photo, read_frame
+
+_CAPTION = 22  # pixels
+_GAP = 6
+_PAPER, _INK = (245, 245, 245), (40, 40, 40)
+_CELLS = 256  # a side of a drawn mask
+
+
+def contact_sheet(photos: Sequence[tuple[Dataset, Photo]], columns: int, tile: int) -> NDArray[np.uint8]:
+    """uint8 BGR: tiles of `tile` x `tile` pixels and a caption each, with masks, and class names where they are few.
+
+    Raises:
+        DatasetError: a photo cannot be read.
+    """
+    columns = min(columns, len(photos))
+    rows = -(-len(photos) // columns)
+    height, width = tile + _CAPTION + _GAP, tile + _GAP
+    sheet = np.full((rows * height + _GAP, columns * width + _GAP, 3), _PAPER, np.uint8)
+    for index, (dataset, photo) in enumerate(photos):
+        y, x = _GAP + index // columns * height, _GAP + index % columns * width
+        drawn = _tile(dataset, photo, tile)
+        tile_h, tile_w = drawn.shape[:2]
+        top, left = y + (tile - tile_h) // 2, x + (tile - tile_w) // 2
+        sheet[top : top + tile_h, left : left + tile_w] = drawn
+        _caption(sheet[y + tile : y + tile + _CAPTION, x : x + tile], dataset, photo)
+    return sheet
+
+
+def _tile(dataset: Dataset, photo: Photo, tile: int) -> NDArray[np.uint8]:
+    image = read_frame(photo.path)
+    scale = tile / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    frame = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+    instances, labels = _instances(dataset, photo, frame.shape[1], frame.shape[0])
+    return draw(frame, instances, labels)
+
+
+def _instances(dataset: Dataset, photo: Photo, width: int, height: int) -> tuple[Instances, list[str]]:
+    """The labels as the model would give them, in a frame of width x height, and what to write on each."""
+    boxes, grids, class_ids, labels = [], [], [], []
+    several = len(dataset.classes) > 1
+    for annotation in photo.annotations:
+        mask = annotation.mask(photo.width, photo.height)
+        x, y, w, h = cv2.boundingRect(mask)
+        if not w:
+            continue
+        crop = mask[y : y + h, x : x + w].astype(np.float32)
+        method = cv2.INTER_AREA if max(w, h) > _CELLS else cv2.INTER_LINEAR
+        grids.append(cv2.resize(crop, (_CELLS, _CELLS), interpolation=method))
+        boxes.append([x * width / photo.width, y * height / photo.height])
+        boxes[-1] += [(x + w) * width / photo.width, (y + h) * height / photo.height]
+        class_ids.append(annotation.class_id - 1)
+        name = dataset.classes[annotation.class_id - 1] if several else ""
+        labels.append(f"{name} crowd".strip() if annotation.crowd else name)
+    if not boxes:
+        return Instances.empty((height, width), dataset.classes), []
+    instances = Instances(
+        boxes=np.array(boxes, np.float32),
+        scores=np.ones(len(boxes), np.float32),
+        class_ids=np.array(class_ids, np.int64),
+        mask_probabilities=np.stack(grids),
+        mask_boxes=np.array(boxes, np.float32),
+        frame_size=(height, width),
+        class_names=dataset.classes,
+    )
+    return instances, labels
+
+
+def _caption(area: NDArray[np.uint8], dataset: Dataset, photo: Photo) -> None:
+    crowds = sum(annotation.crowd for annotation in photo.annotations)
+    counts = f"{len(photo.annotations) - crowds}" + (f"+{crowds}c" if crowds else "")
+    text = f"{dataset.json_path.parent.name}/{photo.path.name}"
+    # The end of a name tells more than its beginning; about 7 pixels a letter.
+    room = area.shape[1] // 7 - len(counts) - 1
+    text = text if len(text) <= room else "..." + text[-max(1, room - 3) :]
+    text = text.encode("ascii", "replace").decode()  # OpenCV's font knows no other letters
+    cv2.putText(area, f"{text} {counts}", (0, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)

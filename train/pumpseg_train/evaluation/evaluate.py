@@ -1,0 +1,183 @@
+"""COCO box and mask AP of anything that finds instances in frames, and false alarms on photos without any."""
+
+import contextlib
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pumpseg.errors import DatasetError
+from pumpseg.instances import Instances
+from pumpseg_train.dataset.annotations import Dataset, Photo, read_frame
+from pumpseg_train.progress import Advance
+
+# uint8 BGR (H, W, 3) -> instances, with every score above a low threshold.
+Predict = Callable[[np.ndarray], Instances]
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """COCO figures in 0..1; small < 32^2 <= medium < 96^2 <= large pixels.
+
+    nan, or 0 when nothing was detected at all, where the set has no such instance.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    small: float
+    medium: float
+    large: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    box: AveragePrecision
+    mask: AveragePrecision
+
+    def to_json(self) -> dict[str, dict[str, float | None]]:
+        """The figures as JSON has them: null instead of nan."""
+        return {
+            kind: {name: None if math.isnan(value) else value for name, value in figures.items()}
+            for kind, figures in dataclasses.asdict(self).items()
+        }
+
+
+def evaluate(dataset: Dataset, predict: Predict) -> Metrics:
+    """The COCO figures of `predict` on every photo of the split, by pycocotools (100 detections a photo).
+
+    Raises:
+        DatasetError: as `detect` does.
+    """
+    return score(dataset, detect(dataset, predict))
+
+
+def detect(dataset: Dataset, predict: Predict, advance: Advance = lambda count: None) -> list[dict[str, Any]]:
+    """Runs `predict` over every photo of the split; returns COCO results with `bbox` and `segmentation`.
+
+    advance is called with 1 after each photo.
+
+    Raises:
+        DatasetError: a photo cannot be read or has another size than its annotations say, or the model does
+            not know any class of the data set.
+    """
+    results = []
+    for photo in dataset.photos:
+        instances = predict(read_photo(photo))
+        category_ids = _category_ids(dataset, instances.class_names)
+        for box, confidence, class_id, rle in zip(
+            instances.boxes, instances.scores, instances.class_ids, instances.rle(), strict=True
+        ):
+            if (category_id := category_ids[int(class_id)]) is not None:
+                x1, y1, x2, y2 = (float(value) for value in box)
+                results.append(
+                    {
+                        "image_id": photo.id,
+                        "category_id": category_id,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "score": float(confidence),
+                        "segmentation": rle,
+                    }
+                )
+        advance(1)
+    return results
+
+
+def read_photo(photo: Photo) -> np.ndarray:
+    """The frame of a photo, uint8 BGR (H, W, 3).
+
+    Raises:
+        DatasetError: it cannot be read, or has another size than its annotations say.
+    """
+    frame = read_frame(photo.path)
+    if frame.shape[:2] != (photo.height, photo.width):
+        raise DatasetError(
+            f"{photo.path} is {frame.shape[1]}x{frame.shape[0]}, its annotations are for {photo.width}x{photo.height}"
+        )
+    return frame
+
+
+def score(dataset: Dataset, results: list[dict[str, Any]]) -> Metrics:
+    """The COCO figures of the `results` of `detect`."""
+    with quiet():
+        truth = coco_truth(dataset)
+        return Metrics(*(_average_precision(truth, results, kind) for kind in ("bbox", "segm")))
+
+
+def false_alarms(
+    photos: Iterable[Path], predict: Predict, threshold: float = 0.5, advance: Advance = lambda count: None
+) -> list[tuple[Path, float]]:
+    """The photos, of ones that show no object, in which something is found at `threshold` or more, and its score.
+
+    advance is called with 1 after each photo.
+    """
+    alarms = []
+    for path in photos:
+        scores = predict(read_frame(path)).scores
+        if len(scores) and scores.max() >= threshold:
+            alarms.append((path, float(scores.max())))
+        advance(1)
+    return alarms
+
+
+def quiet() -> contextlib.redirect_stdout[io.StringIO]:
+    """pycocotools prints its own tables: inside this context nobody sees them."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def coco_truth(dataset: Dataset) -> COCO:
+    """The annotations as pycocotools wants them; area, bbox and iscrowd are optional in the json.
+
+    They are numbered anew: to pycocotools the id 0 means "matches nothing", and ids may occur twice in the json.
+    """
+    annotations: list[dict[str, Any]] = []
+    for photo in dataset.photos:
+        for annotation in photo.annotations:
+            encoded = coco_mask.encode(np.asfortranarray(annotation.mask(photo.width, photo.height)))
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": photo.id,
+                    "category_id": dataset.category_ids[annotation.class_id - 1],
+                    "iscrowd": int(annotation.crowd),
+                    "segmentation": encoded,
+                    "area": float(coco_mask.area(encoded)),
+                    "bbox": coco_mask.toBbox(encoded).tolist(),
+                }
+            )
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": photo.id, "width": photo.width, "height": photo.height} for photo in dataset.photos],
+        "categories": [
+            {"id": id, "name": name} for id, name in zip(dataset.category_ids, dataset.classes, strict=True)
+        ],
+        "annotations": annotations,
+    }
+    truth.createIndex()
+    return truth
+
+
+def _category_ids(dataset: Dataset, class_names: tuple[str, ...]) -> list[int | None]:
+    by_name = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    ids = [by_name.get(name) for name in class_names]
+    if not any(id is not None for id in ids):
+        raise DatasetError(f"the model knows {class_names}, {dataset.json_path} has {dataset.classes}")
+    return ids
+
+
+def _average_precision(truth: COCO, results: list[dict[str, Any]], kind: str) -> AveragePrecision:
+    if not results:
+        return AveragePrecision(*[0.0] * 6)
+    scorer = COCOeval(truth, truth.loadRes(results), kind)
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    return AveragePrecision(*(float(value) if value >= 0 else float("nan") for value in scorer.stats[:6]))

@@ -1,1 +1,0 @@
-"""Data sets on disk looked at: faults, figures, a contact sheet; and divided anew."""

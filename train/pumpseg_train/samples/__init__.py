@@ -1,0 +1,1 @@
+"""Training samples, composed and augmented from data sets."""

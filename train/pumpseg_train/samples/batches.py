@@ -1,0 +1,95 @@
+"""One batch of training samples: drawn, padded and stacked, here or in a process that does nothing else."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pumpseg_train.dataset.class_ids import CROWD
+from pumpseg_train.samples.augment import Material, Recipe, draw_sample
+from pumpseg_train.samples.scene import Scene
+
+MINI_MASK_SIZE = 56  # Matterport's Config.MINI_MASK_SHAPE
+MOST_INSTANCES = 100
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What batches are drawn from, `batch_size` samples of `size` pixels each; see `augment.draw_sample`."""
+
+    material: Material
+    recipe: Recipe
+    size: int
+    fill: int
+    batch_size: int
+    seed: int
+
+    def batch(self, number: int) -> dict[str, np.ndarray]:
+        """The batch of that number, which follows from the seed alone."""
+        first = number * self.batch_size
+        return collate(
+            [
+                draw_sample(
+                    self.material, self.recipe, self.size, self.fill, np.random.default_rng((self.seed, first + index))
+                )
+                for index in range(self.batch_size)
+            ]
+        )
+
+
+_drawing: Drawing | None = None
+
+
+def start_process(drawing: Drawing) -> None:
+    """Makes this process, started for it, one that draws batches until the process that started it ends."""
+    global _drawing
+    _drawing = drawing
+    cv2.setNumThreads(1)
+    # Ctrl-C is for the training, which ends its processes itself; one that is killed cannot.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def batch_of_process(number: int) -> dict[str, np.ndarray]:
+    """The batch of that number, after `start_process`."""
+    assert _drawing is not None
+    return _drawing.batch(number)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def collate(scenes: list[Scene]) -> dict[str, np.ndarray]:
+    """Stacks scenes of one size into the padded arrays of `losses.Trainer`."""
+    batch: dict[str, Any] = {
+        "image": np.stack([scene.image for scene in scenes]),
+        "boxes": np.zeros((len(scenes), MOST_INSTANCES, 4), np.float32),
+        "class_ids": np.zeros((len(scenes), MOST_INSTANCES), np.int32),
+        "mini_masks": np.zeros((len(scenes), MOST_INSTANCES, MINI_MASK_SIZE, MINI_MASK_SIZE), np.uint8),
+    }
+    for row, scene in enumerate(scenes):
+        # The largest first: should there be more than fit, the smallest are left out.
+        instances = sorted(scene.instances(), key=lambda instance: -instance.mask.size)[:MOST_INSTANCES]
+        for column, instance in enumerate(instances):
+            height, width = instance.mask.shape
+            batch["boxes"][row, column] = (
+                instance.x,
+                instance.y,
+                instance.x + width,
+                instance.y + height,
+            )
+            batch["class_ids"][row, column] = instance.class_id
+            if instance.class_id != CROWD:
+                batch["mini_masks"][row, column] = cv2.resize(
+                    instance.mask, (MINI_MASK_SIZE, MINI_MASK_SIZE), interpolation=cv2.INTER_AREA
+                )
+    return batch

@@ -1,7 +1,7 @@
 """What the figures of the edge profile cost and buy, each changed by itself.
 
-    python benchmarks/experiments/architecture.py parts                           # time of the dense parts of other networks
-    python benchmarks/experiments/architecture.py inference runs/p1 data/pumpkin  # AP and time of a trained network, run otherwise
+    python benchmarks/experiments/architecture.py parts  # time of the dense parts of other networks
+    python benchmarks/experiments/architecture.py inference runs/p1 data/pumpkin  # AP and time, run otherwise
 
 `parts` needs no weights: it times trunk, box head (32 RoIs) and mask head (3 RoIs) with random ones. `inference`
 exports the run anew for every change of what happens between the parts, and measures mask AP on the data and the whole
@@ -103,9 +103,9 @@ def compare_parts(arguments: argparse.Namespace) -> None:
     times = np.empty((arguments.rounds + 1, len(changes), len(ROIS) + 1))
     for number in range(len(times)):
         for i, row in enumerate(sessions):
-            for j, (session, feeds) in enumerate(row):
+            for j, (session, model_inputs) in enumerate(row):
                 start = perf_counter()
-                session.run(None, feeds)
+                session.run(None, model_inputs)
                 times[number, i, j] = 1000 * (perf_counter() - start)
     print("| changed | trunk, ms | box head, ms | mask head, ms |\n|---|---|---|---|")
     for change, row in zip(changes, np.median(times[1:], axis=0), strict=True):  # the first round warms up
@@ -123,7 +123,7 @@ def compare_inference(arguments: argparse.Namespace) -> None:
             model = dataclasses.replace(trained, profile=profile)
             path = Path(folder) / f"{number}.onnx"
             write_model(assemble(model, profile.input_size), describe(model, profile.input_size, {}, "", ""), path)
-            metrics.append(evaluate(dataset, Segmenter(path, provider="cpu", score=0.0)))
+            metrics.append(evaluate(dataset, Segmenter(path, provider="cpu", threshold=0.0)))
             segmenters.append(Segmenter(path, provider="cpu", threads=1))
     times = np.empty((arguments.rounds + 1, len(changes)))
     for number in range(len(times)):

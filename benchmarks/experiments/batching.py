@@ -1,6 +1,6 @@
 """Whether several frames in one run get through faster than one after the other: the trunk, frames a second.
 
-    python benchmarks/experiments/batching.py                   # the shipped model, batches of 1, 2, 4 and 8, one and two threads
+    python benchmarks/experiments/batching.py  # the shipped model, batches of 1, 2, 4 and 8, one and two threads
     python benchmarks/experiments/batching.py fast-int8 --batches 1 4
 
 The trunk, where nearly all of the time goes, gets a free batch and runs on grey images; all batches take turns

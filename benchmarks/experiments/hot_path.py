@@ -1,6 +1,6 @@
 """Where the time of a frame goes in `Segmenter`: pre-processing, session, post-processing, pasting of masks.
 
-    python benchmarks/experiments/hot_path.py                          # the shipped files, 640x480 and 1920x1080, one thread
+    python benchmarks/experiments/hot_path.py  # the shipped files, 640x480 and 1920x1080, one thread
     python benchmarks/experiments/hot_path.py mine-int8.onnx --rounds 40
 
 Frames are those of the demo clip in which the first model finds `--instances` (3), others covered by grey, scaled to

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compare(arguments: argparse.Namespace) -> None:
     path = find_model(arguments.model)
     dataset = read_dataset(arguments.data, arguments.split)
-    plain = Segmenter(path, provider="cpu", score=0.0)
+    plain = Segmenter(path, provider="cpu", threshold=0.0)
     photos = [photo for folder in arguments.calibrate for photo in list_images(folder)]
     photos = random.Random(0).sample(photos, min(arguments.photos, len(photos)))
     info = plain.info
@@ -64,7 +64,7 @@ def compare(arguments: argparse.Namespace) -> None:
             for part, name in ((TRUNK, "trunk"), (MASK_HEAD, "trunk and mask head")):
                 quantised = quantise(quantised, part, images, method)
                 write_model(quantised, description, Path(folder) / "int8.onnx")
-                row(name, method, dataset, Segmenter(Path(folder) / "int8.onnx", provider="cpu", score=0.0))
+                row(name, method, dataset, Segmenter(Path(folder) / "int8.onnx", provider="cpu", threshold=0.0))
 
 
 def row(name: str, method: str, dataset: Dataset, segmenter: Segmenter) -> None:

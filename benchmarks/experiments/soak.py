@@ -1,7 +1,7 @@
 """Whether a long run of the video loop keeps what it takes: memory and open files over thousands of frames.
 
-    python benchmarks/experiments/soak.py                       # 10,000 frames through file, model, drawing, H.264 and JSON lines
-    python benchmarks/experiments/soak.py --frames 2000 --live  # the same from a source that drops frames, as cameras do
+    python benchmarks/experiments/soak.py  # 10,000 frames through file, model, drawing, H.264 and JSON lines
+    python benchmarks/experiments/soak.py --frames 2000 --live  # from a source that drops frames, as cameras do
 
 Prints the resident set and the open files every 500 frames, and exits with 1 if after frame 500 memory has grown by
 5 MB or a file stayed open.
@@ -73,7 +73,7 @@ def measure(argv: Sequence[str] | None) -> int:
 
     images = small_frames(arguments.clip, arguments.size)
     source = RepeatedFrames(images, arguments.frames, arguments.live)
-    segmenter = Segmenter(arguments.model, provider="cpu", threads=1, spinning=False)
+    segmenter = Segmenter(arguments.model, provider="cpu", threads=1, allow_spinning=False)
     readings: dict[int, tuple[float, int]] = {}
 
     def read(done: int) -> None:

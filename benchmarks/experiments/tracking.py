@@ -1,7 +1,7 @@
 """Whether `--track` keeps its ids: switches and the count of distinct instances on a clip whose truth is known.
 
-    python benchmarks/experiments/tracking.py                          # renders a clip first, which takes minutes
-    python benchmarks/experiments/tracking.py patch.mp4 --work kept    # and a video of yours; the rendered clip stays in kept/
+    python benchmarks/experiments/tracking.py  # renders a clip first, which takes minutes
+    python benchmarks/experiments/tracking.py patch.mp4 --work kept  # a video of yours; the rendered clip is kept
 
 The clip is the scenario "crossing" of `pumpseg-data synth`: pumpkins that meet, overtake and hide each other, leave the
 picture and come in where others left it. Masks that share half of their union match. The figures are those of CLEAR
@@ -27,14 +27,14 @@ from trackers.eval import compute_clear_metrics, compute_hota_metrics, compute_i
 from pumpseg import Instances, Segmenter
 from pumpseg.atomic_file import write_json
 from pumpseg.cli.command import run_command
-from pumpseg.instances import NO_ID
+from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, VideoSource, stream
 from pumpseg_train.progress import StderrReport
 from pumpseg_train.synth.clip import write_clip
 from pumpseg_train.synth.scene import SMALLEST_AREA
 
 FPS = 24
-MOST_SWITCHES = 2.0  # in 100 object-seconds
+MAX_SWITCHES = 2.0  # in 100 object-seconds
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Seen:
     @classmethod
     def of(cls, instances: Instances) -> Seen:
         assert instances.ids is not None
-        known = instances[instances.ids != NO_ID]
+        known = instances[instances.ids != UNCONFIRMED]
         assert known.ids is not None
         return cls(known.ids, known.rle())
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="id switches and distinct counts of pumpseg-video --track")
     parser.add_argument("video", nargs="?", type=Path, help="count the distinct instances of this one, too")
     parser.add_argument("--model")
-    parser.add_argument("--score", type=float, default=0.5)
+    parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--seconds", type=float, default=40.0, help="of the clip (default 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the clip")
     parser.add_argument("--work", type=Path, help="keep the clip here, and take it from here where it is there")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    segmenter = Segmenter(arguments.model, provider="cpu", threads=1, score=arguments.score, spinning=False)
+    segmenter = Segmenter(arguments.model, provider="cpu", threads=1, threshold=arguments.score, allow_spinning=False)
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.work or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def measure(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, figures)
     exact = figures["count"] == figures["true_count"]
-    return 0 if exact and figures["switches_per_100"] <= MOST_SWITCHES else 1
+    return 0 if exact and figures["switches_per_100"] <= MAX_SWITCHES else 1
 
 
 def followed(clip: Path, segmenter: Segmenter) -> tuple[list[Seen], int]:

@@ -1,6 +1,6 @@
 """How much of the bare model's speed is left in `pumpseg-video FILE --save`, and what the rest is spent on.
 
-    python benchmarks/experiments/video_loop.py                      # the default model and the clip that comes with the package
+    python benchmarks/experiments/video_loop.py  # the default model and the clip that comes with the package
     python benchmarks/experiments/video_loop.py clip.mp4 --model mine.onnx --threads 2 --rounds 5
 
 Bare is `session.run` of ONNX Runtime on the same frames, letterboxed beforehand: `--threads` threads on one frame
@@ -29,9 +29,9 @@ import numpy as np
 
 from pumpseg.cli.command import run_command
 from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import choose_model, feeds, parse_metadata
+from pumpseg.inference.model_file import choose_model, model_inputs, parse_metadata
 from pumpseg.inference.providers import open_session
-from pumpseg.segmenter import DEFAULT_SCORE
+from pumpseg.segmenter import DEFAULT_THRESHOLD
 from pumpseg.video import VideoSource
 from pumpseg.video.sources.open import DEMO_CLIP
 from pumpseg.video.sources.video_file import import_av
@@ -135,7 +135,7 @@ def bare_speed(model: Path, images: Sequence[np.ndarray], threads: int, at_once:
     settings = session.get_overridable_initializers()
 
     def run(image: np.ndarray) -> None:
-        session.run(OUTPUTS, feeds(image, DEFAULT_SCORE, info, settings))
+        session.run(OUTPUTS, model_inputs(image, DEFAULT_THRESHOLD, info, settings))
 
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(run, images[:8]))

@@ -107,7 +107,7 @@ def measure(rows: Sequence[Contender], frames: int) -> float:
             say(f"starting {row.name} {row.side}, threads: {row.threads}")
             workers.append(WorkerProcess(row.argument, row.command).opened())
             workers[-1].ask("run", count=WARMUP_FRAMES)
-        others = machine.OthersMeter(workers)
+        others = machine.ExternalLoadMeter(workers)
         for number in range(ROUNDS):
             say(f"round {number + 1} of {ROUNDS}")
             for i in turns.sample(range(len(rows)), len(rows)):

@@ -36,7 +36,7 @@ import onnx
 from pumpseg import Segmenter
 from pumpseg.atomic_file import write_text
 from pumpseg.inference.letterbox import Rule, letterbox
-from pumpseg.inference.model_file import feeds
+from pumpseg.inference.model_file import model_inputs
 from pumpseg.inference.providers import open_session
 from pumpseg.instances import Instances
 from pumpseg_bench.frames import FrameFile
@@ -47,7 +47,7 @@ from pumpseg_bench.worker_process import WORKER
 HERE = Path(__file__).resolve().parent
 ORACLE = Path(__file__).parents[2] / "tests" / "mrcnn_reference" / "oracle.py"
 BOX, SCORE, MASK_IOU = 1.0, 1e-3, 0.99  # what a detection may differ by: frame pixels, probability
-MOST_DIFFERING = 0.02  # share of the rows: ties and samples at the border are a matter of rounding in mrcnn itself
+MAX_DIFFERING = 0.02  # share of the rows: ties and samples at the border are a matter of rounding in mrcnn itself
 SMALL, LARGE = (256, 256), (1024, 800)  # IMAGE_MAX_DIM, IMAGE_MIN_DIM
 THREADS = 2  # of the speed comparison
 PEAK_RUNS = 5
@@ -182,7 +182,7 @@ def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: 
                 export(backbone, classes, size, weights, exported)
                 finders = {
                     "Keras": predictor(model),
-                    "ONNX": Segmenter(exported, provider="cpu", score=profile.score_threshold),
+                    "ONNX": Segmenter(exported, provider="cpu", threshold=profile.score_threshold),
                 }
                 for photo in chosen:
                     image = np.load(photo)
@@ -192,7 +192,7 @@ def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: 
                     own = match(reference, repeated).differing
                     for name, find in finders.items():
                         row = match(reference, of_instances(find(np.ascontiguousarray(image[..., ::-1]))))
-                        over_limit = row.differing > max(1, MOST_DIFFERING * row.mrcnn)
+                        over_limit = row.differing > max(1, MAX_DIFFERING * row.mrcnn)
                         over |= over_limit
                         failed |= over_limit and row.differing > own
                         label = f"{backbone} {classes} {size[0]} {photo.stem}"
@@ -364,7 +364,7 @@ def time_shares(path: Path, image: np.ndarray) -> list[tuple[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         session, _ = open_session(path, "cpu", threads=THREADS, profile=Path(folder) / "profile")
         for _ in range(3):
-            session.run(None, feeds(blob, info.score_threshold, info, session.get_overridable_initializers()))
+            session.run(None, model_inputs(blob, info.score_threshold, info, session.get_overridable_initializers()))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     spent: dict[str, float] = defaultdict(float)
     for event in events:

@@ -13,7 +13,7 @@ from pumpseg.masks.rle import decode
 
 MATCHED_IOU = 0.5
 FEWEST_MATCHED = 0.98
-LEAST_MASK_IOU = 0.95
+MIN_MASK_IOU = 0.95
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def compare(found: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]
         mask_iou=mask_iou,
         lowest_mask_iou=min(mask_ious, default=None),
         score_difference=max(differences, default=None),
-        agrees=matched >= FEWEST_MATCHED and (mask_iou is None or mask_iou >= LEAST_MASK_IOU),
+        agrees=matched >= FEWEST_MATCHED and (mask_iou is None or mask_iou >= MIN_MASK_IOU),
     )
 
 

@@ -13,7 +13,7 @@ from pumpseg.atomic_file import PartialFile, check_names, write_json, write_text
 from pumpseg.cli.command import INTERRUPTED, CommandParser, parse_count, run_command
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model_file import DEFAULT_MODEL
-from pumpseg.inference.providers import MOST_THREADS, PROVIDERS
+from pumpseg.inference.providers import MAX_THREADS, PROVIDERS
 
 PROGRAM = "pumpseg-bench"
 DISTRUST = 1
@@ -157,7 +157,7 @@ def _providers(text: str) -> list[str]:
 
 
 def _counts(text: str) -> list[int]:
-    return sorted({parse_count(part, MOST_THREADS) for part in text.split(",")})
+    return sorted({parse_count(part, MAX_THREADS) for part in text.split(",")})
 
 
 if __name__ == "__main__":

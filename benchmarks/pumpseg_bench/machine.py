@@ -52,7 +52,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-class OthersMeter:
+class ExternalLoadMeter:
     """How many cores processes other than this one and its workers keep busy from now on."""
 
     def __init__(self, workers: Sequence[WorkerProcess]) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import feeds, parse_metadata
+from pumpseg.inference.model_file import model_inputs, parse_metadata
 from pumpseg.inference.providers import OPENVINO, PROVIDERS, import_onnxruntime, open_session
-from pumpseg.segmenter import DEFAULT_SCORE
+from pumpseg.segmenter import DEFAULT_THRESHOLD
 from pumpseg_bench.frames import FrameFile
 
 PROFILED_FRAMES = 10
@@ -163,7 +163,7 @@ def _inputs(session: Any, path: Path, frames: FrameFile) -> Iterable[dict[str, N
     for i in range(PROFILED_FRAMES):
         frames.read(i * frames.count // PROFILED_FRAMES, frame)
         image = letterbox(frame, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
-        yield feeds(image, DEFAULT_SCORE, info, session.get_overridable_initializers())
+        yield model_inputs(image, DEFAULT_THRESHOLD, info, session.get_overridable_initializers())
 
 
 def _shapes(arguments: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:

@@ -84,7 +84,7 @@ class RowReport:
 
 
 @dataclass(frozen=True)
-class Absent:
+class Unavailable:
     """A provider that does not load here: why, and what installs it."""
 
     provider: str
@@ -106,7 +106,7 @@ class Report:
     peaks: tuple[Peak, ...]
     models: tuple[ModelReport, ...]
     rows: tuple[RowReport, ...]
-    absent: tuple[Absent, ...]
+    absent: tuple[Unavailable, ...]
     interrupted: bool
     format: int = FORMAT
 

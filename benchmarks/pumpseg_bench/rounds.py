@@ -26,7 +26,7 @@ from pumpseg_bench.frames import FrameFile, write_frames
 from pumpseg_bench.latency import frames_per_second, latency_of
 from pumpseg_bench.nodes import Arithmetic
 from pumpseg_bench.peak_throughput import Peak, PeakMeter
-from pumpseg_bench.report import STAGES, Absent, ModelReport, Report, RowReport
+from pumpseg_bench.report import STAGES, ModelReport, Report, RowReport, Unavailable
 from pumpseg_bench.worker import Setup
 from pumpseg_bench.worker_process import WORKER, WorkerError, WorkerProcess
 
@@ -147,7 +147,7 @@ def _start(
     frames: FrameFile,
     command: Sequence[str],
     on_step: Callable[[str, float], None],
-) -> tuple[list[_Row], tuple[Absent, ...]]:
+) -> tuple[list[_Row], tuple[Unavailable, ...]]:
     """Start every row several times; the workers of the last time stay. Providers that load no model come second."""
     rows = [
         _Row(model, Setup(str(path), provider, threads, batch, frames))
@@ -156,7 +156,7 @@ def _start(
         for threads in ((max(plan.threads),) if provider in _DEVICES else plan.threads)
         for batch in plan.batches
     ]
-    refusals: dict[str, Absent] = {}
+    refusals: dict[str, Unavailable] = {}
     try:
         for start in range(COLD_STARTS):
             for row in rows:
@@ -170,7 +170,9 @@ def _start(
                         raise ProviderError(str(error)) from None
                     if error.kind == "ProviderError":
                         provider = PROVIDERS[row.setup.provider]
-                        refusals[provider.name] = Absent(provider.name, _without_install(str(error)), provider.install)
+                        refusals[provider.name] = Unavailable(
+                            provider.name, _without_install(str(error)), provider.install
+                        )
                     row.failure = str(error)
                     continue
                 row.cold_start.append(worker.cold_start)
@@ -193,7 +195,7 @@ def _measure(
     plan: Plan, rows: list[_Row], meters: list[PeakMeter], on_step: Callable[[str, float], None]
 ) -> tuple[bool, float]:
     """Warm up, run the rounds and ask for the rest. Returns whether it was interrupted, and the cores of others."""
-    others = machine.OthersMeter([row.worker for row in rows if row.worker is not None])
+    others = machine.ExternalLoadMeter([row.worker for row in rows if row.worker is not None])
     turns = random.Random(0)
     other_cores = 0.0
     try:

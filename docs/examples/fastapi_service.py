@@ -14,24 +14,24 @@ from fastapi.concurrency import run_in_threadpool
 
 from pumpseg import Segmenter
 
-MOST_BYTES = 20_000_000
-LEAST_SCORE = 0.2  # what can be asked for; the lower it is, the more time every image takes
+MAX_BYTES = 20_000_000
+MIN_SCORE = 0.2  # what can be asked for; the lower it is, the more time every image takes
 
 app = FastAPI(title="pumpseg")
 # Requests share it, each in a thread; ONNX Runtime lets go of the interpreter's lock while it works.
-segmenter = Segmenter(score=LEAST_SCORE, spinning=False)
+segmenter = Segmenter(threshold=MIN_SCORE, allow_spinning=False)
 
 
 @app.post("/segment")
 async def segment(
-    request: Request, score: Annotated[float, Query(ge=LEAST_SCORE, le=1, allow_inf_nan=False)] = 0.5
+    request: Request, score: Annotated[float, Query(ge=MIN_SCORE, le=1, allow_inf_nan=False)] = 0.5
 ) -> list[dict[str, Any]]:
     """Instances of an image file, JPEG or PNG, sent as the request's body; bbox is [x, y, width, height] in pixels."""
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"the image has more than {MOST_BYTES} bytes")
+        if len(body) > MAX_BYTES:
+            raise HTTPException(413, f"the image has more than {MAX_BYTES} bytes")
     return await run_in_threadpool(_found, bytes(body), score)
 
 

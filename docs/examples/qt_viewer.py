@@ -44,7 +44,7 @@ class Worker(QObject):
 
     def _run(self) -> None:
         try:
-            for result in stream(open_source(self._name), Segmenter(spinning=False), stop=self._stop):
+            for result in stream(open_source(self._name), Segmenter(allow_spinning=False), stop=self._stop):
                 if self._taken.is_set():
                     self._taken.clear()
                     drawn = draw(result.frame.image, result.instances)

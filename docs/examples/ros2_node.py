@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from pumpseg import Instances, Segmenter, draw
-from pumpseg.instances import NO_ID
+from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker
 
 
@@ -20,7 +20,7 @@ class PumpsegNode(Node):
     def __init__(self) -> None:
         super().__init__("pumpseg")
         score = self.declare_parameter("score", 0.5).value
-        self._segmenter = Segmenter(score=score, spinning=False)
+        self._segmenter = Segmenter(threshold=score, allow_spinning=False)
         self._tracker = Tracker()
         self._bridge = CvBridge()
         self._found = self.create_publisher(Detection2DArray, "detections", 10)
@@ -49,7 +49,7 @@ class PumpsegNode(Node):
             hypothesis.hypothesis.class_id = instances.labels[i]
             hypothesis.hypothesis.score = float(instances.scores[i])
             detection.results.append(hypothesis)
-            if instances.ids is not None and instances.ids[i] != NO_ID:
+            if instances.ids is not None and instances.ids[i] != UNCONFIRMED:
                 detection.id = str(instances.ids[i])
             array.detections.append(detection)
         return array

@@ -128,7 +128,7 @@ def _export(
         agreement = verify(partial.path, dataclasses.replace(model, profile=lowered), size, photos, tolerance)
         write_model(graph, description, partial.path)
         if dataset:
-            metrics = evaluate(dataset, Segmenter(partial.path, provider="cpu", score=0.0))
+            metrics = evaluate(dataset, Segmenter(partial.path, provider="cpu", threshold=0.0))
             description["metrics"] = describe_metrics(split, dataset, metrics)
             write_model(graph, description, partial.path)
     except BaseException:

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-_LEAST_ELEMENTS = 256  # smaller constants save nothing, and shapes of boxes should stay exact
+_MIN_ELEMENTS = 256  # smaller constants save nothing, and shapes of boxes should stay exact
 
 _EXACT = ("Gather", "QuantizeLinear", "DequantizeLinear")  # take anchors, and scales of int8
 
@@ -19,7 +19,7 @@ def store_float16(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type != TensorProto.FLOAT or tensor.name in exact:
             continue
         values = numpy_helper.to_array(tensor)
-        if values.size < _LEAST_ELEMENTS or np.abs(values).max() > np.finfo(np.float16).max:
+        if values.size < _MIN_ELEMENTS or np.abs(values).max() > np.finfo(np.float16).max:
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))

@@ -83,7 +83,7 @@ def export_int8(
         AccuracyError: the loss of mask AP is above `max_ap_loss` all the same, and not allowed; if it is, the file
             that loses least is written.
     """
-    plain = Segmenter(source, provider="cpu", score=0.0)
+    plain = Segmenter(source, provider="cpu", threshold=0.0)
     if plain.info.precision != "float32":
         raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
     dataset = read_dataset(data, split) if data else None
@@ -103,7 +103,7 @@ def export_int8(
             made = store_float16(quantised) if float16 else quantised
             description["quantisation"] = _quantisation(method, parts, len(paths))
             write_model(made, description, partial.path)
-            after = evaluate(dataset, Segmenter(partial.path, provider="cpu", score=0.0)) if dataset else None
+            after = evaluate(dataset, Segmenter(partial.path, provider="cpu", threshold=0.0)) if dataset else None
             report = Int8Report(len(paths), parts, method, before, after, _loss(before, after) > max_ap_loss)
             if best is None or report.loss < best[0].loss:
                 best = report, made

@@ -57,8 +57,8 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
         extracted = extractor.extract_model([taken], given)
         _unshare(extracted.graph)
         onnx.save(extracted, steps / "part.onnx")
-        feeds = _Feeds(steps / "before.onnx", taken, images)
-        if not len(feeds):
+        model_inputs = _Feeds(steps / "before.onnx", taken, images)
+        if not len(model_inputs):
             raise PumpsegError(f"nothing is detected in {len(images)} calibration photos: name some that show a class")
         known = _range_of_image(model.graph, taken)
         # Batch normalisations become part of the convolutions, and every tensor gets a shape.
@@ -67,7 +67,7 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
             quantize_static(
                 steps / "prepared.onnx",
                 steps / "int8.onnx",
-                feeds,
+                model_inputs,
                 QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,

@@ -4,7 +4,7 @@ import numpy as np
 from onnx import TensorProto
 
 from pumpseg_export.graph import GraphWriter
-from pumpseg_train.model.tighten_boxes import LEAST_SIZE, THRESHOLD
+from pumpseg_train.model.tighten_boxes import MIN_SIZE, THRESHOLD
 
 
 def close_around(graph: GraphWriter, masks: str, seen: str, boxes: str, side: int) -> tuple[str, str]:
@@ -20,7 +20,7 @@ def close_around(graph: GraphWriter, masks: str, seen: str, boxes: str, side: in
     likeliest = graph.op("ReduceMax", masks, axes=[1, 2], keepdims=0)
     found = graph.op("Unsqueeze", graph.op("Greater", likeliest, graph.constant(THRESHOLD)), graph.ints(1))
     closed = graph.op("Where", found, closed, boxes)
-    divisor = graph.op("Max", cells, graph.constant(LEAST_SIZE))
+    divisor = graph.op("Max", cells, graph.constant(MIN_SIZE))
     rois = graph.op("Mul", graph.op("Div", graph.op("Sub", closed, origin), divisor), graph.constant(side))
     count = graph.op("Squeeze", graph.op("Shape", likeliest), graph.ints(0))
     numbers = graph.op("Range", graph.constant(0, np.int64), count, graph.constant(1, np.int64))

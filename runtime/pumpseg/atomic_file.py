@@ -16,7 +16,7 @@ from typing import Any
 from pumpseg.errors import SinkError
 
 _PARTIAL = re.compile(r"\.part-(\d{1,9})-(.+)", re.DOTALL)
-_LONGEST_NAME = 255  # bytes, on nearly every file system
+_MAX_NAME = 255  # bytes, on nearly every file system
 
 
 class PartialFile:
@@ -133,7 +133,7 @@ def _processes_before(folder: Path) -> Mapping[str, list[int]]:
 def _partial_name(process: int, target: str) -> str:
     # The name of the target stays last: encoders choose the format by its suffix.
     name = f".part-{process}-{target}"
-    if len(os.fsencode(name)) <= _LONGEST_NAME:
+    if len(os.fsencode(name)) <= _MAX_NAME:
         return name
     return f".part-{process}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{Path(target).suffix}"
 

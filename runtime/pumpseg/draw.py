@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.checks import check_frame
-from pumpseg.instances import NO_ID, Instances
+from pumpseg.instances import UNCONFIRMED, Instances
 
 # BGR. Bright, far apart in hue between neighbours, and none of them the orange of a pumpkin.
 PALETTE = (
@@ -24,7 +24,7 @@ PALETTE = (
     (255, 130, 30),
     (120, 255, 170),
 )
-NO_ID_COLOUR = (190, 190, 190)
+UNCONFIRMED_COLOUR = (190, 190, 190)
 TINT = 0.38
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -66,7 +66,10 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
 
 def _colours(instances: Instances) -> list[tuple[int, int, int]]:
     if instances.ids is not None:
-        return [NO_ID_COLOUR if number == NO_ID else PALETTE[int(number) % len(PALETTE)] for number in instances.ids]
+        return [
+            UNCONFIRMED_COLOUR if number == UNCONFIRMED else PALETTE[int(number) % len(PALETTE)]
+            for number in instances.ids
+        ]
     centres = instances.boxes[:, 0] + instances.boxes[:, 2]
     numbers = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
     return [PALETTE[int(number) % len(PALETTE)] for number in numbers]
@@ -80,7 +83,7 @@ def _tint_table(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 def _label(instances: Instances, i: int) -> str:
     label = f"{instances.labels[i]} {instances.scores[i]:.0%}"
-    return label if instances.ids is None or instances.ids[i] == NO_ID else f"#{instances.ids[i]} {label}"
+    return label if instances.ids is None or instances.ids[i] == UNCONFIRMED else f"#{instances.ids[i]} {label}"
 
 
 def _draw_label(

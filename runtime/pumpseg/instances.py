@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import supervision
 
 MASK_THRESHOLD = 0.5
-NO_ID = -1
+UNCONFIRMED = -1
 """In place of an id: a tracker has not seen the instance often enough to give it one."""
 
 
@@ -52,7 +52,7 @@ class Instances:
     scores: float32 (N,), 0..1. class_ids: int64 (N,), 0-based index into class_names.
     mask_probabilities: float32 (N, M, M), and mask_boxes: float32 (N, 4), xyxy in frame pixels: the box that
         the M x M cells cover. It is the box before clipping, so that masks do not shrink at the frame's edge.
-    frame_size: (height, width). ids: int64 (N,) of a tracker, NO_ID for those without one; or None.
+    frame_size: (height, width). ids: int64 (N,) of a tracker, UNCONFIRMED for those without one; or None.
     fade_masks: see paste_crop.
 
     Indexing with a number, a slice, a bool mask or an index array gives Instances again.
@@ -211,7 +211,7 @@ class Instances:
                 "score": round(float(self.scores[i]), 4),
                 "segmentation": rle,
             }
-            if self.ids is not None and self.ids[i] != NO_ID:
+            if self.ids is not None and self.ids[i] != UNCONFIRMED:
                 result["track_id"] = int(self.ids[i])
             results.append(result)
         return results

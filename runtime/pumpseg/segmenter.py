@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pumpseg.checks import check_count, check_frame, check_share
 from pumpseg.errors import ModelFileError
 from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import check_tensors, choose_model, feeds, parse_metadata
+from pumpseg.inference.model_file import check_tensors, choose_model, model_inputs, parse_metadata
 from pumpseg.inference.providers import PROVIDERS, open_session
-from pumpseg.inference.tiles import MOST_TILES, merge, windows
+from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
 from pumpseg.instances import Instances
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pumpseg")
 
-DEFAULT_SCORE = 0.5
+DEFAULT_THRESHOLD = 0.5
 _OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
 
 
@@ -50,19 +50,19 @@ class Segmenter:
         force one, and `info.precision` and `info.choice` tell which one it was and why.
     provider: "auto", "cpu", "cuda", "tensorrt", "openvino", "coreml" or "directml"; a named one is binding.
     threads: of one inference; the physical cores available to this process by default.
-    score: instances below it are left out, and what cannot reach it takes no time; the model file's own threshold is a
-        lower bound.
-    tiles: from 2 on, also look at tiles x tiles overlapping windows of every frame, each as large to the model as the
+    threshold: instances with a lower score are left out; candidates below it cost nothing. The model file's own
+        threshold is a lower bound.
+    tiles: from 2 on, also look at tiles x tiles overlapping tiles of every frame, each as large to the model as the
         whole frame: for large pictures of many small things. It takes tiles * tiles + 1 times as long.
-    spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
+    allow_spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
         shortest single inference; None polls during an inference only.
 
-    Attributes: `info` (ModelInfo), `path` (of the model file), `provider` (the one that really loaded), `score`,
+    Attributes: `info` (ModelInfo), `path` (of the model file), `provider` (the one that really loaded), `threshold`,
     `tiles`.
 
     Several threads may share a segmenter: each one letterboxes into a buffer of its own.
 
-    Raises ModelFileError, ProviderError, and OptionError for a score outside 0..1, or fewer or far more threads or
+    Raises ModelFileError, ProviderError, and OptionError for a threshold outside 0..1, or fewer or far more threads or
     tiles than there can be.
 
         segmenter = Segmenter()
@@ -76,20 +76,20 @@ class Segmenter:
         *,
         provider: str = "auto",
         threads: int | None = None,
-        score: float = DEFAULT_SCORE,
+        threshold: float = DEFAULT_THRESHOLD,
         tiles: int = 1,
-        spinning: bool | None = None,
+        allow_spinning: bool | None = None,
     ) -> None:
-        check_share("score", score)
-        check_count("tiles", tiles, MOST_TILES)
-        self._session, self.provider = open_session(model, provider, threads=threads, spinning=spinning)
+        check_share("threshold", threshold)
+        check_count("tiles", tiles, MAX_TILES)
+        self._session, self.provider = open_session(model, provider, threads=threads, allow_spinning=allow_spinning)
         path, choice = choose_model(model, self.provider)
         self.info = replace(parse_metadata(self._session.get_modelmeta().custom_metadata_map, path), choice=choice)
         if self.info.precision != "float32" and choice:
             log.info("model %s, %s", path.stem, choice)
         check_tensors(self._session.get_inputs(), self._session.get_outputs(), self.info, path)
         self._settings = self._session.get_overridable_initializers()
-        self.score = score
+        self.threshold = threshold
         self.tiles = tiles
         self.path = path
         self._per_thread = threading.local()
@@ -104,9 +104,9 @@ class Segmenter:
         if self.tiles == 1:
             return self._find(frame)
         found, timings = [], Timings(0.0, 0.0, 0.0)
-        for window in windows(frame.shape[:2], self.tiles):
-            instances, taken = self._find(window.of(frame))
-            found.append((window, instances))
+        for tile in tile_grid(frame.shape[:2], self.tiles):
+            instances, taken = self._find(tile.of(frame))
+            found.append((tile, instances))
             timings = timings + taken
         start = perf_counter()
         merged = merge(found, frame.shape[:2])
@@ -119,10 +119,12 @@ class Segmenter:
             frame, info.input_size, info.fill, self._buffer(), swap_red_blue=True, rule=info.letterbox
         )
         ready = perf_counter()
-        tensors = feeds(image[None], self.score, info, self._settings, PROVIDERS[self.provider].rois_multiple)
+        tensors = model_inputs(
+            image[None], self.threshold, info, self._settings, PROVIDERS[self.provider].rois_multiple
+        )
         boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, tensors)
         ran = perf_counter()
-        kept = scores >= self.score
+        kept = scores >= self.threshold
         class_ids = class_ids[kept]
         if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(self.info.class_names):
             raise ModelFileError(

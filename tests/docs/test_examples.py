@@ -60,7 +60,7 @@ def test_the_web_service_answers_with_coco_results(example, frame, monkeypatch):
         undecodable = client.post("/segment", content=b"x").status_code
         monkeypatch.undo()
         refused = [client.post("/segment", content=body).status_code for body in (b"text", b"")]
-        service.MOST_BYTES = 10
+        service.MAX_BYTES = 10
         too_large = client.post("/segment", content=b"x" * 11).status_code
     wanted = service.segmenter(frame)
     assert len(wanted) > 0

@@ -234,7 +234,7 @@ def test_metadata_describe_the_model(tiny_onnx, tiny_run):
 
 
 def test_the_segmenter_opens_the_file(tiny_onnx, photos):
-    segmenter = Segmenter(tiny_onnx, provider="cpu", threads=1, score=0.0)
+    segmenter = Segmenter(tiny_onnx, provider="cpu", threads=1, threshold=0.0)
     assert segmenter.info.class_names == ("pumpkin",)
     assert segmenter.info.input_size == (96, 96)
     found = segmenter(cv2.imread(str(photos[0])))

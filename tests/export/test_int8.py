@@ -153,7 +153,7 @@ def test_a_model_file_is_enough(int8_file, tiny_onnx):
 
 
 def test_a_frame_in_which_nothing_is_found(int8_file):
-    instances = Segmenter(int8_file, provider="cpu", score=1.0)(np.zeros((90, 160, 3), np.uint8))
+    instances = Segmenter(int8_file, provider="cpu", threshold=1.0)(np.zeros((90, 160, 3), np.uint8))
     assert instances.masks.shape == (0, 90, 160)
 
 

@@ -94,7 +94,7 @@ def test_the_file_says_what_it_is_and_has_only_plain_operators(exported):
 def test_the_segmenter_finds_what_keras_finds(exported, loud, fruit):
     profile = dataclasses.replace(loud.profile, score_threshold=0.3)
     find = predictor(dataclasses.replace(loud, profile=profile))
-    segmenter = Segmenter(exported, provider="cpu", score=0.3)
+    segmenter = Segmenter(exported, provider="cpu", threshold=0.3)
     for photo in read_dataset(fruit, "val").photos:
         frame = read_frame(photo.path)
         ours, keras_found = segmenter(frame), find(frame)
@@ -109,7 +109,7 @@ def test_the_segmenter_finds_what_keras_finds(exported, loud, fruit):
 
 
 def test_a_black_frame_is_no_special_case(exported):
-    found = Segmenter(exported, provider="cpu", score=0.0)(np.zeros((90, 160, 3), np.uint8))
+    found = Segmenter(exported, provider="cpu", threshold=0.0)(np.zeros((90, 160, 3), np.uint8))
     assert np.isfinite(found.boxes).all()
     assert ((found.scores >= 0) & (found.scores <= 1)).all()
 
@@ -157,7 +157,7 @@ def test_eval_takes_the_weights_as_they_are(weights, loud, narrow_matterport, fr
     ("model", "options", "message"),
     [
         ("fruit.h5", [], "a .h5 file needs --profile"),
-        ("fruit.h5", ["--tile", "2"], "--tile takes an ONNX file"),
+        ("fruit.h5", ["--tiles", "2"], "--tiles takes an ONNX file"),
         ("fruit.onnx", ["--nms", "0.3"], "--nms goes with a .h5 file"),
         ("fruit.onnx", ["--size", "128"], "--size goes with a .h5 file"),
     ],
@@ -184,7 +184,7 @@ def test_options_of_weights_do_not_go_with_a_run(tiny_run, tmp_path, capsys):
 def test_int8_finds_what_float32_finds(exported, fruit, tmp_path):
     target = tmp_path / "int8.onnx"
     assert main([str(exported), "-o", str(target), "--int8", "--calibrate", str(fruit / "train" / "images")]) == 0
-    plain, small = (Segmenter(path, provider="cpu", score=0.3) for path in (exported, target))
+    plain, small = (Segmenter(path, provider="cpu", threshold=0.3) for path in (exported, target))
     assert (small.info.precision, small.info.profile) == ("int8", "matterport-resnet50")
     near = []
     for photo in read_dataset(fruit, "val").photos:

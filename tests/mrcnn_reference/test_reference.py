@@ -21,7 +21,7 @@ SIDE, CLASSES, CONFIDENCE = 128, 3, 0.4
 ORACLE = Path(__file__).with_name("oracle.py")
 # The share of rows that may differ: tf.image.crop_and_resize puts zeros where a sample of a box at the border misses
 # the map by a rounding, and boxes at an NMS threshold fall either way.
-MOST_DIFFERING = 0.02
+MAX_DIFFERING = 0.02
 
 
 def run_oracle(out, photo, *options):
@@ -142,8 +142,8 @@ def test_proposals_as_a_set(reference, trunk, model):
     wanted = x_first(reference["proposals"]) * (SIDE - 1)
     wanted = wanted[wanted.any(axis=1)]
     assert len(wanted) > 100
-    assert share_unmatched(boxes, wanted, 0.01) <= MOST_DIFFERING
-    assert share_unmatched(wanted, boxes, 0.01) <= MOST_DIFFERING
+    assert share_unmatched(boxes, wanted, 0.01) <= MAX_DIFFERING
+    assert share_unmatched(wanted, boxes, 0.01) <= MAX_DIFFERING
 
 
 def test_heads_from_mrcnns_own_maps_and_rois(reference, model):
@@ -193,14 +193,14 @@ def test_end_to_end_with_keras_and_onnx(reference, model, photo, tmp_path):
     from pumpseg_train.training.fit import predictor
 
     frame = np.ascontiguousarray(np.load(photo)[..., ::-1])
-    allowed = max(1, MOST_DIFFERING * len(reference["scores"]))
+    allowed = max(1, MAX_DIFFERING * len(reference["scores"]))
     assert len(reference["scores"]) > 20
     assert differing(reference, predictor(model)(frame)) <= allowed
 
     graph = assemble(model, model.profile.input_size)
     onnx.helper.set_model_props(graph, {"pumpseg": json.dumps(describe(model, (SIDE, SIDE), {}, "", ""))})
     onnx.save(graph, tmp_path / "model.onnx")
-    segmenter = Segmenter(tmp_path / "model.onnx", provider="cpu", score=CONFIDENCE)
+    segmenter = Segmenter(tmp_path / "model.onnx", provider="cpu", threshold=CONFIDENCE)
     assert differing(reference, segmenter(frame)) <= allowed
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from pumpseg.errors import PumpsegError
-from pumpseg.instances import NO_ID, Instances, paste_crop
+from pumpseg.instances import UNCONFIRMED, Instances, paste_crop
 
 # OpenCV 4 rounds warp positions to 1/32 of a cell.
 NEAR_THRESHOLD = 1e-4 if int(cv2.__version__.split(".")[0]) >= 5 else 0.07
@@ -208,7 +208,7 @@ def test_masks_can_fade_along_the_border_as_matterports_do():
 
 
 def with_ids(instances):
-    return instances.with_ids(np.array([7, NO_ID, 2][: len(instances)]))
+    return instances.with_ids(np.array([7, UNCONFIRMED, 2][: len(instances)]))
 
 
 def test_coco_results_carry_numbers_and_ids():

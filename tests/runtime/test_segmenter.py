@@ -39,8 +39,8 @@ def test_the_model_sees_rgb(segmenter):
 def test_weak_instances_are_left_out(model_path):
     frame = frame_with_red_square()
     frame[frame > 0] = 200
-    assert len(Segmenter(model_path, score=0.5)(frame)) == 1
-    assert len(Segmenter(model_path, score=0.9)(frame)) == 0
+    assert len(Segmenter(model_path, threshold=0.5)(frame)) == 1
+    assert len(Segmenter(model_path, threshold=0.9)(frame)) == 0
 
 
 def test_nothing_found(blind_model_path):
@@ -95,10 +95,10 @@ def test_frames_need_not_be_contiguous(segmenter):
 @pytest.mark.parametrize(
     "options",
     [
-        {"score": 1.5},
-        {"score": -0.1},
-        {"score": "0.5"},
-        {"score": None},
+        {"threshold": 1.5},
+        {"threshold": -0.1},
+        {"threshold": "0.5"},
+        {"threshold": None},
         {"threads": 0},
         {"threads": 1.5},
         {"threads": 100_000},

@@ -27,7 +27,7 @@ from pumpseg.batch.run import open_input
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import Instances
 from pumpseg.segmenter import Segmenter, Timings
-from pumpseg.video.pipeline import EndedError, Find
+from pumpseg.video.pipeline import Find, StreamClosed
 from pumpseg.video.sources.frame_source import Frame
 from pumpseg.video.sources.open import InputFile
 from pumpseg.video.sources.video_file import Section, key_frames
@@ -102,7 +102,7 @@ class RayEngine:
             self.close()
             wanted = f"{threads} CPUs and a GPU" if gpus else f"{threads} CPUs"
             raise PumpsegError(f"no node of the Ray cluster has {wanted} for a task")
-        settings = _Settings(segmenter.path.read_bytes(), provider, threads, segmenter.score, segmenter.tiles)
+        settings = _Settings(segmenter.path.read_bytes(), provider, threads, segmenter.threshold, segmenter.tiles)
         self._settings = self._ray.put(settings)
         # Errors of ours come back as they are; only what the cluster itself breaks is worth another try.
         self._task = self._ray.remote(find_section).options(num_cpus=threads, num_gpus=gpus, max_retries=_RETRIES)
@@ -124,11 +124,11 @@ class RayEngine:
         return self._task.remote(self._settings, str(path.resolve()), path.stat().st_size, section)
 
     def wait(self, task: Any) -> dict[int | None, Found]:
-        """A task's result by the pts of its frames. Raises EndedError at a stop, PumpsegError if it failed."""
+        """A task's result by the pts of its frames. Raises StreamClosed at a stop, PumpsegError if it failed."""
         try:
             while not self._ray.wait([task], timeout=_POLL_SECONDS)[0]:
                 if self._stop.is_set():
-                    raise EndedError
+                    raise StreamClosed
             result: dict[int | None, Found] = self._ray.get(task)
         except PumpsegError as error:
             # Ray's own class has a traceback in its text.
@@ -257,9 +257,9 @@ def _segmenter(settings: _Settings) -> Segmenter:
             model,
             provider=settings.provider,
             threads=settings.threads,
-            score=settings.score,
+            threshold=settings.score,
             tiles=settings.tiles,
-            spinning=False,
+            allow_spinning=False,
         )
 
 

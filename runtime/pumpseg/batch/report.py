@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from pumpseg.batch.run import DONE, FAILED, SKIPPED, STOPPED, Outcome
 
-_MOST_ROWS = 40
+_MAX_ROWS = 40
 
 
 def batch_table(outcomes: Sequence[Outcome]) -> str:
     """A row for every input, or for those that failed only when there are many, and a line of totals."""
-    shown = outcomes if len(outcomes) <= _MOST_ROWS else [o for o in outcomes if o.status == FAILED][:_MOST_ROWS]
+    shown = outcomes if len(outcomes) <= _MAX_ROWS else [o for o in outcomes if o.status == FAILED][:_MAX_ROWS]
     rows = [("input", "status", "frames", "instances", "fps")]
     rows += [_row(outcome) for outcome in shown]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]

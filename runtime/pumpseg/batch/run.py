@@ -32,7 +32,7 @@ DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What is written for each input: annotated copies, JSON lines, COCO results, cutouts.
+    """What is written for each input: annotated copies, JSON lines, COCO results, crops.
 
     codec: of videos. track: whether instances of videos get ids.
     """
@@ -40,7 +40,7 @@ class BatchOptions:
     annotate: bool = True
     json_lines: bool = False
     coco: bool = False
-    cutouts: bool = False
+    crops: bool = False
     codec: str = DEFAULT_CODEC
     track: bool = False
 
@@ -105,12 +105,12 @@ def run_batch(
     manifest = Manifest(folder)
     lock = threading.Lock()
     settings = {
-        "score": segmenter.score,
+        "threshold": segmenter.threshold,
         "tiles": segmenter.tiles,
         "model": Fingerprint.of(segmenter.path).sha256,
         "codec": options.codec,
         "track": options.track,
-        "outputs": [name for name in ("annotate", "json_lines", "coco", "cutouts") if getattr(options, name)],
+        "outputs": [name for name in ("annotate", "json_lines", "coco", "crops") if getattr(options, name)],
     }
 
     def one(file: InputFile) -> Outcome:
@@ -169,9 +169,9 @@ def _segment(
     try:
         for path in _paths(outputs):
             path.parent.mkdir(parents=True, exist_ok=True)
-        if outputs.cutouts is not None and outputs.cutouts.is_dir():
+        if outputs.crops is not None and outputs.crops.is_dir():
             # Cutouts of an earlier, interrupted run may be more than there are now.
-            shutil.rmtree(outputs.cutouts)
+            shutil.rmtree(outputs.crops)
         sinks = open_sinks(source, outputs, segmenter.info.class_names)
         on_start(file, source.length)
         tracker = tracker_of(source) if options.track and source.timing is not None else None
@@ -190,9 +190,9 @@ def _segment(
         except SourceError:
             raise  # what came before the source failed is complete
         except BaseException:
-            if outputs.cutouts is not None:
+            if outputs.crops is not None:
                 # Each is complete, but not all are there, and on a full disk they take the room of other inputs.
-                shutil.rmtree(outputs.cutouts, ignore_errors=True)
+                shutil.rmtree(outputs.crops, ignore_errors=True)
             raise
     finally:
         source.close()
@@ -213,7 +213,7 @@ def _outputs(file: InputFile, folder: Path, options: BatchOptions) -> Outputs:
         save=annotated if options.annotate else None,
         json_lines=_named(place, ".jsonl") if options.json_lines else None,
         coco=_named(place, ".coco.json") if options.coco else None,
-        cutouts=_named(place, ".cutouts") if options.cutouts else None,
+        crops=_named(place, ".crops") if options.crops else None,
         codec=options.codec,
     )
 
@@ -223,7 +223,7 @@ def _named(place: Path, suffix: str) -> Path:
 
 
 def _paths(outputs: Outputs) -> list[Path]:
-    named = (outputs.save, outputs.json_lines, outputs.coco, outputs.cutouts)
+    named = (outputs.save, outputs.json_lines, outputs.coco, outputs.crops)
     return [path for path in named if path is not None]
 
 

@@ -27,14 +27,14 @@ from pumpseg.cli.progress import BatchProgress, Progress
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.cpu import physical_cores
 from pumpseg.inference.model_file import DEFAULT_MODEL, SHIPPED_MODELS
-from pumpseg.inference.providers import AUTO, MOST_THREADS, PROVIDERS, provider_names
-from pumpseg.inference.tiles import MOST_TILES
+from pumpseg.inference.providers import AUTO, MAX_THREADS, PROVIDERS, provider_names
+from pumpseg.inference.tiles import MAX_TILES
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.pipeline import process
 from pumpseg.video.sinks.json import CocoIds
 from pumpseg.video.sinks.open import STANDARD_OUTPUT, Outputs, open_sinks
 from pumpseg.video.sinks.video import CODECS, DEFAULT_CODEC
-from pumpseg.video.sources.capture import CameraWish
+from pumpseg.video.sources.capture import CameraSettings
 from pumpseg.video.sources.open import find_files, is_file_like, open_sources
 from pumpseg.video.tracking import tracker_of
 from pumpseg.video.viewers.live_page import STILL_SECONDS, LivePage, PageAddress
@@ -44,7 +44,7 @@ PROGRAM = "pumpseg-video"
 HERE, RAY = "local", "ray"
 
 # One thread a frame wastes nothing on waiting for others, but every frame under way takes memory of its own.
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
 _Handler = Callable[[int, FrameType | None], Any]
 
@@ -83,15 +83,15 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         json_lines=_named("--json", arguments.json),
         coco=_named("--coco", arguments.coco),
         coco_ids=CocoIds.read(arguments.coco_truth) if arguments.coco_truth else None,
-        cutouts=_named("--save-cutouts", arguments.save_cutouts),
+        crops=_named("--save-crops", arguments.save_crops),
         codec=arguments.codec,
     )
-    wish = CameraWish(arguments.camera_size, arguments.camera_fps)
+    wish = CameraSettings(arguments.camera_size, arguments.camera_fps)
     source = open_sources(arguments.sources, wish=wish, patience=arguments.reconnect)
     try:
         tracker = tracker_of(source) if arguments.track else None
         threads = arguments.threads or physical_cores() or os.cpu_count() or 1
-        workers = 1 if source.live else min(threads, MOST_WORKERS)
+        workers = 1 if source.live else min(threads, MAX_WORKERS)
         segmenter = _segmenter(arguments, threads - workers + 1)
         workers = min(workers, _most_workers(segmenter.provider))
         sinks = open_sinks(
@@ -139,7 +139,7 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     files = find_files(arguments.sources, arguments.save_dir)
     threads = arguments.threads or physical_cores() or os.cpu_count() or 1
     jobs = arguments.jobs or 1
-    workers = max(1, min(threads, MOST_WORKERS) // jobs)
+    workers = max(1, min(threads, MAX_WORKERS) // jobs)
     segmenter = _segmenter(arguments, max(1, threads - workers * jobs + 1))
     workers = min(workers, _most_workers(segmenter.provider))
     check_names(_stats(arguments), [segmenter.path, *(file.path for file in files), *_also_read(arguments)])
@@ -147,7 +147,7 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         annotate=not arguments.no_annotate,
         json_lines=arguments.json is not None,
         coco=arguments.coco is not None,
-        cutouts=arguments.save_cutouts is not None,
+        crops=arguments.save_crops is not None,
         codec=arguments.codec,
         track=arguments.track,
     )
@@ -155,7 +155,7 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if arguments.engine == RAY:
         engine = RayEngine(segmenter, provider=arguments.provider, threads=arguments.threads or 1, stop=stop)
         # Reading and writing for the cluster, in so many inputs at once that it has work.
-        jobs, workers = arguments.jobs or min(engine.slots, MOST_WORKERS), 2
+        jobs, workers = arguments.jobs or min(engine.slots, MAX_WORKERS), 2
     progress = BatchProgress(len(files))
     with _signals(_stop_then_interrupt(stop)):
         try:
@@ -191,7 +191,7 @@ def _outcome_figures(outcome: batch.Outcome) -> dict[str, Any]:
 
 def _most_workers(provider: str) -> int:
     # A GPU does one frame after another: while it does, another is uploaded or sorted out, and more would only wait.
-    return 2 if PROVIDERS[provider].device else MOST_WORKERS
+    return 2 if PROVIDERS[provider].device else MAX_WORKERS
 
 
 def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
@@ -200,9 +200,9 @@ def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
         arguments.model,
         provider=arguments.provider,
         threads=threads,
-        score=arguments.score,
-        tiles=arguments.tile,
-        spinning=False,
+        threshold=arguments.threshold,
+        tiles=arguments.tiles,
+        allow_spinning=False,
     )
 
 
@@ -220,7 +220,7 @@ def _check(arguments: argparse.Namespace) -> None:
         for option, value in (
             ("--json", arguments.json),
             ("--coco", arguments.coco),
-            ("--save-cutouts", arguments.save_cutouts),
+            ("--save-crops", arguments.save_crops),
         ):
             if isinstance(value, Path):
                 raise PumpsegError(
@@ -234,7 +234,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise PumpsegError("--jobs, --no-annotate and --engine ray go with --save-dir")
     if arguments.coco_truth and arguments.coco is None:
         raise PumpsegError("--coco-truth goes with --coco FILE")
-    for option, value in (("--coco", arguments.coco), ("--save-cutouts", arguments.save_cutouts)):
+    for option, value in (("--coco", arguments.coco), ("--save-crops", arguments.save_crops)):
         if value == STANDARD_OUTPUT:
             raise PumpsegError(f"{option} cannot go to standard output")
 
@@ -363,7 +363,7 @@ def _parser() -> argparse.ArgumentParser:
         help="COCO json that gives the image and category ids of --coco, by file name and class",
     )
     results.add_argument(
-        "--save-cutouts", type=Path, nargs="?", const=True, metavar="DIR", help="a transparent PNG of every instance"
+        "--save-crops", type=Path, nargs="?", const=True, metavar="DIR", help="a transparent PNG of every instance"
     )
     results.add_argument(
         "--codec", choices=tuple(CODECS), default=DEFAULT_CODEC, help=f"of saved videos (default {DEFAULT_CODEC})"
@@ -397,7 +397,7 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs",
         type=parse_count,
         metavar="N",
-        help=f"videos at the same time (default 1; with --engine ray up to {MOST_WORKERS})",
+        help=f"videos at the same time (default 1; with --engine ray up to {MAX_WORKERS})",
     )
     many.add_argument(
         "--engine",
@@ -410,7 +410,7 @@ def _parser() -> argparse.ArgumentParser:
 
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--score", type=_score, default=0.5, metavar="S", help="leave out instances below it (default 0.5)"
+        "--threshold", type=_score, default=0.5, metavar="S", help="leave out instances below it (default 0.5)"
     )
     model.add_argument(
         "--model",
@@ -426,17 +426,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument(
         "--threads",
-        type=partial(parse_count, most=MOST_THREADS),
+        type=partial(parse_count, most=MAX_THREADS),
         metavar="N",
         help="of inference (default: physical cores)",
     )
     model.add_argument(
-        "--tile",
-        type=partial(parse_count, most=MOST_TILES),
+        "--tiles",
+        type=partial(parse_count, most=MAX_TILES),
         default=1,
         metavar="N",
         help=f"also look at N x N overlapping windows of every frame, for many small things; N * N + 1 times as slow; "
-        f"up to {MOST_TILES}",
+        f"up to {MAX_TILES}",
     )
 
     camera = parser.add_argument_group("cameras")

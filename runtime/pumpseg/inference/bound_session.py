@@ -26,10 +26,10 @@ class BoundSession:
         self.get_modelmeta, self.get_providers = session.get_modelmeta, session.get_providers
         self.end_profiling = session.end_profiling
 
-    def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(self, names: Sequence[str] | None, model_inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs named, or all."""
         binding = self._session.io_binding()
-        for name, array in feeds.items():
+        for name, array in model_inputs.items():
             # A setting stays on the CPU, where shapes and thresholds are worked out.
             device = self._device if name in self._uploads else "cpu"
             binding.bind_ortvalue_input(name, self._placed(name, array, device))

@@ -211,7 +211,7 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
     )
 
 
-def feeds(
+def model_inputs(
     image: NDArray[np.uint8], score: float, info: ModelInfo, settings: Sequence[Tensor], rois_multiple: int = 1
 ) -> dict[str, NDArray[Any]]:
     """What a session takes for a letterboxed image, uint8 (1, H, W, 3) RGB, of which instances below `score` are

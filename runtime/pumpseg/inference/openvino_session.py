@@ -77,9 +77,9 @@ class OpenVinoSession:
             raise ProviderError(f"provider openvino cannot compile {path}: {_last_line(error)}") from None
         self._per_thread = threading.local()
 
-    def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(self, names: Sequence[str] | None, model_inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs named, or all, as arrays of their own."""
-        results = self._request().infer(self._settings | dict(feeds), share_inputs=True)
+        results = self._request().infer(self._settings | dict(model_inputs), share_inputs=True)
         return [results[name] for name in names or [output.name for output in self._outputs]]
 
     def get_inputs(self) -> list[_Tensor]:

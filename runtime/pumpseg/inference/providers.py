@@ -36,7 +36,7 @@ log = logging.getLogger("pumpseg")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 AUTO = "auto"
-MOST_THREADS = 1024  # ONNX Runtime starts whatever it is asked for, and no machine has more cores
+MAX_THREADS = 1024  # ONNX Runtime starts whatever it is asked for, and no machine has more cores
 OPENVINO = "openvino"
 _ROIS_AT_A_TIME = 32
 _CPU = "CPUExecutionProvider"
@@ -46,7 +46,7 @@ _CUDA = "CUDAExecutionProvider"
 class Session(Protocol):
     """What is used of a session, whichever library runs it."""
 
-    def run(self, names: Any, feeds: Any) -> Any: ...
+    def run(self, names: Any, model_inputs: Any) -> Any: ...
 
     def get_inputs(self) -> Any: ...
 
@@ -152,30 +152,30 @@ def open_session(
     provider: str = AUTO,
     *,
     threads: int | None = None,
-    spinning: bool | None = None,
+    allow_spinning: bool | None = None,
     profile: Path | None = None,
 ) -> tuple[Session, str]:
     """A session of an ONNX file and the name of the provider that runs it.
 
     model: a path, or the name of a shipped model, whose file `choose_model` takes for the provider.
     provider: "auto" takes the best one that loads and logs which and why; any other name is binding.
-    threads: of one inference, the physical cores available to this process by default. spinning: whether idle
+    threads: of one inference, the physical cores available to this process by default. allow_spinning: whether idle
     threads keep polling for work; None polls during an inference only; OpenVINO's never do for long.
     profile: start of the name of ONNX Runtime's profile, written by end_profiling(); OpenVINO has node_times().
 
-    Raises OptionError for threads below 1 or above MOST_THREADS, ProviderError if the provider named is unknown or
+    Raises OptionError for threads below 1 or above MAX_THREADS, ProviderError if the provider named is unknown or
     does not load, ModelFileError if the file is damaged, and PumpsegError if ONNX Runtime is not installed.
     """
     if provider not in provider_names():
         raise ProviderError(f"unknown provider {provider!r}; there are {', '.join(provider_names())}")
     if threads is not None:
-        check_count("threads", threads, MOST_THREADS)
+        check_count("threads", threads, MAX_THREADS)
     if provider == OPENVINO:
         return _open_openvino(choose_model(model, provider)[0], threads, profile), provider
     ort = import_onnxruntime()
     if provider != AUTO:
         path, _ = choose_model(model, provider)
-        return _open_on(ort, path, PROVIDERS[provider], threads, spinning, profile), provider
+        return _open_on(ort, path, PROVIDERS[provider], threads, allow_spinning, profile), provider
 
     available = ort.get_available_providers()
     reasons = []
@@ -184,7 +184,7 @@ def open_session(
         if candidate.ort_name not in available:
             continue
         try:
-            session = _open_on(ort, choose_model(model, name)[0], candidate, threads, spinning, profile)
+            session = _open_on(ort, choose_model(model, name)[0], candidate, threads, allow_spinning, profile)
         except ProviderError as error:
             reasons.append(str(error))
             continue
@@ -216,7 +216,7 @@ def import_onnxruntime() -> Any:
 
 
 def _open_on(
-    ort: Any, path: Path, provider: Provider, threads: int | None, spinning: bool | None, profile: Path | None
+    ort: Any, path: Path, provider: Provider, threads: int | None, allow_spinning: bool | None, profile: Path | None
 ) -> Session:
     available = ort.get_available_providers()
     if provider.ort_name not in available:
@@ -226,7 +226,7 @@ def _open_on(
         )
     chain = [(provider.ort_name, provider.options())]
     chain += [(name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name]
-    options = _session_options(ort, provider, threads, spinning)
+    options = _session_options(ort, provider, threads, allow_spinning)
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if provider.notice:
@@ -269,7 +269,7 @@ def _try_out(session: Session, provider: Provider) -> None:
 
 
 def _session_options(
-    ort: Any, provider: Provider, threads: int | None, spinning: bool | None
+    ort: Any, provider: Provider, threads: int | None, allow_spinning: bool | None
 ) -> onnxruntime.SessionOptions:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -278,8 +278,8 @@ def _session_options(
     options.inter_op_num_threads = 1
     # Failures come as exceptions; what is left is noise such as notes on Memcpy nodes.
     options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if spinning is False else "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1" if spinning is None else "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if allow_spinning is False else "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1" if allow_spinning is None else "0")
     # Without dot-product instructions uint8 times int8 overflows 16 bits; this has the weights made uint8, which takes
     # nearly twice the time where there are such instructions.
     options.add_session_config_entry("session.x64quantprecision", "0" if int8_dot_product() else "1")

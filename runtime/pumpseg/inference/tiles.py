@@ -1,7 +1,7 @@
-"""Large pictures of many small things: overlapping windows of a frame, and one list of what they show.
+"""Large pictures of many small things: overlapping tiles of a frame, and one list of what they show.
 
 As in SAHI (Akyon et al. 2022, arXiv 2202.06934, section 3): the model sees the whole frame for what is large, and
-windows of it for what is small; what both see counts once.
+tiles of it for what is small; what both see counts once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from pumpseg.instances import CropMask, Instances
 
-MOST_TILES = 16  # 257 windows: a frame of 4K in them is larger than life, and one takes seconds
-OVERLAP = 0.25  # of neighbouring windows: what is smaller than that lies whole in one of them
-_CUT = 0.01  # of the window's side: a box that comes so near to an inner border may be cut
+MAX_TILES = 16  # 257 tiles: a frame of 4K in them is larger than life, and one takes seconds
+OVERLAP = 0.25  # of neighbouring tiles: what is smaller than that lies whole in one of them
+_CUT = 0.01  # of the tile's side: a box that comes so near to an inner border may be cut
 _SAME = 0.6  # two masks that share so much of the smaller one show one thing
 
 
 @dataclass(frozen=True)
-class Window:
+class Tile:
     """Pixels [x, x + width) x [y, y + height) of a frame."""
 
     x: int
@@ -33,17 +33,17 @@ class Window:
         return frame[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
-def windows(frame_size: tuple[int, int], tiles: int) -> list[Window]:
-    """The whole frame (height, width), then tiles x tiles windows of one size that cover it, rows first.
+def tile_grid(frame_size: tuple[int, int], tiles: int) -> list[Tile]:
+    """The whole frame (height, width), then tiles x tiles tiles of one size that cover it, rows first.
 
     Neighbours overlap by a quarter of their side, rounded up. One tile is the frame itself, once.
     """
     height, width = frame_size
-    whole = Window(0, 0, width, height)
+    whole = Tile(0, 0, width, height)
     if tiles == 1:
         return [whole]
     spans = [_spans(side, tiles) for side in (height, width)]
-    return [whole, *(Window(x, y, w, h) for y, h in spans[0] for x, w in spans[1])]
+    return [whole, *(Tile(x, y, w, h) for y, h in spans[0] for x, w in spans[1])]
 
 
 def _spans(length: int, tiles: int) -> list[tuple[int, int]]:
@@ -51,14 +51,14 @@ def _spans(length: int, tiles: int) -> list[tuple[int, int]]:
     return [(round(i * (length - side) / (tiles - 1)), side) for i in range(tiles)]
 
 
-def merge(found: Sequence[tuple[Window, Instances]], frame_size: tuple[int, int]) -> Instances:
-    """What was found in windows of a frame (height, width) as instances of the frame, best score first.
+def merge(found: Sequence[tuple[Tile, Instances]], frame_size: tuple[int, int]) -> Instances:
+    """What was found in tiles of a frame (height, width) as instances of the frame, best score first.
 
-    What ends at a border inside the frame is left out, since another window or the whole frame shows more of it. Of
-    instances of a class from different windows whose masks share most of the smaller one, the best stays.
+    What ends at a border inside the frame is left out, since another tile or the whole frame shows more of it. Of
+    instances of a class from different tiles whose masks share most of the smaller one, the best stays.
     """
     everything = [
-        _in_frame(instances[_uncut(window, instances, frame_size)], window, frame_size) for window, instances in found
+        _in_frame(instances[_uncut(tile, instances, frame_size)], tile, frame_size) for tile, instances in found
     ]
     first = everything[0]
     together = replace(
@@ -74,32 +74,32 @@ def merge(found: Sequence[tuple[Window, Instances]], frame_size: tuple[int, int]
     return _once(together[order], origin[order])
 
 
-def _uncut(window: Window, instances: Instances, frame_size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which instances (N,) of a window do not end at a border of it that lies inside the frame."""
+def _uncut(tile: Tile, instances: Instances, frame_size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which instances (N,) of a tile do not end at a border of it that lies inside the frame."""
     height, width = frame_size
     x1, y1, x2, y2 = instances.boxes.T
-    margin_x, margin_y = _CUT * window.width, _CUT * window.height
+    margin_x, margin_y = _CUT * tile.width, _CUT * tile.height
     kept = np.ones(len(instances), np.bool_)
-    if window.x > 0:
+    if tile.x > 0:
         kept &= x1 > margin_x
-    if window.y > 0:
+    if tile.y > 0:
         kept &= y1 > margin_y
-    if window.x + window.width < width:
-        kept &= x2 < window.width - margin_x
-    if window.y + window.height < height:
-        kept &= y2 < window.height - margin_y
+    if tile.x + tile.width < width:
+        kept &= x2 < tile.width - margin_x
+    if tile.y + tile.height < height:
+        kept &= y2 < tile.height - margin_y
     return kept
 
 
-def _in_frame(instances: Instances, window: Window, frame_size: tuple[int, int]) -> Instances:
-    shift = np.array([window.x, window.y] * 2, np.float32)
+def _in_frame(instances: Instances, tile: Tile, frame_size: tuple[int, int]) -> Instances:
+    shift = np.array([tile.x, tile.y] * 2, np.float32)
     return replace(
         instances, boxes=instances.boxes + shift, mask_boxes=instances.mask_boxes + shift, frame_size=frame_size
     )
 
 
 def _once(instances: Instances, origin: NDArray[np.int64]) -> Instances:
-    """Without what a better one of another window shows already; instances by falling score, origin (N,)."""
+    """Without what a better one of another tile shows already; instances by falling score, origin (N,)."""
     crops = instances.crop_masks()
     areas = instances.areas
     x1, y1, x2, y2 = instances.boxes.T

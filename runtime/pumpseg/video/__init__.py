@@ -10,7 +10,7 @@ for result in stream(open_source("patch.mp4"), Segmenter()):
 from pumpseg.video.pipeline import Result, process, stream
 from pumpseg.video.sinks.open import Outputs, Sink, open_sinks
 from pumpseg.video.sources.camera import Camera
-from pumpseg.video.sources.capture import CameraWish
+from pumpseg.video.sources.capture import CameraSettings
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 from pumpseg.video.sources.images import ImageSource
 from pumpseg.video.sources.open import open_source, open_sources
@@ -20,7 +20,7 @@ from pumpseg.video.tracking import Tracker, tracker_of
 
 __all__ = [
     "Camera",
-    "CameraWish",
+    "CameraSettings",
     "Frame",
     "ImageSource",
     "Outputs",

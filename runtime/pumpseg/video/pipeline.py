@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.1
 T = TypeVar("T")
 
 Find = Callable[[Frame], tuple[Instances, Timings]]
-"""Finds the instances of a frame, in any thread; EndedError ends the stream before it."""
+"""Finds the instances of a frame, in any thread; StreamClosed ends the stream before it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Window(Protocol):
     def close(self) -> None: ...
 
 
-class EndedError(Exception):
+class StreamClosed(Exception):
     """There is no more: a channel was closed by its other end, or the run was stopped."""
 
 
@@ -99,14 +99,14 @@ class _Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def wait_for_room(self) -> None:
-        """Raises EndedError once the consumer has closed the channel."""
+        """Raises StreamClosed once the consumer has closed the channel."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
             if self._closed:
-                raise EndedError
+                raise StreamClosed
 
     def put(self, item: T) -> None:
-        """Wait for room. Raises EndedError once the consumer has closed the channel."""
+        """Wait for room. Raises StreamClosed once the consumer has closed the channel."""
         with self._changed:
             self.wait_for_room()
             self._items.append(item)
@@ -115,7 +115,7 @@ class _Channel(Generic[T]):
     def get(self, timeout: float | None = None) -> T | None:
         """The next item; None when the time is up.
 
-        Raises EndedError after the last item, or the producer's error in its place.
+        Raises StreamClosed after the last item, or the producer's error in its place.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._finished or self._closed, timeout)
@@ -126,7 +126,7 @@ class _Channel(Generic[T]):
             if self._error is not None:
                 raise self._error
             if self._finished or self._closed:
-                raise EndedError
+                raise StreamClosed
             return None
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -196,7 +196,7 @@ def stream(
                 if tracker is not None:
                     instances = tracker.update(instances, item.frame.time)
                 yield Result(item.frame, instances, item.came, timings, perf_counter() - start)
-    except EndedError:
+    except StreamClosed:
         return
     finally:
         pending.close()
@@ -333,7 +333,7 @@ def _start(name: str, work: Callable[[], None], output: _Channel[Any]) -> thread
     def run() -> None:
         try:
             work()
-        except EndedError:
+        except StreamClosed:
             output.finish()
         except BaseException as error:
             output.finish(error)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError, PumpsegError, SourceError
 from pumpseg.inference.tiles import shared_pixels
-from pumpseg.instances import NO_ID, CropMask, Instances
+from pumpseg.instances import UNCONFIRMED, CropMask, Instances
 from pumpseg.video.sources.frame_source import Source
 
 CONFIRMING_FRAMES = 3
@@ -32,12 +32,12 @@ _OC_SORT_BUFFER = 30  # frames at the nominal rate: boxes alone are trusted for 
 
 # How far from where a lost track is expected another may go on with it: _NEAR of its size, and more with the time for
 # which its motion is extrapolated, since the middle of a box is known to about _JITTER of its size, or _TOUCHED_JITTER
-# where it touches another. What may have drifted by more than _MOST_DRIFT of its size is not extrapolated.
+# where it touches another. What may have drifted by more than _MAX_DRIFT of its size is not extrapolated.
 _NEAR = 0.75
 _JITTER = 0.1
 _TOUCHED_JITTER = 0.2
-_MOST_DRIFT = 1.25
-_MOST_GROWTH = 2.0
+_MAX_DRIFT = 1.25
+_MAX_GROWTH = 2.0
 _MOTION_SECONDS = 1.0
 _WHOLE = 0.1  # no further from its usual size: hardly anything hides it, and it is not taken for one with another
 _MOMENT_SECONDS = 0.3  # a track that was seen so lately was merely missed
@@ -64,7 +64,7 @@ class _Track:
     gone_into: when it was last taken for a part of another's instance.
     """
 
-    ident: int = NO_ID
+    ident: int = UNCONFIRMED
     frames: int = 1  # the first, in which OC-SORT gives no number, among them
     first: float = math.inf
     inside: deque[_Sight] = field(default_factory=lambda: deque(maxlen=64))
@@ -94,7 +94,7 @@ class _Track:
 
         Before is while it was free; or, if that was too short or too long ago, while it had its usual size.
         """
-        sights, drift = [self.last], _MOST_DRIFT
+        sights, drift = [self.last], _MAX_DRIFT
         for known, jitter in ((self.free, _JITTER), (self._whole(), _TOUCHED_JITTER)):
             recent = [sight for sight in known if known[-1].time - sight.time <= _MOTION_SECONDS]
             if len(recent) > 1:
@@ -166,7 +166,7 @@ class Tracker:
     def update(self, instances: Instances, time: float) -> Instances:
         """The instances of the next frame, at `time` in seconds, with ids.
 
-        Ids count from 1. NO_ID have those that are seen for the first few times, and those that cover two that
+        Ids count from 1. UNCONFIRMED have those that are seen for the first few times, and those that cover two that
         were apart before. A time that is not later than the last is taken for one a millisecond later.
         Raises ValueError for a time that is no number.
         """
@@ -174,7 +174,7 @@ class Tracker:
             raise ValueError(f"a frame's time must be in seconds, got {time}")
         self._time = max(time, self._time + 1e-3)
         numbers = self._joined(instances)
-        seen = {number: self._seen(number, instances.frame_size) for number in numbers if number != NO_ID}
+        seen = {number: self._seen(number, instances.frame_size) for number in numbers if number != UNCONFIRMED}
         missing = [
             track.box
             for number, track in self._tracks.items()
@@ -182,27 +182,29 @@ class Tracker:
         ]
         inside, free = _inside_and_free(instances, missing)
         for i, number in enumerate(numbers):
-            if number != NO_ID:
+            if number != UNCONFIRMED:
                 seen[number].see(instances.boxes[i], self._time, inside=bool(inside[i]), free=bool(free[i]))
         self._tracks.update(seen)
-        hidden = [track for number, track in self._tracks.items() if number not in seen and track.ident != NO_ID]
+        hidden = [track for number, track in self._tracks.items() if number not in seen and track.ident != UNCONFIRMED]
 
         masks = instances.crop_masks()
-        ids = np.full(len(instances), NO_ID, np.int64)
+        ids = np.full(len(instances), UNCONFIRMED, np.int64)
         for i, number in enumerate(numbers):
-            if number == NO_ID:
+            if number == UNCONFIRMED:
                 continue
             track = seen[number]
-            parts = [lost for lost in hidden if lost.ident != NO_ID and lost.has_gone_into(masks[i], self._time)]
-            if track.ident == NO_ID and track.is_confirmed and len(parts) < 2:
+            parts = [lost for lost in hidden if lost.ident != UNCONFIRMED and lost.has_gone_into(masks[i], self._time)]
+            if track.ident == UNCONFIRMED and track.is_confirmed and len(parts) < 2:
                 known = [
                     masks[j]
                     for j, other in enumerate(numbers)
-                    if j < i or (j > i and other != NO_ID and seen[other].ident != NO_ID)
+                    if j < i or (j > i and other != UNCONFIRMED and seen[other].ident != UNCONFIRMED)
                 ]
                 if sum(shared_pixels(masks[i], other) for other in known) <= _COVERED * _area(masks[i]):
                     track.ident = self._ident_of_new(track, hidden)
-            parts = [lost for lost in parts if lost.ident != NO_ID]  # without the one that this track goes on with
+            parts = [
+                lost for lost in parts if lost.ident != UNCONFIRMED
+            ]  # without the one that this track goes on with
             for lost in parts:
                 lost.gone_into = self._time
             if not parts:
@@ -214,14 +216,14 @@ class Tracker:
         return instances.with_ids(ids)
 
     def _joined(self, instances: Instances) -> list[int]:
-        """The number of OC-SORT's track for every instance, NO_ID for none."""
+        """The number of OC-SORT's track for every instance, UNCONFIRMED for none."""
         detections = self._detections(
             xyxy=instances.boxes.astype(np.float64),
             confidence=instances.scores.astype(np.float64),
             data={"index": np.arange(len(instances))},
         )
         joined = self._oc_sort.update(detections, timestamp=self._time)
-        numbers = [NO_ID] * len(instances)
+        numbers = [UNCONFIRMED] * len(instances)
         if len(joined):
             for index, number in zip(joined.data["index"], joined.tracker_id, strict=True):
                 numbers[index] = int(number)
@@ -245,12 +247,12 @@ class Tracker:
             there, tolerance = lost.expected(here.time)
             distance = math.hypot(there.x - here.x, there.y - here.y) / tolerance
             growth = here.size / there.size
-            if lost.ident != NO_ID and distance < least and 1 / _MOST_GROWTH < growth < _MOST_GROWTH:
+            if lost.ident != UNCONFIRMED and distance < least and 1 / _MAX_GROWTH < growth < _MAX_GROWTH:
                 nearest, least = lost, distance
         if nearest is None:
             self.count += 1
             return self.count
-        ident, nearest.ident = nearest.ident, NO_ID
+        ident, nearest.ident = nearest.ident, UNCONFIRMED
         return ident
 
 

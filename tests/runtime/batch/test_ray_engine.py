@@ -24,7 +24,7 @@ from pumpseg.batch.run import DONE, FAILED, STOPPED, BatchOptions, run_batch
 from pumpseg.cli.video import main
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.video import VideoSource
-from pumpseg.video.pipeline import EndedError
+from pumpseg.video.pipeline import StreamClosed
 from pumpseg.video.sources.open import find_files
 from pumpseg.video.sources.video_file import Section, key_frames
 
@@ -33,7 +33,7 @@ EVERYTHING = BatchOptions(json_lines=True, coco=True)
 
 @pytest.fixture(scope="module")
 def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, spinning=False)
+    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
 
 
 def encoded(path, frames=80, container=None, options=(), size=(64, 96)):
@@ -97,7 +97,7 @@ class Tasks(RayEngine):
 
     def __init__(self, segmenter, section_frames):
         self._segmenter, self._section_frames = segmenter, section_frames
-        self.settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, segmenter.score, segmenter.tiles)
+        self.settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, segmenter.threshold, segmenter.tiles)
         self.sections, self.frames_here, self.cancelled = [], Counter(), 0
 
     def submit(self, path, section):
@@ -212,7 +212,7 @@ def test_a_stop_completes_what_came_before(inputs, tmp_path, segmenter):
         def wait(self, task):
             if len(self.sections) > 8:
                 stop.set()
-                raise EndedError
+                raise StreamClosed
             return task
 
     stop = threading.Event()

@@ -19,12 +19,12 @@ from pumpseg.batch.run import DONE, FAILED, SKIPPED, STOPPED, BatchOptions, run_
 from pumpseg.errors import SinkError
 from pumpseg.video.sources.open import find_files
 
-EVERYTHING = BatchOptions(json_lines=True, coco=True, cutouts=True)
+EVERYTHING = BatchOptions(json_lines=True, coco=True, crops=True)
 
 
 @pytest.fixture(scope="module")
 def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, spinning=False)
+    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def test_every_input_has_results_of_its_own(inputs, tmp_path, segmenter):
         "b.avi": (DONE, 8),
         "sub/a.mp4": (DONE, 5),
     }
-    written = {name for name in contents(tmp_path / "out") if ".cutouts/" not in name}
+    written = {name for name in contents(tmp_path / "out") if ".crops/" not in name}
     annotated = {"a.mp4", "a.png", "b.avi.mp4", "sub/a.mp4"}
     named = {f"{name}{suffix}" for name in outcomes for suffix in (".jsonl", ".coco.json")}
     assert written == annotated | named | {MANIFEST}
-    assert (tmp_path / "out" / "a.mp4.cutouts" / "a-000003-00.png").is_file()
+    assert (tmp_path / "out" / "a.mp4.crops" / "a-000003-00.png").is_file()
     with av.open(str(tmp_path / "out" / "b.avi.mp4")) as container:
         assert len(list(container.decode(video=0))) == 8
     table = batch_table(list(outcomes.values()))
@@ -89,7 +89,7 @@ def test_a_second_run_skips_what_is_finished(inputs, tmp_path, segmenter, monkey
     assert contents(out) == before
 
 
-@pytest.mark.parametrize("change", ["input", "same size", "output", "cutout", "score", "outputs"])
+@pytest.mark.parametrize("change", ["input", "same size", "output", "crop", "score", "outputs"])
 def test_what_is_no_longer_what_it_was_is_done_again(inputs, tmp_path, segmenter, make_clip, model_path, change):
     out, options = tmp_path / "out", EVERYTHING
     run(inputs, out, segmenter)
@@ -101,10 +101,10 @@ def test_what_is_no_longer_what_it_was_is_done_again(inputs, tmp_path, segmenter
         (inputs / "a.mp4").write_bytes(data)
     elif change == "output":
         (out / "a.mp4.jsonl").unlink()
-    elif change == "cutout":
-        next((out / "a.mp4.cutouts").iterdir()).unlink()
+    elif change == "crop":
+        next((out / "a.mp4.crops").iterdir()).unlink()
     elif change == "score":
-        segmenter = Segmenter(model_path, provider="cpu", threads=1, score=0.8)
+        segmenter = Segmenter(model_path, provider="cpu", threads=1, threshold=0.8)
     else:
         options = BatchOptions(json_lines=True)
     statuses = {name: outcome.status for name, outcome in run(inputs, out, segmenter, options).items()}
@@ -256,7 +256,7 @@ def bright_noise(path, frames, size):
 
 
 @pytest.mark.parametrize(
-    "output", ["--save=out.mp4", "--save=frames", "--save-cutouts=cutouts", "--json=out.jsonl", "--coco=out.json"]
+    "output", ["--save=out.mp4", "--save=frames", "--save-crops=crops", "--json=out.jsonl", "--coco=out.json"]
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, small_disk, model_path, output):
     clip = bright_noise(tmp_path / "clip.mp4", 20, (128, 128))
@@ -271,7 +271,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, small
     assert "Traceback" not in done.stderr
     assert errors[0].endswith("No space left on device")
     left = [path for path in small_disk.rglob("*") if path.is_file() and path.name != "ballast"]
-    assert bool(left) == (name in ("frames", "cutouts"))
+    assert bool(left) == (name in ("frames", "crops"))
     assert all(cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None for path in left)
 
 
@@ -296,13 +296,13 @@ def test_cutouts_that_fill_the_disk_leave_room_for_the_other_inputs(tmp_path, sm
     with (small_disk / "ballast").open("wb") as ballast:
         ballast.write(bytes(1024 * 1024 - 200 * 1024))
     inputs = (tmp_path / "large.mp4", tmp_path / "small.mp4", "--save-dir", small_disk, "--model", model_path)
-    options = ("--save-cutouts", "--no-annotate")
+    options = ("--save-crops", "--no-annotate")
     done = command(*inputs, *options)
     assert done.returncode == 1, done.stderr
     assert "2 inputs: 1 done, 1 failed" in done.stderr
     assert "No space left on device" in done.stderr
-    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", MANIFEST, "small.mp4.cutouts"]
-    assert command(*inputs, *options, "--score", "0.99").returncode == 0
+    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", MANIFEST, "small.mp4.crops"]
+    assert command(*inputs, *options, "--threshold", "0.99").returncode == 0
 
 
 def test_the_command_prints_a_table_and_tells_by_its_exit_code(inputs, tmp_path, model_path):

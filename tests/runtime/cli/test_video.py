@@ -146,10 +146,10 @@ def test_a_folder_without_permission(run, clip, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--score", "1.5", "0[.][.]1"),
-        ("--score", "-1", "0[.][.]1"),
-        ("--score", "nan", "not a number"),
-        ("--score", "x", "not a number"),
+        ("--threshold", "1.5", "0[.][.]1"),
+        ("--threshold", "-1", "0[.][.]1"),
+        ("--threshold", "nan", "not a number"),
+        ("--threshold", "x", "not a number"),
         ("--threads", "0", "less than 1"),
         ("--threads", "two", "whole number"),
     ],
@@ -267,15 +267,15 @@ def test_cutouts_have_a_folder_of_their_own_and_one_run_each(run, square_frame, 
     cv2.imwrite(str(pictures / "a.png"), square_frame)
     cv2.imwrite(str(pictures / "a-00.png"), square_frame)
     for arguments in (
-        (pictures, "--save-cutouts", pictures),
-        (pictures, "--save", "out/", "--save-cutouts", "out"),
+        (pictures, "--save-crops", pictures),
+        (pictures, "--save", "out/", "--save-crops", "out"),
     ):
-        assert_error(run(*arguments), "is the folder of other images: name one of its own for the cutouts")
+        assert_error(run(*arguments), "is the folder of other images: name one of its own for the crops")
     assert files(run.folder) == []
-    assert run(pictures / "a.png", "--save-cutouts", "cut")[0] == 0
+    assert run(pictures / "a.png", "--save-crops", "cut")[0] == 0
     assert files(run.folder / "cut")
-    assert_error(run(pictures / "a.png", "--save-cutouts", "cut"), r"cut holds such cutouts already \(a-00\.png\)")
-    assert run(pictures / "a-00.png", "--save-cutouts", "cut")[0] == 0, "of another picture"
+    assert_error(run(pictures / "a.png", "--save-crops", "cut"), r"cut holds such crops already \(a-00\.png\)")
+    assert run(pictures / "a-00.png", "--save-crops", "cut")[0] == 0, "of another picture"
 
 
 def test_names_that_are_too_long_are_told(run, clip):
@@ -341,7 +341,7 @@ def test_a_closed_standard_output_is_told(clip, model_path):
 
 
 def test_far_too_many_tiles_or_threads_are_refused(run, clip):
-    assert_error(run(clip, "--tile", "17"), "argument --tile: 17 is more than 16")
+    assert_error(run(clip, "--tiles", "17"), "argument --tiles: 17 is more than 16")
     assert_error(run(clip, "--threads", "100000"), "argument --threads: 100000 is more than 1024")
 
 
@@ -367,7 +367,7 @@ def test_a_damaged_image_in_a_folder_spoils_only_itself(run, tmp_path, square_fr
 
 
 def test_a_limit_and_statistics(run, clip):
-    code, err = run(clip, "--limit", "7", "--stats", "stats.json", "--save", "frames", "--save-cutouts", "cut")
+    code, err = run(clip, "--limit", "7", "--stats", "stats.json", "--save", "frames", "--save-crops", "cut")
     assert code == 0
     stats = json.loads((run.folder / "stats.json").read_text(encoding="utf-8"))
     assert (stats["frames"], stats["interrupted"], stats["source"]) == (7, False, str(clip))
@@ -417,8 +417,8 @@ def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path, make_clip, model_
 
 def test_a_gpu_gets_two_frames_at_a_time():
     assert {name: cli._most_workers(name) for name in ("cpu", "openvino", "cuda")} == {
-        "cpu": cli.MOST_WORKERS,
-        "openvino": cli.MOST_WORKERS,
+        "cpu": cli.MAX_WORKERS,
+        "openvino": cli.MAX_WORKERS,
         "cuda": 2,
     }
 

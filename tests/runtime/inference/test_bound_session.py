@@ -28,10 +28,12 @@ def frame_with_cells(count):
 def test_every_frame_gives_what_a_plain_session_gives_however_many_there_are(plain):
     bound = BoundSession(onnxruntime, plain, "cpu")
     for count in (3, 0, 16, 1, 0, 5):
-        feeds = {"image": frame_with_cells(count)}
-        found = bound.run(["boxes", "scores", "class_ids", "masks"], feeds)
+        model_inputs = {"image": frame_with_cells(count)}
+        found = bound.run(["boxes", "scores", "class_ids", "masks"], model_inputs)
         assert len(found[0]) == count
-        for array, wanted in zip(found, plain.run(["boxes", "scores", "class_ids", "masks"], feeds), strict=True):
+        for array, wanted in zip(
+            found, plain.run(["boxes", "scores", "class_ids", "masks"], model_inputs), strict=True
+        ):
             np.testing.assert_array_equal(array, wanted)
 
 
@@ -59,7 +61,7 @@ def test_settings_are_taken_from_the_cpu():
     plain = onnxruntime.InferenceSession(str(shipped_model("fast-fp32")), providers=["CPUExecutionProvider"])
     bound = BoundSession(onnxruntime, plain, "cpu")
     frame = next(iter(open_source("demo"))).image
-    feeds = {"image": letterbox(frame, (384, 384))[0][None], "score_threshold": np.array([0.5], np.float32)}
-    few = bound.run(["scores"], feeds)[0]
-    assert 0 < len(few) < len(bound.run(["scores"], {"image": feeds["image"]})[0])
+    model_inputs = {"image": letterbox(frame, (384, 384))[0][None], "score_threshold": np.array([0.5], np.float32)}
+    few = bound.run(["scores"], model_inputs)[0]
+    assert 0 < len(few) < len(bound.run(["scores"], {"image": model_inputs["image"]})[0])
     assert few.min() > 0.5

@@ -48,7 +48,7 @@ def test_the_score_threshold_can_be_set():
         "score_threshold"
     ]
     frame = list(open_source("demo"))[40].image
-    weak, strong = (Segmenter(provider="openvino", threads=1, score=score)(frame) for score in (0.1, 0.7))
+    weak, strong = (Segmenter(provider="openvino", threads=1, threshold=score)(frame) for score in (0.1, 0.7))
     count = len(strong)
     assert 0 < count < len(weak)
     np.testing.assert_allclose(strong.boxes, weak.boxes[:count], atol=1e-3)

@@ -14,7 +14,7 @@ from pumpseg import Segmenter
 from pumpseg.errors import ProviderError, PumpsegError
 from pumpseg.inference import providers
 from pumpseg.inference.cpu import physical_cores
-from pumpseg.inference.model_file import feeds
+from pumpseg.inference.model_file import model_inputs
 from pumpseg.inference.providers import PROVIDERS, open_session
 
 
@@ -109,11 +109,11 @@ def test_a_provider_that_prepares_kernels_for_each_number_of_rois_gets_few_numbe
     given = []
 
     def noted(*arguments):
-        tensors = feeds(*arguments)
+        tensors = model_inputs(*arguments)
         given.append(tensors["rois_multiple"].tolist())
         return tensors
 
-    monkeypatch.setattr("pumpseg.segmenter.feeds", noted)
+    monkeypatch.setattr("pumpseg.segmenter.model_inputs", noted)
     for provider in ("cuda", "cpu"):
         assert len(Segmenter("fast-fp32", provider=provider)(np.zeros((48, 64, 3), np.uint8))) == 0
     assert given == [[32], [1]]
@@ -141,9 +141,9 @@ def test_every_provider_makes_session_options():
         assert all(isinstance(value, str) for value in provider.options().values())
 
 
-@pytest.mark.parametrize(("spinning", "entries"), [(None, ("1", "1")), (True, ("1", "0")), (False, ("0", "0"))])
-def test_spinning(spinning, entries):
-    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, spinning)
+@pytest.mark.parametrize(("allow_spinning", "entries"), [(None, ("1", "1")), (True, ("1", "0")), (False, ("0", "0"))])
+def test_spinning(allow_spinning, entries):
+    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, allow_spinning)
     assert entries == (
         options.get_session_config_entry("session.intra_op.allow_spinning"),
         options.get_session_config_entry("session.force_spinning_stop"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pumpseg import Segmenter
-from pumpseg.inference.tiles import Window, merge, shared_pixels, windows
+from pumpseg.inference.tiles import Tile, merge, shared_pixels, tile_grid
 from pumpseg.instances import CropMask, Instances
 
 CLASSES = ("apple", "pumpkin")
@@ -25,24 +25,24 @@ def instances_of(boxes, scores, frame_size, class_ids=None):
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 6))
 def test_windows_cover_the_frame_and_overlap(height, width, tiles):
-    whole, *rest = windows((height, width), tiles)
-    assert whole == Window(0, 0, width, height)
+    whole, *rest = tile_grid((height, width), tiles)
+    assert whole == Tile(0, 0, width, height)
     assert len(rest) == (0 if tiles == 1 else tiles * tiles)
-    assert len({(window.width, window.height) for window in rest}) <= 1
+    assert len({(tile.width, tile.height) for tile in rest}) <= 1
     for start, side, length in (("x", "width", width), ("y", "height", height)):
-        spans = sorted({(getattr(window, start), getattr(window, side)) for window in rest})
+        spans = sorted({(getattr(tile, start), getattr(tile, side)) for tile in rest})
         if not spans:
             continue
         assert spans[0][0] == 0
         assert sum(spans[-1]) == length
         for (x, size), (after, _) in itertools.pairwise(spans):
-            # Half a pixel is lost where a window begins, at either of the two.
+            # Half a pixel is lost where a tile begins, at either of the two.
             assert after - x <= 0.75 * size + 1
 
 
 def test_what_two_windows_show_counts_once():
     frame = (100, 200)
-    left, right = Window(0, 0, 120, 100), Window(80, 0, 120, 100)
+    left, right = Tile(0, 0, 120, 100), Tile(80, 0, 120, 100)
     found = [
         (left, instances_of([[85, 20, 105, 40], [5, 5, 25, 25]], [0.7, 0.9], (100, 120))),
         (right, instances_of([[6, 20, 25, 41]], [0.8], (100, 120))),  # the first of the left one, seen a bit otherwise
@@ -56,16 +56,16 @@ def test_what_two_windows_show_counts_once():
 
 
 def test_what_a_border_inside_the_frame_cuts_is_left_out_and_what_the_frame_cuts_stays():
-    window = Window(50, 0, 100, 100)
+    tile = Tile(50, 0, 100, 100)
     boxes = [[0, 40, 30, 60], [60, 0, 80, 20], [80, 30, 100, 50], [40, 80, 60, 100]]
-    merged = merge([(window, instances_of(boxes, [0.9, 0.8, 0.7, 0.6], (100, 100)))], (200, 150))
+    merged = merge([(tile, instances_of(boxes, [0.9, 0.8, 0.7, 0.6], (100, 100)))], (200, 150))
     # Left and below the frame goes on; above and on the right it ends.
     np.testing.assert_allclose(merged.scores, [0.8, 0.7])
 
 
 def test_neighbours_of_one_window_and_of_other_classes_stay():
     frame = (100, 100)
-    whole, part = Window(0, 0, 100, 100), Window(0, 0, 60, 60)
+    whole, part = Tile(0, 0, 100, 100), Tile(0, 0, 60, 60)
     found = [
         (whole, instances_of([[10, 10, 30, 30], [12, 10, 32, 30]], [0.9, 0.8], frame)),  # the model let both be
         (part, instances_of([[10, 10, 30, 30]], [0.7], (60, 60), [1])),
@@ -80,13 +80,13 @@ def test_a_thing_in_front_of_a_larger_one_is_another_thing():
     ring[:, 8:20, 8:20] = 0
     large = Instances.in_frame(large.boxes, large.scores, large.class_ids, ring, frame, CLASSES)
     small = instances_of([[36, 36, 64, 64]], [0.6], (75, 75))
-    found = [(Window(0, 0, 100, 100), large), (Window(0, 0, 75, 75), small)]
+    found = [(Tile(0, 0, 100, 100), large), (Tile(0, 0, 75, 75), small)]
     assert len(merge(found, frame)) == 2
 
 
 def test_nothing_at_all():
     nothing = instances_of([], [], (50, 50))
-    merged = merge([(Window(0, 0, 50, 50), nothing), (Window(10, 10, 30, 30), nothing)], (50, 50))
+    merged = merge([(Tile(0, 0, 50, 50), nothing), (Tile(10, 10, 30, 30), nothing)], (50, 50))
     assert len(merged) == 0
     assert merged.masks.shape == (0, 50, 50)
 

@@ -78,7 +78,7 @@ def quick_to_reconnect(monkeypatch):
 
 @pytest.fixture
 def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, spinning=False)
+    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
 
 
 def test_a_camera_is_segmented_live(live, segmenter, tmp_path):

@@ -57,7 +57,7 @@ class Notes:
 
 @pytest.fixture(scope="module")
 def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, spinning=False)
+    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pumpseg import Instances, Segmenter
 from pumpseg.batch.run import BatchOptions, run_batch
 from pumpseg.cli.video import main
-from pumpseg.draw import NO_ID_COLOUR, PALETTE, draw
+from pumpseg.draw import PALETTE, UNCONFIRMED_COLOUR, draw
 from pumpseg.errors import PumpsegError, SourceError
-from pumpseg.instances import NO_ID
+from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, open_source, process, stream
 from pumpseg.video.sources.open import find_files
 from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, _Track
@@ -60,7 +60,7 @@ def run():
 def test_an_id_is_given_to_what_is_seen_often_and_long_enough(rate, wanted):
     tracker = Tracker(rate)
     ids = [tracker.update(seen(at(50), at(150)), i / rate).ids.tolist() for i in range(wanted + 2)]
-    assert ids[: wanted - 1] == [[NO_ID, NO_ID]] * (wanted - 1)
+    assert ids[: wanted - 1] == [[UNCONFIRMED, UNCONFIRMED]] * (wanted - 1)
     assert ids[wanted - 1 :] == [[1, 2]] * 3
     assert tracker.count == 2
 
@@ -129,7 +129,7 @@ def test_several_taken_for_one_are_nobody_and_nobody_new(run, merged):
     for _ in range(10):
         run(at(100), at(142))
     for _ in range(merged):
-        assert run((100, 100, 182, 140)) == [NO_ID]
+        assert run((100, 100, 182, 140)) == [UNCONFIRMED]
     assert [run(at(100), at(142)) for _ in range(2)][-1] == [1, 2]
     assert run.tracker.count == 2
 
@@ -139,9 +139,9 @@ def test_a_find_of_both_takes_over_neither(run):
     for i in range(16):
         run(*[at(100), at(142), both][: 2 if i < 10 else 3])
     for _ in range(5):
-        assert run(both) == [NO_ID]
+        assert run(both) == [UNCONFIRMED]
     tracks = run.tracker._tracks.values()
-    assert {track.ident: tuple(track.box) for track in tracks} == {1: at(100), 2: at(142), NO_ID: both}
+    assert {track.ident: tuple(track.box) for track in tracks} == {1: at(100), 2: at(142), UNCONFIRMED: both}
     assert [run(at(100), at(142)) for _ in range(7)][-1] == [1, 2]
     assert run.tracker.count == 2
 
@@ -165,7 +165,7 @@ def test_one_that_touched_another_of_late_is_known_where_it_must_be(run, free):
 def test_a_second_find_of_one_is_not_counted(run):
     for _ in range(10):
         ids = run(at(100, size=60), at(110, 105, 40), scores=[0.9, 0.6])
-    assert ids == [1, NO_ID]
+    assert ids == [1, UNCONFIRMED]
 
 
 def test_frames_without_instances_and_times_that_stand_still(run):
@@ -206,10 +206,10 @@ def test_motion_goes_on_in_a_straight_line(times, vx, vy, ahead):
 
 def test_colours_follow_ids_and_those_without_are_grey():
     frame = np.zeros((*FRAME, 3), np.uint8)
-    instances = seen(at(20), at(120), at(220)).with_ids(np.array([12, NO_ID, 2]))
+    instances = seen(at(20), at(120), at(220)).with_ids(np.array([12, UNCONFIRMED, 2]))
     drawn = draw(frame, instances, labels=["", "", ""])
     colours = [tuple(int(value) for value in drawn[101, x]) for x in (40, 140, 240)]
-    assert colours == [PALETTE[12 % len(PALETTE)], NO_ID_COLOUR, PALETTE[2]]
+    assert colours == [PALETTE[12 % len(PALETTE)], UNCONFIRMED_COLOUR, PALETTE[2]]
     assert np.array_equal(drawn, draw(frame, instances[::-1], labels=["", "", ""]))
 
 
@@ -220,7 +220,7 @@ def test_masks_are_pasted_once():
 
 @pytest.fixture(scope="module")
 def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, spinning=False)
+    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
 
 
 def test_ids_do_not_depend_on_how_many_frames_are_inferred_at_once(segmenter, clip):

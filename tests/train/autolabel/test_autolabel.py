@@ -157,7 +157,7 @@ def test_nothing_labelled_leaves_no_folder(photo, tmp_path, capsys):
 
 def test_pseudo_label_runs_a_model_file(tiny_onnx, fruit, tmp_path, capsys):
     command = ["pseudo-label", str(tiny_onnx), str(fruit / "train" / "images"), "--out", str(tmp_path / "out")]
-    code = data_command.main([*command, "--score", "0", "--most", "100"])
+    code = data_command.main([*command, "--threshold", "0", "--most", "100"])
     out, error = capsys.readouterr()
     if code:  # the tiny model has seen four batches, and may find nothing at all
         assert "nothing could be labelled" in error
@@ -187,7 +187,7 @@ def test_a_wrong_list_of_rejects_is_told(options, message, photo, tmp_path, caps
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option", ["--score=2", "--most=0", "--solidity=-1"])
+@pytest.mark.parametrize("option", ["--threshold=2", "--most=0", "--solidity=-1"])
 def test_impossible_thresholds_are_refused(option, photo, tmp_path, capsys):
     command = ["pseudo-label", "fast", str(photo.parent), "--out", str(tmp_path / "out"), option]
     assert data_command.main(command) == 2

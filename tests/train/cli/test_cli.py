@@ -203,7 +203,9 @@ def test_eval_prints_the_table_and_writes_json(tiny_onnx, fruit, tmp_path, capsy
 
 
 def test_eval_takes_a_training_run_and_draws_a_report(tiny_run, fruit, tmp_path, capsys, step_by_step):
-    assert eval_command.main([str(tiny_run), str(fruit), "--report", str(tmp_path / "report"), "--score", "0.3"]) == 0
+    assert (
+        eval_command.main([str(tiny_run), str(fruit), "--report", str(tmp_path / "report"), "--threshold", "0.3"]) == 0
+    )
     out = capsys.readouterr().out
     assert "at 96x96 on 2 photos" in out
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
@@ -217,7 +219,7 @@ def test_eval_takes_a_training_run_and_draws_a_report(tiny_run, fruit, tmp_path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--score", "2"], "--score 2.0: a score lies between 0 and 1"),
+        (["--threshold", "2"], "--threshold 2.0: a score lies between 0 and 1"),
         (["--split", "test"], "test/annotations.json does not exist"),
         (["--negatives", "nowhere"], "nowhere holds no images"),
         (["--provider", "abacus"], "abacus"),
@@ -243,7 +245,7 @@ def test_eval_writes_over_nothing_that_it_reads(tiny_onnx, fruit, capsys):
         ("pumpseg-train", train_command.main, ["--out", "run", "--bogus"], "unrecognized arguments: --bogus"),
         ("pumpseg-eval", eval_command.main, ["fast", "data", "--bogus"], "unrecognized arguments: --bogus"),
         ("pumpseg-eval", eval_command.main, ["fast", "data", "--threads", "0"], "--threads: 0 is less than 1"),
-        ("pumpseg-eval", eval_command.main, ["fast", "data", "--tile", "17"], "--tile: 17 is more than 16"),
+        ("pumpseg-eval", eval_command.main, ["fast", "data", "--tiles", "17"], "--tiles: 17 is more than 16"),
         ("pumpseg-data", data_command.main, ["check", "data", "--bogus"], "unrecognized arguments: --bogus"),
     ],
 )

@@ -18,7 +18,7 @@ LARGE, SMALL = (60, 60, 40, 35), (130, 95, 14, 12)
 
 def test_the_sheet_shows_masks_where_the_objects_are(fruit, tmp_path, capsys):
     out = tmp_path / "sheet.png"
-    assert main(["show", str(fruit), "--out", str(out), "--columns", "3", "--tile", "160"]) == 0
+    assert main(["show", str(fruit), "--out", str(out), "--columns", "3", "--tiles", "160"]) == 0
     assert "5 of 5 photos" in capsys.readouterr().out
     sheet = cv2.imread(str(out))
     assert sheet.shape == (2 * (160 + 22 + 6) + 6, 3 * 166 + 6, 3)
@@ -49,7 +49,7 @@ def test_the_sheet_of_named_files_and_of_one_split(fruit, tmp_path, capsys):
         (["--split", "test"], "has no split test"),
         (["--images", "9.png"], "has no image 9.png"),
         (["--count", "0"], "--count 0"),
-        (["--tile", "8"], "--tile 8"),
+        (["--tiles", "8"], "--tiles 8"),
     ):
         assert main([*line, *wrong]) == 2
         assert message in capsys.readouterr().err
@@ -59,7 +59,7 @@ def test_the_sheet_of_named_files_and_of_one_split(fruit, tmp_path, capsys):
 
 def test_crowds_and_classes_are_named_on_the_sheet(tmp_path, make_split):
     folder = make_split(tmp_path / "in", [[(0, LARGE), (1, SMALL)]], classes=("apple", "pumpkin"))
-    line = ["show", str(folder), "--tile", "400", "--out"]
+    line = ["show", str(folder), "--tiles", "400", "--out"]
     assert main([*line, str(tmp_path / "a.png")]) == 0
     content = json.loads((folder / "annotations.json").read_text())
     content["annotations"][0]["iscrowd"] = 1

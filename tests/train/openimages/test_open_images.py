@@ -269,7 +269,7 @@ def test_every_second_answer_breaks_off(server, command, checked, tmp_path):
 def test_an_archive_most_of_which_is_needed_comes_as_a_whole(server, command, checked, tmp_path, capsys, monkeypatch):
     from pumpseg_train.openimages import archives
 
-    monkeypatch.setattr(archives, "_MOST_MEMBERS", 2)
+    monkeypatch.setattr(archives, "_MAX_MEMBERS", 2)
     assert main(command(server, tmp_path, "--splits", "train")) == 0
     checked(tmp_path, "train", TRAIN, server.files)
     error = capsys.readouterr().err

@@ -15,7 +15,7 @@ from pumpseg.errors import DatasetError, PumpsegError
 from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.samples import batches as batch_module
 from pumpseg_train.samples.augment import Recipe, gather
-from pumpseg_train.samples.batches import MINI_MASK_SIZE, MOST_INSTANCES, Drawing, collate
+from pumpseg_train.samples.batches import MAX_INSTANCES, MINI_MASK_SIZE, BatchSampler, collate
 from pumpseg_train.samples.loader import Batches
 from pumpseg_train.samples.scene import CROWD, Scene
 
@@ -25,7 +25,7 @@ def make_batches(fruit):
     material = gather(read_dataset(fruit, "train"))
 
     def make(seed=1, steps=3, recipe=None, processes=0):
-        drawing = Drawing(material, recipe or Recipe(), size=96, fill=127, batch_size=2, seed=seed)
+        drawing = BatchSampler(material, recipe or Recipe(), size=96, fill=127, batch_size=2, seed=seed)
         return Batches(drawing, steps=steps, processes=processes)
 
     return make
@@ -79,12 +79,12 @@ KILLED = """
 import multiprocessing, os, sys
 from pathlib import Path
 from pumpseg_train.samples.augment import Recipe, gather
-from pumpseg_train.samples.batches import Drawing
+from pumpseg_train.samples.batches import BatchSampler
 from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.samples.loader import Batches
 
 if __name__ == "__main__":
-    drawing = Drawing(gather(read_dataset(Path(sys.argv[1]), "train")), Recipe(), 96, 127, batch_size=2, seed=1)
+    drawing = BatchSampler(gather(read_dataset(Path(sys.argv[1]), "train")), Recipe(), 96, 127, batch_size=2, seed=1)
     Batches(drawing, steps=3, processes=1)[0]
     print(multiprocessing.active_children()[0].pid, flush=True)
     os.kill(os.getpid(), 9)
@@ -114,9 +114,9 @@ def test_batches_are_what_the_trainer_takes(make_batches):
     (batch,) = make_batches()[0]
     assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
         "image": ((2, 96, 96, 3), "uint8"),
-        "boxes": ((2, MOST_INSTANCES, 4), "float32"),
-        "class_ids": ((2, MOST_INSTANCES), "int32"),
-        "mini_masks": ((2, MOST_INSTANCES, MINI_MASK_SIZE, MINI_MASK_SIZE), "uint8"),
+        "boxes": ((2, MAX_INSTANCES, 4), "float32"),
+        "class_ids": ((2, MAX_INSTANCES), "int32"),
+        "mini_masks": ((2, MAX_INSTANCES, MINI_MASK_SIZE, MINI_MASK_SIZE), "uint8"),
     }
 
 
@@ -173,7 +173,7 @@ def test_crowd_regions_have_a_box_but_no_mask():
 
 
 def test_the_smallest_are_left_out_where_too_many_are():
-    rectangles = [(1, 7 * (n % 13), 8 * (n // 13), 7, 8 if n else 7) for n in range(MOST_INSTANCES + 1)]
+    rectangles = [(1, 7 * (n % 13), 8 * (n // 13), 7, 8 if n else 7) for n in range(MAX_INSTANCES + 1)]
     batch = collate([scene_of(*rectangles)])
     assert (batch["class_ids"][0] == 1).all()
     assert [0, 0, 7, 7] not in batch["boxes"][0].tolist()

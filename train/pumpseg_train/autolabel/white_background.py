@@ -14,7 +14,7 @@ from pumpseg_train.dataset.masks import encode
 
 _WORKING_SIDE = 400  # pixels: small photos are enlarged to about this, large ones shrunk
 _MARGIN = 12
-_LEAST_AREA = 0.01  # of the photo
+_MIN_AREA = 0.01  # of the photo
 _SOLIDITY = 0.93  # less is several objects that touch, or one with its shadow
 _WHITE_BORDER = 0.75  # share of the photo's edge that is white: less, and it was not taken on white
 _WHITE = 235  # HSV value and saturation of what is surely background
@@ -78,7 +78,7 @@ def objects_on_white(frame: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
     for contour in contours:
         filled = np.zeros_like(inside)
         cv2.drawContours(filled, [contour], -1, 1, -1)  # carved holes belong to the object
-        if cv2.countNonZero(filled) < _LEAST_AREA * filled.size:
+        if cv2.countNonZero(filled) < _MIN_AREA * filled.size:
             continue
         if not fills_hull(filled, _SOLIDITY):
             return []

@@ -26,7 +26,7 @@ def add_pseudo_label(commands: Commands) -> None:
     )
     _add_common(parser)
     parser.add_argument(
-        "--score", type=float, default=0.5, metavar="S", help="what the model must be sure of (default 0.5)"
+        "--threshold", type=float, default=0.5, metavar="S", help="what the model must be sure of (default 0.5)"
     )
     parser.add_argument(
         "--most", type=int, default=25, metavar="N", help="leave out photos with more detections (default 25)"
@@ -76,7 +76,7 @@ def _pseudo_label(arguments: argparse.Namespace) -> None:
             labelled = pseudo_label(
                 photos,
                 model.predict,
-                score=arguments.score,
+                score=arguments.threshold,
                 most=arguments.most,
                 solidity=arguments.solidity,
                 progress=lambda: advance(1),

@@ -10,8 +10,8 @@ from typing import Any
 from pumpseg.atomic_file import check_names, write_json
 from pumpseg.cli.command import CommandParser, parse_count
 from pumpseg.errors import PumpsegError
-from pumpseg.inference.providers import MOST_THREADS
-from pumpseg.inference.tiles import MOST_TILES
+from pumpseg.inference.providers import MAX_THREADS
+from pumpseg.inference.tiles import MAX_TILES
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.model import LoadedModel, load_model, load_weights_model
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
@@ -42,18 +42,22 @@ def main(argv: list[str] | None = None) -> int:
         "--report", type=Path, metavar="DIR", help="precision-recall, confusion and worst photos, as pictures"
     )
     parser.add_argument(
-        "--score", type=float, default=0.5, metavar="S", help="what --report and false alarms count from (default 0.5)"
+        "--threshold",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="what --report and false alarms count from (default 0.5)",
     )
     parser.add_argument("--provider", default="cpu", help="execution provider of an ONNX file (default cpu)")
     parser.add_argument(
         "--threads",
-        type=partial(parse_count, most=MOST_THREADS),
+        type=partial(parse_count, most=MAX_THREADS),
         metavar="N",
         help="of an ONNX file (default: physical cores)",
     )
     parser.add_argument(
-        "--tile",
-        type=partial(parse_count, most=MOST_TILES),
+        "--tiles",
+        type=partial(parse_count, most=MAX_TILES),
         default=1,
         metavar="N",
         help="also look at N x N overlapping windows of every photo",
@@ -68,13 +72,13 @@ def main(argv: list[str] | None = None) -> int:
 def _load(arguments: argparse.Namespace) -> LoadedModel:
     path = Path(arguments.model)
     if is_weights(path):
-        if arguments.tile > 1:
-            raise PumpsegError(f"--tile takes an ONNX file: pumpseg-export {path} ... -o model.onnx makes one")
+        if arguments.tiles > 1:
+            raise PumpsegError(f"--tiles takes an ONNX file: pumpseg-export {path} ... -o model.onnx makes one")
         return load_weights_model(path, *describe_weights(path, arguments, score=0.0))
     for name in (*WEIGHTS_OPTIONS, "size"):
         if getattr(arguments, name) is not None:
             raise PumpsegError(f"--{name.replace('_', '-')} goes with a .h5 file, and {path} is none")
-    return load_model(arguments.model, arguments.provider, arguments.threads, arguments.tile)
+    return load_model(arguments.model, arguments.provider, arguments.threads, arguments.tiles)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -82,8 +86,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     if arguments.report and arguments.report.exists() and not arguments.report.is_dir():
         raise PumpsegError(f"--report {arguments.report}: it is no folder")
-    if not 0 <= arguments.score <= 1:
-        raise PumpsegError(f"--score {arguments.score}: a score lies between 0 and 1")
+    if not 0 <= arguments.threshold <= 1:
+        raise PumpsegError(f"--threshold {arguments.threshold}: a score lies between 0 and 1")
     from pumpseg_train.dataset.annotations import list_images, read_dataset
     from pumpseg_train.evaluation.evaluate import detect, false_alarms, score
     from pumpseg_train.progress import StderrReport
@@ -107,10 +111,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(f"{kind:6}" + "".join(f"{getattr(getattr(metrics, kind), name):8.3f}" for name in names))
     if negatives:
         with report.stage("looking for false alarms", len(negatives), "photos") as advance:
-            alarms = false_alarms(negatives, model.predict, arguments.score, advance)
+            alarms = false_alarms(negatives, model.predict, arguments.threshold, advance)
         rate = 100 * len(alarms) / len(negatives)
         print(
-            f"false alarms at score {arguments.score:g}: "
+            f"false alarms at score {arguments.threshold:g}: "
             f"{len(alarms)} of {len(negatives)} negative photos, {rate:.1f} in 100"
         )
         figures["false_alarms"] = {
@@ -120,7 +124,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.report:
         from pumpseg_train.evaluation.report import write_report
 
-        for path in write_report(arguments.report, dataset, results, arguments.score):
+        for path in write_report(arguments.report, dataset, results, arguments.threshold):
             print(f"wrote {path}")
     if arguments.json:
         write_json(arguments.json, figures)

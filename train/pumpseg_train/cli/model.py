@@ -29,7 +29,7 @@ def load_model(name: str, provider: str = "cpu", threads: int | None = None, til
     """
     if Path(name).is_dir():
         if tiles > 1:
-            raise PumpsegError(f"--tile takes an ONNX file: pumpseg-export {name} -o model.onnx makes one")
+            raise PumpsegError(f"--tiles takes an ONNX file: pumpseg-export {name} -o model.onnx makes one")
         from pumpseg_train.training.fit import predictor
         from pumpseg_train.training.run import load_run
 
@@ -37,7 +37,7 @@ def load_model(name: str, provider: str = "cpu", threads: int | None = None, til
         return LoadedModel(predictor(model), model.profile.input_size)
     from pumpseg import Segmenter
 
-    segmenter = Segmenter(name, provider=provider, threads=threads, score=0.0, tiles=tiles)
+    segmenter = Segmenter(name, provider=provider, threads=threads, threshold=0.0, tiles=tiles)
     return LoadedModel(segmenter, segmenter.info.input_size)
 
 

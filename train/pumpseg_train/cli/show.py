@@ -21,7 +21,7 @@ def add_show(commands: Commands) -> None:
     parser.add_argument("--images", nargs="+", metavar="NAME", help="show these files, in this order")
     parser.add_argument("--count", type=int, default=24, metavar="N", help="photos on the sheet (default 24)")
     parser.add_argument("--columns", type=int, default=6, metavar="N", help="default 6")
-    parser.add_argument("--tile", type=int, default=320, metavar="PX", help="side of a photo's place (default 320)")
+    parser.add_argument("--tiles", type=int, default=320, metavar="PX", help="side of a photo's place (default 320)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draw (default 0)")
     parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import Commands
 
-_LEAST_SHARE = 1e-9
+_MIN_SHARE = 1e-9
 
 
 def add_split(commands: Commands) -> None:
@@ -31,7 +31,7 @@ def add_split(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     shares = {"train": 1 - arguments.val - arguments.test, "val": arguments.val, "test": arguments.test}
     # NaN is not above anything; 1 - 0.7 - 0.3 is, by rounding.
-    if not (arguments.val >= 0 and arguments.test >= 0 and shares["train"] > _LEAST_SHARE):
+    if not (arguments.val >= 0 and arguments.test >= 0 and shares["train"] > _MIN_SHARE):
         raise PumpsegError(f"--val {arguments.val:g} --test {arguments.test:g}: shares from 0, together below 1")
     shares = {split: share for split, share in shares.items() if share > 0}
     from pumpseg_train.dataset.raw_files import read_files

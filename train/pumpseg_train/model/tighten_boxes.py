@@ -8,7 +8,7 @@ from keras import ops
 from pumpseg_train.model.roi_align import roi_align
 
 THRESHOLD = 0.5
-LEAST_SIZE = 1e-3  # pixels: what is clipped away to nothing is divided by it
+MIN_SIZE = 1e-3  # pixels: what is clipped away to nothing is divided by it
 
 
 def grow(boxes: Any, margin: float) -> Any:
@@ -31,7 +31,7 @@ def close_around(masks: Any, seen: Any, boxes: Any) -> tuple[Any, Any]:
     closed = origin + ops.stack([left, top, right, bottom], axis=-1) * (size / side)
     found = ops.max(masks, axis=(1, 2)) > THRESHOLD
     closed = ops.where(ops.expand_dims(found, -1), closed, boxes)
-    cells = ops.expand_dims((closed - origin) / ops.maximum(size, LEAST_SIZE) * side, 1)
+    cells = ops.expand_dims((closed - origin) / ops.maximum(size, MIN_SIZE) * side, 1)
     levels = ops.zeros_like(cells[..., 0], dtype="int32")
     inside = roi_align([ops.expand_dims(masks, -1)], (1,), cells, levels, side, 1)
     return closed, ops.reshape(inside, (-1, side, side))

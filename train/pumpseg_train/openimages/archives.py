@@ -19,7 +19,7 @@ from pumpseg_train.progress import Report
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, remotezip.RemoteZipError)
 _BROKEN_TRIES = 3
 # One by one pays while few of an archive's members are needed.
-_MOST_SHARE, _MOST_MEMBERS = 0.25, 1000
+_MAX_SHARE, _MAX_MEMBERS = 0.25, 1000
 # The directory of one of the large archives takes 110 MB while it is read.
 _OPENING = threading.Semaphore(2)
 
@@ -86,7 +86,7 @@ def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failur
                 archive.filelist.clear()
                 archive.NameToInfo.clear()
             with archive:
-                if len(left) > max(_MOST_MEMBERS, _MOST_SHARE * count):
+                if len(left) > max(_MAX_MEMBERS, _MAX_SHARE * count):
                     raise _NoRangesError(f"{len(left)} of its {count} members are needed")
                 while left:
                     if transfer.stop.is_set():

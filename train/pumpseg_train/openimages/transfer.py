@@ -20,7 +20,7 @@ from pumpseg_train.progress import Advance, Report
 Result = TypeVar("Result")
 
 _BLOCK = 1 << 20
-_LONGEST_WAIT = 60.0
+_MAX_WAIT = 60.0
 GONE = frozenset({403, 404, 410})  # S3 answers 403 for a missing key to those who may not list
 
 
@@ -110,7 +110,7 @@ class Transfer:
             if failures > self.retries:
                 raise TransferError(f"{what}: {why}, after {self.retries} retries")
             pause = self.back_off * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
-            if self.stop.wait(min(max(pause, wait), _LONGEST_WAIT)):
+            if self.stop.wait(min(max(pause, wait), _MAX_WAIT)):
                 raise KeyboardInterrupt
 
     def _continue(self, url: str, part: Path, about: Path, advance: Advance) -> None:

@@ -14,8 +14,8 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.annotations import Dataset, Photo, list_images, load_image
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
 from pumpseg_train.samples.scene import (
-    LEAST_CUTOUT,
-    MOST_CUTOUT,
+    MAX_CUTOUT,
+    MIN_CUTOUT,
     Cutout,
     Instance,
     Scene,
@@ -26,8 +26,8 @@ from pumpseg_train.samples.scene import (
     warp,
 )
 
-_LONGEST_BACKGROUND = 1024
-_LEAST_SOLIDITY = 0.85  # area of the mask over that of its convex hull
+_MAX_BACKGROUND = 1024
+_MIN_SOLIDITY = 0.85  # area of the mask over that of its convex hull
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def jitter_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
     """Every large enough, whole instance of `source` whose class `dataset` has, under the class ids of `dataset`."""
     return tuple(
-        cut_out(image, instance, MOST_CUTOUT)
+        cut_out(image, instance, MAX_CUTOUT)
         for image, instance in _large_instances(_in_classes_of(dataset, source))
         if instance.class_id != OTHER and not _is_fragment(instance.mask)
     )
@@ -185,7 +185,7 @@ def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
 def _other_cutouts(photos: Iterable[Photo]) -> tuple[Cutout, ...]:
     """Every large enough instance of other things."""
     return tuple(
-        cut_out(image, instance, MOST_CUTOUT)
+        cut_out(image, instance, MAX_CUTOUT)
         for image, instance in _large_instances(photos)
         if instance.class_id == OTHER
     )
@@ -211,7 +211,7 @@ def _large_instances(photos: Iterable[Photo]) -> Iterator[tuple[np.ndarray, Inst
     for photo in photos:
         image, instances = photo_instances(photo)
         for instance in instances:
-            if instance.class_id != CROWD and max(instance.mask.shape) >= LEAST_CUTOUT:
+            if instance.class_id != CROWD and max(instance.mask.shape) >= MIN_CUTOUT:
                 yield image, instance
 
 
@@ -219,7 +219,7 @@ def _is_fragment(mask: np.ndarray) -> bool:
     """Whether something in front has bitten into the object: such a piece teaches wrong outlines when pasted."""
     contours, _ = cv2.findContours((mask > 127).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(contours)) if contours else None
-    return hull is None or cv2.countNonZero((mask > 127).view(np.uint8)) < _LEAST_SOLIDITY * cv2.contourArea(hull)
+    return hull is None or cv2.countNonZero((mask > 127).view(np.uint8)) < _MIN_SOLIDITY * cv2.contourArea(hull)
 
 
 def _shares(material: Material, recipe: Recipe) -> list[float]:
@@ -256,7 +256,7 @@ def _pull_inside(matrix: np.ndarray, width: int, height: int, size: int) -> np.n
 
 
 def _background(material: Material, size: int, fill: int, rng: np.random.Generator) -> Scene:
-    image = load_image(_any(_any(material.backgrounds, rng), rng), _LONGEST_BACKGROUND)
+    image = load_image(_any(_any(material.backgrounds, rng), rng), _MAX_BACKGROUND)
     height, width = image.shape[:2]
     side = min(height, width) if rng.random() < 0.7 else max(height, width)
     scale = size / side * _log_uniform(rng, (0.9, 1.8))

@@ -15,11 +15,11 @@ from pumpseg_train.samples.augment import Material, Recipe, draw_sample
 from pumpseg_train.samples.scene import Scene
 
 MINI_MASK_SIZE = 56  # Matterport's Config.MINI_MASK_SHAPE
-MOST_INSTANCES = 100
+MAX_INSTANCES = 100
 
 
 @dataclass(frozen=True)
-class Drawing:
+class BatchSampler:
     """What batches are drawn from, `batch_size` samples of `size` pixels each; see `augment.draw_sample`."""
 
     material: Material
@@ -42,10 +42,10 @@ class Drawing:
         )
 
 
-_drawing: Drawing | None = None
+_drawing: BatchSampler | None = None
 
 
-def start_process(drawing: Drawing) -> None:
+def start_process(drawing: BatchSampler) -> None:
     """Makes this process, started for it, one that draws batches until the process that started it ends."""
     global _drawing
     _drawing = drawing
@@ -72,13 +72,13 @@ def collate(scenes: list[Scene]) -> dict[str, np.ndarray]:
     """Stacks scenes of one size into the padded arrays of `losses.Trainer`."""
     batch: dict[str, Any] = {
         "image": np.stack([scene.image for scene in scenes]),
-        "boxes": np.zeros((len(scenes), MOST_INSTANCES, 4), np.float32),
-        "class_ids": np.zeros((len(scenes), MOST_INSTANCES), np.int32),
-        "mini_masks": np.zeros((len(scenes), MOST_INSTANCES, MINI_MASK_SIZE, MINI_MASK_SIZE), np.uint8),
+        "boxes": np.zeros((len(scenes), MAX_INSTANCES, 4), np.float32),
+        "class_ids": np.zeros((len(scenes), MAX_INSTANCES), np.int32),
+        "mini_masks": np.zeros((len(scenes), MAX_INSTANCES, MINI_MASK_SIZE, MINI_MASK_SIZE), np.uint8),
     }
     for row, scene in enumerate(scenes):
         # The largest first: should there be more than fit, the smallest are left out.
-        instances = sorted(scene.instances(), key=lambda instance: -instance.mask.size)[:MOST_INSTANCES]
+        instances = sorted(scene.instances(), key=lambda instance: -instance.mask.size)[:MAX_INSTANCES]
         for column, instance in enumerate(instances):
             height, width = instance.mask.shape
             batch["boxes"][row, column] = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.cpu import physical_cores
-from pumpseg_train.samples.batches import Drawing, batch_of_process, start_process
+from pumpseg_train.samples.batches import BatchSampler, batch_of_process, start_process
 from pumpseg_train.samples.error_capture import TellingBatches
 
 _FEWEST_THREADS = 2
@@ -25,7 +25,7 @@ class Batches(TellingBatches):
     ends them. `waited` counts the seconds for which a batch was asked for before it was ready.
     """
 
-    def __init__(self, drawing: Drawing, *, steps: int, processes: int = 0) -> None:
+    def __init__(self, drawing: BatchSampler, *, steps: int, processes: int = 0) -> None:
         super().__init__()
         self._steps = steps
         if processes:

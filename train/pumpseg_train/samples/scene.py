@@ -13,13 +13,13 @@ from pumpseg_train.dataset.annotations import Photo, load_image
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
 
 # An instance of which less than this share stays visible, or fewer pixels, is not asked for any more.
-_LEAST_VISIBLE = 0.15
-_LEAST_PIXELS = 40
-_LONGEST_PHOTO = 1280
+_MIN_VISIBLE = 0.15
+_MIN_PIXELS = 40
+_MAX_PHOTO = 1280
 
-LEAST_CUTOUT = 48
+MIN_CUTOUT = 48
 """Pixels of the longer side: smaller objects are too blurred to be enlarged."""
-MOST_CUTOUT = 400
+MAX_CUTOUT = 400
 """Pixels of the longer side: larger ones are pasted no larger, and cost time."""
 
 
@@ -85,7 +85,7 @@ class Scene:
             if count == 0:
                 continue
             x, y, width, height = cv2.boundingRect(visible.view(np.uint8))
-            if count < _LEAST_PIXELS or count < _LEAST_VISIBLE * area:
+            if count < _MIN_PIXELS or count < _MIN_VISIBLE * area:
                 if class_id == OTHER:
                     continue
                 class_id = CROWD
@@ -100,7 +100,7 @@ def photo_instances(photo: Photo) -> tuple[np.ndarray, tuple[Instance, ...]]:
     Raises:
         DatasetError: the photo cannot be read, or has another shape than the annotations say.
     """
-    image = load_image(photo.path, _LONGEST_PHOTO)
+    image = load_image(photo.path, _MAX_PHOTO)
     height, width = image.shape[:2]
     if abs(width * photo.height - height * photo.width) > 2 * max(photo.width, photo.height):
         raise DatasetError(

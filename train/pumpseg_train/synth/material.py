@@ -10,13 +10,13 @@ import numpy as np
 from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.annotations import list_images, load_image, read_dataset
 from pumpseg_train.dataset.class_ids import CROWD
-from pumpseg_train.samples.scene import LEAST_CUTOUT, MOST_CUTOUT, Cutout, cut_out, photo_instances
+from pumpseg_train.samples.scene import MAX_CUTOUT, MIN_CUTOUT, Cutout, cut_out, photo_instances
 from pumpseg_train.synth.noise import Array, decode_srgb
 from pumpseg_train.synth.solid import Light, Placement, Sprite
 
 LABEL = "pumpkin"
 
-_LONGEST_BACKGROUND = 1280
+_MAX_BACKGROUND = 1280
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ def read_material(cutouts: Iterable[Path], backgrounds: Iterable[Path]) -> Mater
         for photo in source.photos:
             image, instances = photo_instances(photo)
             found += [
-                cut_out(image, instance, MOST_CUTOUT)
+                cut_out(image, instance, MAX_CUTOUT)
                 for instance in instances
                 if instance.class_id != CROWD
                 and source.classes[instance.class_id - 1] == LABEL
-                and max(instance.mask.shape) >= LEAST_CUTOUT
+                and max(instance.mask.shape) >= MIN_CUTOUT
             ]
         if len(found) == before:
-            raise DatasetError(f"{folder} has no {LABEL} of {LEAST_CUTOUT} pixels or more to cut out")
+            raise DatasetError(f"{folder} has no {LABEL} of {MIN_CUTOUT} pixels or more to cut out")
     return Material(tuple(found), tuple(path for folder in backgrounds for path in list_images(folder)))
 
 
 def draw_background(rng: np.random.Generator, paths: tuple[Path, ...], size: tuple[int, int]) -> Array:
     """A random piece of one of the photos, mirrored or not: linear BGR float32 (height, width, 3)."""
     width, height = size
-    photo = load_image(paths[int(rng.integers(len(paths)))], _LONGEST_BACKGROUND)[..., ::-1]
+    photo = load_image(paths[int(rng.integers(len(paths)))], _MAX_BACKGROUND)[..., ::-1]
     rows, columns = photo.shape[:2]
     scale = max(width / columns, height / rows) * float(np.exp(rng.uniform(0, np.log(1.6))))
     rows, columns = max(height, round(rows * scale)), max(width, round(columns * scale))

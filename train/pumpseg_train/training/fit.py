@@ -24,7 +24,7 @@ from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.losses import Trainer
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.samples.augment import gather
-from pumpseg_train.samples.batches import Drawing
+from pumpseg_train.samples.batches import BatchSampler
 from pumpseg_train.samples.loader import Batches
 from pumpseg_train.training.run import (
     BEST_METRICS,
@@ -92,7 +92,7 @@ def fit(
             part.set_weights(earlier.parts[name].get_weights())
     trainer = Trainer(model, settings.seed)
     trainer.compile(_optimizer(settings, model), jit_compile=JIT)
-    drawing = Drawing(
+    drawing = BatchSampler(
         material,
         settings.recipe,
         size=profile.input_size[0],

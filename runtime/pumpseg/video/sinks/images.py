@@ -89,11 +89,11 @@ class FrameFolderSink:
         self._folder.discard()
 
 
-class CutoutSink:
+class CropSink:
     """Every instance as a transparent PNG of the size of its mask: NAME-FRAME-NUMBER.png, best score first.
 
     Pixels outside the mask keep their colour and are fully transparent. One image's names have no FRAME.
-    name: of a source without inputs. Raises SinkError for two images whose cutouts would have the same names, and for
+    name: of a source without inputs. Raises SinkError for two images whose crops would have the same names, and for
     a folder that holds some of these names already: what is of which run could not be told apart.
     """
 
@@ -102,33 +102,33 @@ class CutoutSink:
     def __init__(self, folder: Path, inputs: Sequence[Path] = (), *, name: str = "", of_video: bool) -> None:
         owners: dict[str, Path] = {}
         for path in inputs:
-            other = owners.setdefault(_cutout_name(str(path)), path)
+            other = owners.setdefault(_crop_name(str(path)), path)
             if other is not path:
-                raise SinkError(f"cutouts of {other} and {path} would have the same names: use --save-dir")
+                raise SinkError(f"crops of {other} and {path} would have the same names: use --save-dir")
         self._folder = _Folder(folder)
         self._of_video = of_video
-        names = owners.keys() or {_cutout_name(name)}
-        cutout = re.compile(r"(.+)-\d{6,}-\d{2,}\.png" if of_video else r"(.+)-\d{2,}\.png")
+        names = owners.keys() or {_crop_name(name)}
+        crop = re.compile(r"(.+)-\d{6,}-\d{2,}\.png" if of_video else r"(.+)-\d{2,}\.png")
         for path in folder.iterdir():
-            found = cutout.fullmatch(path.name)
+            found = crop.fullmatch(path.name)
             if found and found[1] in names:
-                raise SinkError(f"{folder} holds such cutouts already ({path.name}): name another folder, or empty it")
+                raise SinkError(f"{folder} holds such crops already ({path.name}): name another folder, or empty it")
 
     def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
-        name = _cutout_name(frame.source)
+        name = _crop_name(frame.source)
         if self._of_video:
             name = f"{name}-{frame.index:06}"
         for number, crop in enumerate(instances.crop_masks()):
             if not crop.mask.any():
                 continue
             height, width = crop.mask.shape
-            cutout = np.empty((height, width, 4), np.uint8)
-            cutout[..., :3] = frame.image[crop.y : crop.y + height, crop.x : crop.x + width]
-            cutout[..., 3] = crop.mask * np.uint8(255)
-            write_image(self._folder.path / f"{name}-{number:02}.png", cutout)
+            picture = np.empty((height, width, 4), np.uint8)
+            picture[..., :3] = frame.image[crop.y : crop.y + height, crop.x : crop.x + width]
+            picture[..., 3] = crop.mask * np.uint8(255)
+            write_image(self._folder.path / f"{name}-{number:02}.png", picture)
 
     def complete(self, *, interrupted: bool = False) -> None:
-        """Every cutout is complete already."""
+        """Every crop is complete already."""
 
     def discard(self) -> None:
         self._folder.discard()
@@ -155,7 +155,7 @@ def image_outputs(inputs: tuple[Path, ...], folder: Path) -> dict[str, Path]:
     return {str(path): folder / path.name for path in inputs}
 
 
-def _cutout_name(source: str) -> str:
+def _crop_name(source: str) -> str:
     # A camera's name may hold what no file name may.
     return "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(source).stem) or "frame"
 

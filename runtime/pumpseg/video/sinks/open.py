@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pumpseg.atomic_file import check_names
 from pumpseg.errors import SinkError
 from pumpseg.instances import Instances
-from pumpseg.video.sinks.images import CutoutSink, FrameFolderSink, ImageFolderSink, ImageSink, image_outputs
+from pumpseg.video.sinks.images import CropSink, FrameFolderSink, ImageFolderSink, ImageSink, image_outputs
 from pumpseg.video.sinks.json import CocoIds, CocoSink, JsonLinesSink
 from pumpseg.video.sinks.raw import RawSink
 from pumpseg.video.sinks.video import DEFAULT_CODEC, VideoSink
@@ -43,14 +43,14 @@ class Outputs:
 
     save: annotated: a video file, an image file, a folder for several images or the frames of a video, or
     STANDARD_OUTPUT for raw frames. codec: of the video, h264 or av1. json_lines: a file, or STANDARD_OUTPUT.
-    coco: a file of COCO results, numbered by coco_ids where given. cutouts: a folder.
+    coco: a file of COCO results, numbered by coco_ids where given. crops: a folder.
     """
 
     save: Path | None = None
     json_lines: Path | None = None
     coco: Path | None = None
     coco_ids: CocoIds | None = None
-    cutouts: Path | None = None
+    crops: Path | None = None
     codec: str = DEFAULT_CODEC
 
 
@@ -68,11 +68,11 @@ def open_sinks(
     Raises SinkError if an output would overwrite an input, two outputs are one, or one cannot be written.
     """
     check_names([*_written(source, outputs), *also_written], [*source.inputs, *also_read])
-    if outputs.cutouts is not None:
+    if outputs.crops is not None:
         taken = [path.parent for path in source.inputs if source.timing is None]
         taken += [outputs.save] if outputs.save is not None else []
-        if outputs.cutouts.resolve() in {folder.resolve() for folder in taken}:
-            raise SinkError(f"{outputs.cutouts} is the folder of other images: name one of its own for the cutouts")
+        if outputs.crops.resolve() in {folder.resolve() for folder in taken}:
+            raise SinkError(f"{outputs.crops} is the folder of other images: name one of its own for the crops")
     sinks: list[Sink] = []
     try:
         for sink in _opened(source, outputs, class_names):
@@ -90,8 +90,8 @@ def _opened(source: Source, outputs: Outputs, class_names: Sequence[str]) -> Ite
         yield JsonLinesSink(None if outputs.json_lines == STANDARD_OUTPUT else outputs.json_lines)
     if outputs.coco is not None:
         yield CocoSink(outputs.coco, class_names, outputs.coco_ids, source.inputs)
-    if outputs.cutouts is not None:
-        yield CutoutSink(outputs.cutouts, source.inputs, name=source.name, of_video=source.timing is not None)
+    if outputs.crops is not None:
+        yield CropSink(outputs.crops, source.inputs, name=source.name, of_video=source.timing is not None)
     if save is None:
         return
     if save == STANDARD_OUTPUT:
@@ -116,7 +116,7 @@ def _is_folder(source: Source, save: Path) -> bool:
 
 
 def _written(source: Source, outputs: Outputs) -> list[Path]:
-    paths = [path for path in (outputs.json_lines, outputs.coco, outputs.cutouts) if path is not None]
+    paths = [path for path in (outputs.json_lines, outputs.coco, outputs.crops) if path is not None]
     if outputs.save is None:
         return paths
     into_folder = outputs.save != STANDARD_OUTPUT and source.timing is None and _is_folder(source, outputs.save)

@@ -20,7 +20,7 @@ from pumpseg.video.sources.frame_source import Frame, VideoTiming
 log = logging.getLogger("pumpseg")
 
 FIRST_DELAY = 0.5
-LONGEST_DELAY = 30.0
+MAX_DELAY = 30.0
 # A frame that has lain for so many of the time between two frames is left for the next one, which is due: that costs
 # little time, and otherwise the instances that are shown next are of a picture nearly one frame older.
 NEARLY_OLD = (0.8, 1.2)
@@ -56,7 +56,7 @@ class Camera:
             capture = connect()
         except SourceError as error:
             raise SourceError(f"{name} {error}") from None
-        log.info("%s: %s", name, capture.granted)
+        log.info("%s: %s", name, capture.negotiated)
         self.timing: VideoTiming | None = VideoTiming(_MILLISECONDS, capture.rate)
         self._changed = threading.Condition()
         self._newest: tuple[NDArray[np.uint8], float] | None = None
@@ -135,7 +135,7 @@ class Camera:
                         trying = f" within {self._patience:g} s" if self._patience else ""
                         raise SourceError(f"{self.name} is lost and did not come back{trying}: {error}") from None
                     self._closing.wait(min(delay, max(0.0, lost + self._patience - monotonic())))
-                    delay = min(2 * delay, LONGEST_DELAY)
+                    delay = min(2 * delay, MAX_DELAY)
                     continue
                 if lost is not None:
                     before = None

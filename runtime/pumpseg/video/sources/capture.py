@@ -33,7 +33,7 @@ _URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNOR
 
 
 @dataclass(frozen=True)
-class CameraWish:
+class CameraSettings:
     """What a device is asked for; drivers grant what they can. size: (width, height) in pixels."""
 
     size: tuple[int, int] | None = None
@@ -43,12 +43,12 @@ class CameraWish:
 class Capture(Protocol):
     """An open camera.
 
-    rate: frames a second as it claims. granted: size, rate and format in words. skipped: frames that came and were
+    rate: frames a second as it claims. negotiated: size, rate and format in words. skipped: frames that came and were
     thrown away unseen, so far.
     """
 
     rate: Fraction
-    granted: str
+    negotiated: str
     skipped: int
 
     def read(self) -> tuple[NDArray[np.uint8], float]:
@@ -77,7 +77,7 @@ class DeviceCapture:
 
     skipped = 0
 
-    def __init__(self, device: int | str, wish: CameraWish) -> None:
+    def __init__(self, device: int | str, wish: CameraSettings) -> None:
         self._capture = _open_device(device, wish)
         if not self._capture.isOpened():
             self._capture.release()
@@ -88,10 +88,10 @@ class DeviceCapture:
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC))
         letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24))
         pixels = letters.decode("ascii").strip() if letters.isalnum() else "unknown format"
-        self.granted = f"{width}x{height} at {float(self.rate):g} fps, {pixels}"
+        self.negotiated = f"{width}x{height} at {float(self.rate):g} fps, {pixels}"
         wished = wish.size not in (None, (width, height)) or (wish.fps and abs(wish.fps - self.rate) > 0.5)
         if wished:
-            self.granted += ", not all that was asked for"
+            self.negotiated += ", not all that was asked for"
 
     def read(self) -> tuple[NDArray[np.uint8], float]:
         read, image = self._capture.read()
@@ -103,7 +103,7 @@ class DeviceCapture:
         self._capture.release()
 
 
-def _open_device(device: int | str, wish: CameraWish) -> cv2.VideoCapture:
+def _open_device(device: int | str, wish: CameraSettings) -> cv2.VideoCapture:
     # Windows' own backend looks for hardware transforms for up to half a minute otherwise.
     os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
     level = cv2.utils.logging.getLogLevel()
@@ -174,7 +174,7 @@ class StreamCapture:
         stream.codec_context.flags |= int(self._av.codec.context.Flags.low_delay)
         self.rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
         codec = stream.codec_context
-        self.granted = f"{codec.width}x{codec.height} at {float(self.rate):g} fps, {codec.name}"
+        self.negotiated = f"{codec.width}x{codec.height} at {float(self.rate):g} fps, {codec.name}"
         self._only_key_frames = bool(stream.codec.intra_only)
         self._packets = container.demux(stream)
         self._decoded: list[tuple[Any, float]] = []

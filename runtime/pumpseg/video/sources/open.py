@@ -12,7 +12,7 @@ from pathlib import Path
 from pumpseg.errors import SourceError
 from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.capture import (
-    CameraWish,
+    CameraSettings,
     Capture,
     DeviceCapture,
     StreamCapture,
@@ -54,7 +54,7 @@ class InputFile:
         return self.path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def open_source(source: str | Path, *, wish: CameraWish | None = None, patience: float = math.inf) -> Source:
+def open_source(source: str | Path, *, wish: CameraSettings | None = None, patience: float = math.inf) -> Source:
     """The source that a user names.
 
     "webcam" or "webcam:N" (camera N, 0 by default), a device (/dev/video0), an rtsp, http, rtmp, srt or udp
@@ -70,7 +70,7 @@ def open_source(source: str | Path, *, wish: CameraWish | None = None, patience:
     camera = _WEBCAM.fullmatch(name)
     device = int(camera[1] or 0) if camera else name if _DEVICE.fullmatch(name) else None
     if device is not None:
-        return Camera(name, lambda: DeviceCapture(device, wish or CameraWish()), patience=patience)
+        return Camera(name, lambda: DeviceCapture(device, wish or CameraSettings()), patience=patience)
     if is_url(name):
         return _open_url(name, patience)
     if name == "demo":
@@ -80,7 +80,9 @@ def open_source(source: str | Path, *, wish: CameraWish | None = None, patience:
     return _open_files(name, find_files([name]))
 
 
-def open_sources(names: Sequence[str | Path], *, wish: CameraWish | None = None, patience: float = math.inf) -> Source:
+def open_sources(
+    names: Sequence[str | Path], *, wish: CameraSettings | None = None, patience: float = math.inf
+) -> Source:
     """One source of all that is named: any one thing that `open_source` takes, or any number of images."""
     if len(names) == 1:
         return open_source(names[0], wish=wish, patience=patience)

@@ -48,7 +48,7 @@ class Section:
 
 
 _WITHOUT_INDEX = ("mpegts", "avi")
-_MOST_PROMISED = 0.9  # of the frames that a container names, all but those outside an edit list are there
+_MAX_PROMISED = 0.9  # of the frames that a container names, all but those outside an edit list are there
 
 
 def key_frames(path: Path) -> list[tuple[int, int]]:
@@ -158,7 +158,7 @@ class VideoSource:
     def _is_cut_short(self, packets: int) -> bool:
         # Frames outside an edit list are promised too, so only a file that lacks bytes counts as cut short.
         if not self.inputs:  # behind a URL, whose bytes cannot be looked at
-            return self.length is not None and packets < _MOST_PROMISED * self.length
+            return self.length is not None and packets < _MAX_PROMISED * self.length
         fewer = self.length is None or packets < self.length
         return fewer and any((promised_bytes(path) or 0) > path.stat().st_size for path in self.inputs)
 

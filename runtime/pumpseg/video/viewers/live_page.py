@@ -2,7 +2,7 @@
 
 The page is one HTML file, which takes pictures and figures through a WebSocket. A viewer is sent a picture only once
 it has shown the one before the last, and then it is the newest: no queue grows anywhere, however slow it reads.
-Drawing and encoding happen in the server's own threads, once a frame, and only when a viewer is ready for it.
+BatchSampler and encoding happen in the server's own threads, once a frame, and only when a viewer is ready for it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ import cv2
 
 from pumpseg.draw import draw
 from pumpseg.errors import PumpsegError
-from pumpseg.instances import NO_ID
+from pumpseg.instances import UNCONFIRMED
 from pumpseg.video.pipeline import View
 
 THIS_MACHINE = "127.0.0.1"
-MOST_PIXELS = (1280, 960)
+MAX_PIXELS = (1280, 960)
 STILL_SECONDS = 3.0
 UNSHOWN_PICTURES = 2
 
@@ -269,7 +269,7 @@ class _Frames:
             self._recent.popleft()
         if view.instances.ids is not None:
             ids = view.instances.ids
-            self._ids.update(ids[ids != NO_ID].tolist())
+            self._ids.update(ids[ids != UNCONFIRMED].tolist())
         self._number += 1
         self._newest = _LiveFrame(self._number, view, self)
         self._wake()
@@ -334,10 +334,10 @@ class _LiveFrame:
 
 
 def encode_jpeg(view: View) -> bytes:
-    """A frame with its instances as a JPEG of at most MOST_PIXELS (width, height)."""
+    """A frame with its instances as a JPEG of at most MAX_PIXELS (width, height)."""
     image = draw(view.frame.image, view.instances) if view.drawn is None else view.drawn
     height, width = image.shape[:2]
-    scale = min(MOST_PIXELS[0] / width, MOST_PIXELS[1] / height)
+    scale = min(MAX_PIXELS[0] / width, MAX_PIXELS[1] / height)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]

@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pumpseg import Instances
 from pumpseg.errors import SinkError
-from pumpseg.video.sinks.images import CutoutSink, FrameFolderSink, ImageSink, write_image
+from pumpseg.video.sinks.images import CropSink, FrameFolderSink, ImageSink, write_image
 from pumpseg.video.sinks.json import CocoIds, CocoSink, JsonLinesSink, frame_record
 from pumpseg.video.sinks.open import Outputs, open_sinks
 from pumpseg.video.sinks.video import VideoSink
@@ -254,7 +254,7 @@ def test_cutouts_are_transparent_outside_the_mask(tmp_path):
     for of_video, index, stem in ((False, 0, "a b"), (True, 7, "a b-000007")):
         names = [f"{stem}-00.png", f"{stem}-01.png"]
         folder = tmp_path / str(of_video)
-        sink = CutoutSink(folder, of_video=of_video)
+        sink = CropSink(folder, of_video=of_video)
         sink.write(Frame(picture, "x/a b.mp4", index, 0), instances, None)
         sink.complete()
         sink.discard()
@@ -268,7 +268,7 @@ def test_cutouts_are_transparent_outside_the_mask(tmp_path):
 
 
 def test_a_camera_s_name_makes_file_names(tmp_path):
-    sink = CutoutSink(tmp_path / "cut", of_video=True)
+    sink = CropSink(tmp_path / "cut", of_video=True)
     frame = Frame(np.zeros((60, 80, 3), np.uint8), "rtsp://cam:554/a?b=c", 3, 0)
     sink.write(frame, found_in((60, 80), [(0, 0, 9, 9)]), None)
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["a_b_c-000003-00.png"]
@@ -284,8 +284,8 @@ def test_audio_that_is_gone_is_told_and_leaves_nothing(tmp_path):
 
 
 def test_cutouts_of_two_images_do_not_get_the_same_names(tmp_path):
-    with pytest.raises(SinkError, match=r"cutouts of a\.jpg and b.a\.png would have the same names"):
-        CutoutSink(tmp_path / "cut", (Path("a.jpg"), Path("b/a.png")), of_video=False)
+    with pytest.raises(SinkError, match=r"crops of a\.jpg and b.a\.png would have the same names"):
+        CropSink(tmp_path / "cut", (Path("a.jpg"), Path("b/a.png")), of_video=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,7 +302,7 @@ def test_frames_of_a_video_go_into_a_folder(tmp_path):
 
 
 def test_a_folder_that_stays_empty_is_taken_away(tmp_path):
-    for sink in (FrameFolderSink(tmp_path / "frames"), CutoutSink(tmp_path / "cut", of_video=True)):
+    for sink in (FrameFolderSink(tmp_path / "frames"), CropSink(tmp_path / "cut", of_video=True)):
         sink.discard()
     assert list(tmp_path.iterdir()) == []
 

@@ -10,14 +10,14 @@ import pytest
 from pumpseg.errors import SourceError
 from pumpseg.video.sources import camera, capture
 from pumpseg.video.sources.camera import Camera
-from pumpseg.video.sources.capture import CameraWish, DeviceCapture, redacted
+from pumpseg.video.sources.capture import CameraSettings, DeviceCapture, redacted
 from pumpseg.video.sources.open import open_source
 
 
 class FakeCapture:
     """A capture of `frames` frames, one every `interval` seconds, that then fails as told."""
 
-    rate, granted = Fraction(30), "4x4 at 30 fps"
+    rate, negotiated = Fraction(30), "4x4 at 30 fps"
 
     def __init__(self, frames, interval=0.0, failure=None, skips=0):
         self.skipped, self.skips = 0, skips
@@ -151,7 +151,7 @@ def test_no_patience_at_all():
 def test_delays_grow_to_a_limit(monkeypatch):
     waited = []
     monkeypatch.setattr(camera, "FIRST_DELAY", 1.0)
-    monkeypatch.setattr(camera, "LONGEST_DELAY", 5.0)
+    monkeypatch.setattr(camera, "MAX_DELAY", 5.0)
     source = Camera("cam", connecting_to(FakeCapture(1, 0.5), *[SourceError("gone")] * 5, FakeCapture(10**6, 0.01)))
     monkeypatch.setattr(source._closing, "wait", lambda seconds: waited.append(seconds))
     frames = iter(source)
@@ -221,13 +221,13 @@ class FakeDriver:
 
 def test_what_the_driver_granted_is_told(monkeypatch):
     monkeypatch.setattr(capture.cv2, "VideoCapture", FakeDriver)
-    one = DeviceCapture(0, CameraWish((320, 240), None))
-    assert one.granted == "320x240 at 30 fps, MJPG"
+    one = DeviceCapture(0, CameraSettings((320, 240), None))
+    assert one.negotiated == "320x240 at 30 fps, MJPG"
     # The pixel format decides which sizes there are.
     asked = one._capture.asked
     assert asked.index(cv2.CAP_PROP_FOURCC) < asked.index(cv2.CAP_PROP_FRAME_WIDTH)
-    assert DeviceCapture(0, CameraWish((1920, 1080))).granted.endswith("not all that was asked for")
-    assert DeviceCapture(0, CameraWish(fps=60)).granted.endswith("not all that was asked for")
+    assert DeviceCapture(0, CameraSettings((1920, 1080))).negotiated.endswith("not all that was asked for")
+    assert DeviceCapture(0, CameraSettings(fps=60)).negotiated.endswith("not all that was asked for")
     with pytest.raises(SourceError, match="stopped giving frames"):
         one.read()
 
@@ -235,7 +235,7 @@ def test_what_the_driver_granted_is_told(monkeypatch):
 @pytest.mark.skipif("not __import__('sys').platform.startswith('linux')", reason="device paths are Linux's")
 def test_a_device_path_is_not_taken_for_a_file(monkeypatch):
     monkeypatch.setattr(capture.cv2, "VideoCapture", FakeDriver)
-    assert DeviceCapture("/dev/video2", CameraWish())._capture.opened == ("/dev/video2", cv2.CAP_V4L2)
+    assert DeviceCapture("/dev/video2", CameraSettings())._capture.opened == ("/dev/video2", cv2.CAP_V4L2)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from websockets.sync.client import connect
 from pumpseg import Segmenter
 from pumpseg.cli.video import main
 from pumpseg.errors import PumpsegError
-from pumpseg.instances import NO_ID, Instances
+from pumpseg.instances import UNCONFIRMED, Instances
 from pumpseg.video import Frame
 from pumpseg.video.pipeline import View, process
 from pumpseg.video.viewers import live_page
@@ -61,7 +61,7 @@ class Camera:
 
 @pytest.fixture(scope="module")
 def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, spinning=False)
+    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def test_a_slow_viewer_gets_the_newest(make_page):
 def test_large_pictures_are_scaled_and_a_trackers_ids_are_counted(make_page):
     page = make_page()
     with watch(page) as viewer:
-        for index, ids in enumerate(([1, 2], [2, 3], [2, NO_ID])):
+        for index, ids in enumerate(([1, 2], [2, 3], [2, UNCONFIRMED])):
             count = len(ids)
             boxes = np.tile(np.float32([[10, 10, 50, 50]]), (count, 1))
             found = Instances(

@@ -46,10 +46,10 @@ class Seen:
 
     @classmethod
     def of(cls, instances: Instances) -> Seen:
-        assert instances.ids is not None
-        known = instances[instances.ids != UNCONFIRMED]
-        assert known.ids is not None
-        return cls(known.ids, known.rle())
+        assert instances.track_ids is not None
+        known = instances[instances.track_ids != UNCONFIRMED]
+        assert known.track_ids is not None
+        return cls(known.track_ids, known.to_rle())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,7 +71,7 @@ class Row:
             cpu_seconds += process_time() - cpu_start
             for frame, (instances, timings) in zip(frames, results, strict=True):
                 before = perf_counter()
-                instances.crop_masks()
+                _ = instances.crop_masks
                 pasted = perf_counter()
                 draw(frame, instances)
                 drawn = perf_counter()
@@ -92,7 +92,7 @@ class Row:
                     "boxes": instances.boxes.tolist(),
                     "scores": instances.scores.tolist(),
                     "class_ids": instances.class_ids.tolist(),
-                    "masks": instances.rle(),
+                    "masks": instances.to_rle(),
                 }
             )
         return found

@@ -49,8 +49,8 @@ class PumpsegNode(Node):
             hypothesis.hypothesis.class_id = instances.labels[i]
             hypothesis.hypothesis.score = float(instances.scores[i])
             detection.results.append(hypothesis)
-            if instances.ids is not None and instances.ids[i] != UNCONFIRMED:
-                detection.id = str(instances.ids[i])
+            if instances.track_ids is not None and instances.track_ids[i] != UNCONFIRMED:
+                detection.id = str(instances.track_ids[i])
             array.detections.append(detection)
         return array
 

@@ -180,7 +180,7 @@ def _export_weights(arguments: argparse.Namespace, output: Path, common: dict[st
 
 
 def _images(paths: list[Path]) -> list[Path]:
-    from pumpseg.video.sources.open import IMAGE_SUFFIXES
+    from pumpseg.images import IMAGE_SUFFIXES
 
     images: list[Path] = []
     for path in paths:

@@ -45,7 +45,7 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
     drawn = frame.copy()
     unit = max(0.75, min(frame.shape[:2]) / 540)
     colours = _colours(instances)
-    crops = instances.crop_masks()
+    crops = instances.crop_masks
     # The best score comes first and is drawn last, on top.
     for i in reversed(range(len(instances))):
         mask = crops[i].mask.view(np.uint8)
@@ -65,10 +65,10 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
 
 
 def _colours(instances: Instances) -> list[tuple[int, int, int]]:
-    if instances.ids is not None:
+    if instances.track_ids is not None:
         return [
             UNCONFIRMED_COLOUR if number == UNCONFIRMED else PALETTE[int(number) % len(PALETTE)]
-            for number in instances.ids
+            for number in instances.track_ids
         ]
     centres = instances.boxes[:, 0] + instances.boxes[:, 2]
     numbers = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
@@ -83,7 +83,8 @@ def _tint_table(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 def _label(instances: Instances, i: int) -> str:
     label = f"{instances.labels[i]} {instances.scores[i]:.0%}"
-    return label if instances.ids is None or instances.ids[i] == UNCONFIRMED else f"#{instances.ids[i]} {label}"
+    track_id = UNCONFIRMED if instances.track_ids is None else instances.track_ids[i]
+    return label if track_id == UNCONFIRMED else f"#{track_id} {label}"
 
 
 def _draw_label(

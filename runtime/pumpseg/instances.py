@@ -7,18 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import PumpsegError
+from pumpseg.masks.paste import REPLICATE, CropMask, paste_crop
 from pumpseg.masks.polygons import Polygon, trace
 from pumpseg.masks.rle import Rle, encode_crop
 
 if TYPE_CHECKING:
     import supervision
 
-MASK_THRESHOLD = 0.5
 UNCONFIRMED = -1
 """In place of an id: a tracker has not seen the instance often enough to give it one."""
 
@@ -34,15 +33,6 @@ class CocoResult(TypedDict):
     track_id: NotRequired[int]
 
 
-@dataclass(frozen=True)
-class CropMask:
-    """The mask of one instance inside its box: bool (h, w), its top-left pixel at column x and row y."""
-
-    x: int
-    y: int
-    mask: NDArray[np.bool_]
-
-
 @dataclass(frozen=True, eq=False)
 class Instances:
     """N instances of one frame, best score first as the model gives them.
@@ -52,8 +42,8 @@ class Instances:
     scores: float32 (N,), 0..1. class_ids: int64 (N,), 0-based index into class_names.
     mask_probabilities: float32 (N, M, M), and mask_boxes: float32 (N, 4), xyxy in frame pixels: the box that
         the M x M cells cover. It is the box before clipping, so that masks do not shrink at the frame's edge.
-    frame_size: (height, width). ids: int64 (N,) of a tracker, UNCONFIRMED for those without one; or None.
-    fade_masks: see paste_crop.
+    frame_size: (height, width). track_ids: int64 (N,) of a tracker, UNCONFIRMED for those without one; or None.
+    mask_border: see paste_crop.
 
     Indexing with a number, a slice, a bool mask or an index array gives Instances again.
     """
@@ -65,8 +55,8 @@ class Instances:
     mask_boxes: NDArray[np.float32]
     frame_size: tuple[int, int]
     class_names: tuple[str, ...]
-    ids: NDArray[np.int64] | None = None
-    fade_masks: bool = False
+    track_ids: NDArray[np.int64] | None = None
+    mask_border: str = REPLICATE
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -77,7 +67,7 @@ class Instances:
             "class_ids": (count,),
             "mask_probabilities": (count, side, side),
             "mask_boxes": (count, 4),
-            "ids": (count,),
+            "track_ids": (count,),
         }
         for name, shape in wanted.items():
             array = getattr(self, name)
@@ -93,7 +83,7 @@ class Instances:
         mask_probabilities: NDArray[np.float32],
         frame_size: tuple[int, int],
         class_names: Sequence[str],
-        fade_masks: bool = False,
+        mask_border: str = REPLICATE,
     ) -> Instances:
         """Instances of boxes (N, 4) xyxy in frame pixels that may reach out of the frame.
 
@@ -111,7 +101,7 @@ class Instances:
             mask_boxes=boxes[inside],
             frame_size=frame_size,
             class_names=tuple(class_names),
-            fade_masks=fade_masks,
+            mask_border=mask_border,
         )
 
     @classmethod
@@ -144,14 +134,14 @@ class Instances:
             class_ids=self.class_ids[index],
             mask_probabilities=self.mask_probabilities[index],
             mask_boxes=self.mask_boxes[index],
-            ids=None if self.ids is None else self.ids[index],
+            track_ids=None if self.track_ids is None else self.track_ids[index],
         )
 
-    def with_ids(self, ids: NDArray[np.int64]) -> Instances:
+    def with_track_ids(self, track_ids: NDArray[np.int64]) -> Instances:
         """The same instances with a tracker's ids, int64 (N,). Masks that were pasted already are kept."""
-        instances = replace(self, ids=ids)
-        if "_crops" in self.__dict__:
-            instances.__dict__["_crops"] = self._crops
+        instances = replace(self, track_ids=track_ids)
+        if "crop_masks" in self.__dict__:
+            instances.__dict__["crop_masks"] = self.crop_masks
         return instances
 
     def __iter__(self) -> Iterator[Instances]:
@@ -163,21 +153,18 @@ class Instances:
         return tuple(self.class_names[i] for i in self.class_ids)
 
     @cached_property
-    def _crops(self) -> tuple[CropMask, ...]:
+    def crop_masks(self) -> tuple[CropMask, ...]:
+        """The mask of every instance inside its box, made once and kept."""
         return tuple(
-            paste_crop(probabilities, box, self.frame_size, fade=self.fade_masks)
+            paste_crop(probabilities, box, self.frame_size, border=self.mask_border)
             for probabilities, box in zip(self.mask_probabilities, self.mask_boxes, strict=True)
         )
 
-    def crop_masks(self) -> tuple[CropMask, ...]:
-        """The mask of every instance inside its box, made once and kept."""
-        return self._crops
-
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """Full-frame masks, bool (N, H, W), made anew at every call. See crop_masks and rle."""
+        """Full-frame masks, bool (N, H, W), made anew at every call. See crop_masks and to_rle."""
         masks = np.zeros((len(self), *self.frame_size), np.bool_)
-        for mask, crop in zip(masks, self._crops, strict=True):
+        for mask, crop in zip(masks, self.crop_masks, strict=True):
             crop_h, crop_w = crop.mask.shape
             mask[crop.y : crop.y + crop_h, crop.x : crop.x + crop_w] = crop.mask
         return masks
@@ -185,11 +172,11 @@ class Instances:
     @property
     def areas(self) -> NDArray[np.int64]:
         """Pixels in every mask, int64 (N,)."""
-        return np.array([np.count_nonzero(crop.mask) for crop in self._crops], np.int64)
+        return np.array([np.count_nonzero(crop.mask) for crop in self.crop_masks], np.int64)
 
-    def rle(self) -> list[Rle]:
+    def to_rle(self) -> list[Rle]:
         """COCO RLE of every mask, straight from its crop."""
-        return [encode_crop(crop.mask, crop.x, crop.y, self.frame_size) for crop in self._crops]
+        return [encode_crop(crop.mask, crop.x, crop.y, self.frame_size) for crop in self.crop_masks]
 
     def to_coco(self, image_id: int = 1, category_ids: Mapping[str, int] | None = None) -> list[CocoResult]:
         """COCO results, which pycocotools' `loadRes` takes: boxes to a hundredth of a pixel, scores to four digits.
@@ -200,7 +187,7 @@ class Instances:
         if category_ids is None:
             category_ids = {name: number for number, name in enumerate(self.class_names, 1)}
         results: list[CocoResult] = []
-        for i, rle in enumerate(self.rle()):
+        for i, rle in enumerate(self.to_rle()):
             if self.labels[i] not in category_ids:
                 raise ValueError(f"no category for the class {self.labels[i]}; there are {', '.join(category_ids)}")
             x1, y1, x2, y2 = (float(value) for value in self.boxes[i])
@@ -211,14 +198,14 @@ class Instances:
                 "score": round(float(self.scores[i]), 4),
                 "segmentation": rle,
             }
-            if self.ids is not None and self.ids[i] != UNCONFIRMED:
-                result["track_id"] = int(self.ids[i])
+            if self.track_ids is not None and self.track_ids[i] != UNCONFIRMED:
+                result["track_id"] = int(self.track_ids[i])
             results.append(result)
         return results
 
     def to_polygons(self) -> list[list[Polygon]]:
         """The pieces of every mask as polygons along the edges of its pixels, in frame pixels; see `trace`."""
-        return [trace(crop.mask, crop.x, crop.y) for crop in self._crops]
+        return [trace(crop.mask, crop.x, crop.y) for crop in self.crop_masks]
 
     def to_supervision(self) -> supervision.Detections:
         """A `supervision.Detections` with boxes, masks (N, H, W), scores, classes and, of a tracker, its ids.
@@ -234,71 +221,6 @@ class Instances:
             mask=self.masks,
             confidence=self.scores,
             class_id=self.class_ids,
-            tracker_id=self.ids,
+            tracker_id=self.track_ids,
             data={"class_name": np.array(self.labels, dtype=np.str_)},
         )
-
-
-def paste_crop(
-    probabilities: NDArray[np.float32],
-    box: NDArray[np.floating],
-    frame_size: tuple[int, int],
-    threshold: float = MASK_THRESHOLD,
-    *,
-    fade: bool = False,
-) -> CropMask:
-    """Paste one mask (M, M) into its box, xyxy in frame pixels, as a bool crop of the frame.
-
-    Cell j covers [x1 + j * w / M, x1 + (j + 1) * w / M). The cells are sampled bilinearly at the pixel
-    centres, as detectron2 does (`paste_masks_in_image`, grid_sample with align_corners=False) with two
-    differences at the border: the outer cells are replicated rather than faded to zero, and only pixels
-    whose centre lies inside the box are set. A box thinner than a pixel that holds no centre in the frame takes
-    the pixel under its middle instead. fade: let the outer half cells fade to zero after all, as Matterport's
-    `unmold_mask` does.
-
-    OpenCV 5 samples in full precision; OpenCV 4 rounds positions to 1/32 cell.
-    """
-    mask_h, mask_w = probabilities.shape
-    frame_h, frame_w = frame_size
-    x1, y1, x2, y2 = (float(value) for value in box)
-    left, right, x1, x2 = _pixel_span(x1, x2, frame_w)
-    top, bottom, y1, y2 = _pixel_span(y1, y2, frame_h)
-    if right <= left or bottom <= top:
-        return CropMask(left, top, np.zeros((max(0, bottom - top), max(0, right - left)), np.bool_))
-
-    cells_per_x, cells_per_y = mask_w / (x2 - x1), mask_h / (y2 - y1)
-    crop_to_cells = np.array(
-        [
-            [cells_per_x, 0, (left + 0.5 - x1) * cells_per_x - 0.5],
-            [0, cells_per_y, (top + 0.5 - y1) * cells_per_y - 0.5],
-        ]
-    )
-    sampled = cv2.warpAffine(
-        np.ascontiguousarray(probabilities, np.float32),
-        crop_to_cells,
-        (right - left, bottom - top),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    if fade:
-        columns = _fading(crop_to_cells[0, 2], cells_per_x, right - left, mask_w)
-        rows = _fading(crop_to_cells[1, 2], cells_per_y, bottom - top, mask_h)
-        sampled = sampled * (rows[:, None] * columns)
-    return CropMask(left, top, sampled >= threshold)
-
-
-def _fading(first: float, step: float, pixels: int, cells: int) -> NDArray[np.float32]:
-    """Weights (pixels,) of samples at first, first + step, ... among cells whose middles are 0, 1, ..., cells - 1."""
-    at = first + step * np.arange(pixels)
-    return (1 + np.minimum(0, np.minimum(at, cells - 1 - at))).astype(np.float32)
-
-
-def _pixel_span(low: float, high: float, frame_side: int) -> tuple[int, int, float, float]:
-    """First pixel, one past the last pixel, and the span of the box, along one axis."""
-    first, end = max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), frame_side)
-    if end <= first and high - low < 1 and low < frame_side and high > 0:
-        middle = (max(low, 0.0) + min(high, float(frame_side))) / 2
-        first = min(int(middle), frame_side - 1)
-        end, low, high = first + 1, float(first), float(first + 1)
-    first = min(first, frame_side)
-    return first, max(end, first), low, high

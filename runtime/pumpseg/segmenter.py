@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from pumpseg.inference.model_file import check_tensors, choose_model, model_inpu
 from pumpseg.inference.providers import PROVIDERS, open_session
 from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
 from pumpseg.instances import Instances
+from pumpseg.timings import Timings
 
 if TYPE_CHECKING:
     from pumpseg.video.sources.frame_source import Source
@@ -28,18 +29,6 @@ log = logging.getLogger("pumpseg")
 
 DEFAULT_THRESHOLD = 0.5
 _OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Seconds that one frame took: letterboxing it, running the model, and sorting out what it found."""
-
-    pre: float
-    session: float
-    post: float
-
-    def __add__(self, other: Timings) -> Timings:
-        return Timings(self.pre + other.pre, self.session + other.session, self.post + other.post)
 
 
 class Segmenter:
@@ -137,7 +126,7 @@ class Segmenter:
             masks[kept],
             placement.frame_size,
             self.info.class_names,
-            self.info.fade_masks,
+            self.info.mask_border,
         )
         return instances, Timings(ready - start, ran - ready, perf_counter() - ran)
 

@@ -86,5 +86,5 @@ def test_colours_do_not_follow_the_order_of_scores():
 
 
 def test_colours_follow_ids():
-    instances = replace(three_instances(), ids=np.array([7, 3, 17]))
+    instances = three_instances().with_track_ids(np.array([7, 3, 17]))
     assert _colours(instances) == [PALETTE[7], PALETTE[3], PALETTE[7]]

@@ -26,7 +26,8 @@ import numpy as np
 from pumpseg.batch.run import open_input
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import Instances
-from pumpseg.segmenter import Segmenter, Timings
+from pumpseg.segmenter import Segmenter
+from pumpseg.timings import Timings
 from pumpseg.video.pipeline import Find, StreamClosed
 from pumpseg.video.sources.frame_source import Frame
 from pumpseg.video.sources.open import InputFile

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pumpseg.errors import ModelFileError
 from pumpseg.inference.cpu import int8_dot_product
 from pumpseg.inference.letterbox import TOP_LEFT, Rule
+from pumpseg.masks.paste import MASK_BORDERS, REPLICATE
 
 METADATA_KEY = "pumpseg"
 # Inputs with a default; the first is also what the metadata say of it.
@@ -39,8 +40,8 @@ class ModelInfo:
 
     input_size: (height, width) in pixels. fill: RGB around the letterboxed frame, which lies where the rule
     `letterbox` says. score_threshold: the least, and the default, of the graph's input of that name.
-    nms_threshold: baked into the graph. fade_masks: how masks are pasted
-    (see `instances.paste_crop`). training and metrics: free-form, as the exporter wrote them. precision: what the
+    nms_threshold: baked into the graph. mask_border: how masks are pasted
+    (see `masks.paste.paste_crop`). training and metrics: free-form, as the exporter wrote them. precision: what the
     network computes in, "float32" or "int8"; quantisation: how it was made int8, empty otherwise. choice: why this
     file was taken of a shipped model that has several, empty where it was named.
     """
@@ -57,7 +58,7 @@ class ModelInfo:
     licence: str = ""
     source_hash: str = ""
     letterbox: Rule = TOP_LEFT
-    fade_masks: bool = False
+    mask_border: str = REPLICATE
     quantisation: Mapping[str, Any] = field(default_factory=dict)
     choice: str = ""
 
@@ -187,8 +188,8 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
     input_size = tuple(int(side) for side in values["input_size"])
     if len(input_size) != 2 or min(input_size) < 1:
         raise ValueError(f"input_size must be [height, width], got {values['input_size']}")
-    mask_border = values.get("mask_border", "replicate")
-    if mask_border not in ("replicate", "fade"):
+    mask_border = values.get("mask_border", REPLICATE)
+    if mask_border not in MASK_BORDERS:
         raise ValueError(f"unknown mask_border {mask_border!r}, 'replicate' and 'fade' are known")
     class_names = values["classes"]
     if not isinstance(class_names, list) or not class_names or not all(isinstance(n, str) for n in class_names):
@@ -206,7 +207,7 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
         licence=str(values.get("licence", "")),
         source_hash=str(values.get("source_hash", "")),
         letterbox=rule,
-        fade_masks=mask_border == "fade",
+        mask_border=mask_border,
         quantisation=dict(values.get("quantisation") or {}),
     )
 

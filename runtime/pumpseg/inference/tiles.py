@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.instances import CropMask, Instances
+from pumpseg.instances import Instances
+from pumpseg.masks.paste import shared_pixels
 
 MAX_TILES = 16  # 257 tiles: a frame of 4K in them is larger than life, and one takes seconds
 OVERLAP = 0.25  # of neighbouring tiles: what is smaller than that lies whole in one of them
@@ -100,7 +101,7 @@ def _in_frame(instances: Instances, tile: Tile, frame_size: tuple[int, int]) -> 
 
 def _once(instances: Instances, origin: NDArray[np.int64]) -> Instances:
     """Without what a better one of another tile shows already; instances by falling score, origin (N,)."""
-    crops = instances.crop_masks()
+    crops = instances.crop_masks
     areas = instances.areas
     x1, y1, x2, y2 = instances.boxes.T
     kept: list[int] = []
@@ -111,14 +112,3 @@ def _once(instances: Instances, origin: NDArray[np.int64]) -> Instances:
         if not any(shared_pixels(crops[i], crops[j]) > _SAME * min(areas[i], areas[j]) for j in others[near]):
             kept.append(i)
     return instances[np.array(kept, np.int64)]
-
-
-def shared_pixels(one: CropMask, other: CropMask) -> int:
-    """Pixels that lie in both masks of a frame."""
-    left, top = max(one.x, other.x), max(one.y, other.y)
-    right = min(one.x + one.mask.shape[1], other.x + other.mask.shape[1])
-    bottom = min(one.y + one.mask.shape[0], other.y + other.mask.shape[0])
-    if right <= left or bottom <= top:
-        return 0
-    parts = [crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] for crop in (one, other)]
-    return int(np.count_nonzero(parts[0] & parts[1]))

@@ -22,7 +22,8 @@ from pumpseg.checks import check_count
 from pumpseg.draw import draw
 from pumpseg.errors import SourceError
 from pumpseg.instances import Instances
-from pumpseg.segmenter import Segmenter, Timings
+from pumpseg.segmenter import Segmenter
+from pumpseg.timings import Timings
 from pumpseg.video.sinks.open import Sink
 from pumpseg.video.sources.frame_source import Frame, Source
 from pumpseg.video.stats import Stopwatch, Summary

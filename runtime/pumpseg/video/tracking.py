@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError, PumpsegError, SourceError
-from pumpseg.inference.tiles import shared_pixels
-from pumpseg.instances import UNCONFIRMED, CropMask, Instances
+from pumpseg.instances import UNCONFIRMED, Instances
+from pumpseg.masks.paste import CropMask, shared_pixels
 from pumpseg.video.sources.frame_source import Source
 
 CONFIRMING_FRAMES = 3
@@ -187,7 +187,7 @@ class Tracker:
         self._tracks.update(seen)
         hidden = [track for number, track in self._tracks.items() if number not in seen and track.ident != UNCONFIRMED]
 
-        masks = instances.crop_masks()
+        masks = instances.crop_masks
         ids = np.full(len(instances), UNCONFIRMED, np.int64)
         for i, number in enumerate(numbers):
             if number == UNCONFIRMED:
@@ -213,7 +213,7 @@ class Tracker:
         self._tracks = {
             number: track for number, track in self._tracks.items() if self._time - track.last.time <= LOST_SECONDS
         }
-        return instances.with_ids(ids)
+        return instances.with_track_ids(ids)
 
     def _joined(self, instances: Instances) -> list[int]:
         """The number of OC-SORT's track for every instance, UNCONFIRMED for none."""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pumpseg import Segmenter
-from pumpseg.inference.tiles import Tile, merge, shared_pixels, tile_grid
-from pumpseg.instances import CropMask, Instances
+from pumpseg.inference.tiles import Tile, merge, tile_grid
+from pumpseg.instances import Instances
 
 CLASSES = ("apple", "pumpkin")
 
@@ -89,21 +89,6 @@ def test_nothing_at_all():
     merged = merge([(Tile(0, 0, 50, 50), nothing), (Tile(10, 10, 30, 30), nothing)], (50, 50))
     assert len(merged) == 0
     assert merged.masks.shape == (0, 50, 50)
-
-
-crops = st.builds(
-    lambda x, y, w, h, seed: CropMask(x, y, np.random.default_rng(seed).random((h, w)) < 0.6),
-    *[st.integers(0, 12)] * 4,
-    st.integers(0, 99),
-)
-
-
-@given(crops, crops)
-def test_shared_pixels_are_those_of_full_masks(one, other):
-    frames = np.zeros((2, 30, 30), bool)
-    for frame, crop in zip(frames, (one, other), strict=True):
-        frame[crop.y : crop.y + crop.mask.shape[0], crop.x : crop.x + crop.mask.shape[1]] = crop.mask
-    assert shared_pixels(one, other) == shared_pixels(other, one) == np.count_nonzero(frames[0] & frames[1])
 
 
 def test_a_segmenter_sees_small_things_in_windows(model_path):

@@ -48,7 +48,7 @@ class Run:
 
     def __call__(self, *boxes, **options):
         self.frame += 1
-        return self.tracker.update(seen(*boxes, **options), self.frame / RATE).ids.tolist()
+        return self.tracker.update(seen(*boxes, **options), self.frame / RATE).track_ids.tolist()
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def run():
 @pytest.mark.parametrize(("rate", "wanted"), [(2, CONFIRMING_FRAMES), (100, 2 + round(100 * CONFIRMING_SECONDS))])
 def test_an_id_is_given_to_what_is_seen_often_and_long_enough(rate, wanted):
     tracker = Tracker(rate)
-    ids = [tracker.update(seen(at(50), at(150)), i / rate).ids.tolist() for i in range(wanted + 2)]
+    ids = [tracker.update(seen(at(50), at(150)), i / rate).track_ids.tolist() for i in range(wanted + 2)]
     assert ids[: wanted - 1] == [[UNCONFIRMED, UNCONFIRMED]] * (wanted - 1)
     assert ids[wanted - 1 :] == [[1, 2]] * 3
     assert tracker.count == 2
@@ -172,7 +172,7 @@ def test_frames_without_instances_and_times_that_stand_still(run):
     assert run() == []
     tracker = Tracker()
     for time in (0.0, 0.2, 0.4, 0.4, 0.3):
-        ids = tracker.update(seen(at(50)), time).ids.tolist()
+        ids = tracker.update(seen(at(50)), time).track_ids.tolist()
     assert ids == [1]
 
 
@@ -206,7 +206,7 @@ def test_motion_goes_on_in_a_straight_line(times, vx, vy, ahead):
 
 def test_colours_follow_ids_and_those_without_are_grey():
     frame = np.zeros((*FRAME, 3), np.uint8)
-    instances = seen(at(20), at(120), at(220)).with_ids(np.array([12, UNCONFIRMED, 2]))
+    instances = seen(at(20), at(120), at(220)).with_track_ids(np.array([12, UNCONFIRMED, 2]))
     drawn = draw(frame, instances, labels=["", "", ""])
     colours = [tuple(int(value) for value in drawn[101, x]) for x in (40, 140, 240)]
     assert colours == [PALETTE[12 % len(PALETTE)], UNCONFIRMED_COLOUR, PALETTE[2]]
@@ -215,7 +215,7 @@ def test_colours_follow_ids_and_those_without_are_grey():
 
 def test_masks_are_pasted_once():
     instances = seen(at(20), at(120))
-    assert instances.crop_masks() is instances.with_ids(np.array([1, 2])).crop_masks()
+    assert instances.crop_masks is instances.with_track_ids(np.array([1, 2])).crop_masks
 
 
 @pytest.fixture(scope="module")
@@ -227,10 +227,10 @@ def test_ids_do_not_depend_on_how_many_frames_are_inferred_at_once(segmenter, cl
     runs = []
     for workers in (1, 3):
         results = stream(open_source(clip), segmenter, workers=workers, tracker=Tracker(25))
-        runs.append([result.instances.ids.tolist() for result in results])
+        runs.append([result.instances.track_ids.tolist() for result in results])
     assert runs[0] == runs[1]
     assert any(ids and max(ids) > 0 for ids in runs[0])
-    assert runs[0] == [found.ids.tolist() for _, found in segmenter.stream(clip, track=True)]
+    assert runs[0] == [found.track_ids.tolist() for _, found in segmenter.stream(clip, track=True)]
 
 
 def test_a_run_counts_and_times_it(segmenter, clip):

@@ -32,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> None:
             raise PumpsegError(f"--{name} {getattr(arguments, name)}: at least {least} is needed")
     if arguments.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise PumpsegError(f"--out {arguments.out}: a name that ends with .png or .jpg is needed")
-    from pumpseg.video.sinks.images import write_image
+    from pumpseg.images import write_image
     from pumpseg_train.dataset.annotations import read_dataset
     from pumpseg_train.dataset.contact_sheet import contact_sheet
     from pumpseg_train.dataset.raw_files import read_files

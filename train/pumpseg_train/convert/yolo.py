@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from pumpseg.errors import DatasetError
-from pumpseg.video.sources.images import IMAGE_SUFFIXES
+from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg_train.dataset.atomic_folder import place_image
 from pumpseg_train.dataset.image_probe import size_of
 from pumpseg_train.dataset.labelled_set import (

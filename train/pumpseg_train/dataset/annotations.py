@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError, SourceError
-from pumpseg.video.sources.images import IMAGE_SUFFIXES, read_image
+from pumpseg.images import IMAGE_SUFFIXES, read_image
 from pumpseg_train.dataset import masks
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pumpseg.errors import DatasetError
+from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg.masks import rle
-from pumpseg.video.sources.images import IMAGE_SUFFIXES
 from pumpseg_train.dataset.image_probe import FINGERPRINT_BITS, Picture, PictureTooLargeError, examine
 from pumpseg_train.dataset.masks import decode
 from pumpseg_train.dataset.raw_files import SplitFile

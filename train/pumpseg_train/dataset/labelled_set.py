@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import DatasetError
-from pumpseg.video.sources.images import IMAGE_SUFFIXES
+from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg_train.dataset.image_probe import size_of
 from pumpseg_train.dataset.masks import clip_polygons, decode, upright_segmentation
 

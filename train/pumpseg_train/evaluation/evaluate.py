@@ -74,7 +74,7 @@ def detect(dataset: Dataset, predict: Predict, advance: Advance = lambda count: 
         instances = predict(read_photo(photo))
         category_ids = _category_ids(dataset, instances.class_names)
         for box, confidence, class_id, rle in zip(
-            instances.boxes, instances.scores, instances.class_ids, instances.rle(), strict=True
+            instances.boxes, instances.scores, instances.class_ids, instances.to_rle(), strict=True
         ):
             if (category_id := category_ids[int(class_id)]) is not None:
                 x1, y1, x2, y2 = (float(value) for value in box)

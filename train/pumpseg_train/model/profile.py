@@ -47,7 +47,7 @@ class Profile:
     mask_channels: int = 64
     mask_convs: int = 4
     mask_margin: float = 0.05  # masks are read from so much more of a box on each side, and boxes close around them
-    fade_masks: bool = False  # how masks are pasted, `pumpseg.instances.paste_crop`
+    fade_masks: bool = False  # how masks are pasted, `pumpseg.masks.paste.paste_crop`
 
     candidates: int = 1000  # anchors kept before proposal NMS
     proposals: int = 300  # at most: heaps of objects need many, and most pictures few

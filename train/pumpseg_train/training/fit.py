@@ -154,7 +154,7 @@ def predictor(model: MaskRCNN) -> Predict:
             found["masks"][0][valid],
             frame.shape[:2],
             model.classes,
-            profile.fade_masks,
+            "fade" if profile.fade_masks else "replicate",
         )
 
     return predict

@@ -6,16 +6,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.atomic_file import PartialFile, complete_file
+from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import SinkError
+from pumpseg.images import check_image_format, encode_image, write_image
 from pumpseg.instances import Instances
 from pumpseg.video.sources.frame_source import Frame
-
-_JPEG_QUALITY = 92
 
 
 class ImageSink:
@@ -30,7 +28,7 @@ class ImageSink:
 
     def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
         assert drawn is not None
-        data = _encoded(drawn, self._file.target)
+        data = encode_image(drawn, self._file.target)
         try:
             self._file.path.write_bytes(data)
         except OSError as error:
@@ -118,7 +116,7 @@ class CropSink:
         name = _crop_name(frame.source)
         if self._of_video:
             name = f"{name}-{frame.index:06}"
-        for number, crop in enumerate(instances.crop_masks()):
+        for number, crop in enumerate(instances.crop_masks):
             if not crop.mask.any():
                 continue
             height, width = crop.mask.shape
@@ -158,28 +156,3 @@ def image_outputs(inputs: tuple[Path, ...], folder: Path) -> dict[str, Path]:
 def _crop_name(source: str) -> str:
     # A camera's name may hold what no file name may.
     return "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(source).stem) or "frame"
-
-
-def check_image_format(target: Path) -> None:
-    """Raise SinkError unless OpenCV writes images of this suffix."""
-    # Only the suffix is asked for: OpenCV ends the process at names that are not UTF-8.
-    if not target.suffix or not cv2.haveImageWriter(f"image{target.suffix}"):
-        raise SinkError(f"cannot write {target}: {target.suffix or 'no suffix'} is no image format; try .png")
-
-
-def write_image(target: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image, uint8 BGR or BGRA, all or nothing. Raises SinkError."""
-    data = _encoded(image, target)
-    with complete_file(target) as path:
-        path.write_bytes(data)
-
-
-def _encoded(image: NDArray[np.uint8], target: Path) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if target.suffix.lower() in (".jpg", ".jpeg") else []
-    try:
-        encoded, data = cv2.imencode(target.suffix, image, options)
-    except cv2.error:
-        encoded = False
-    if not encoded:
-        raise SinkError(f"cannot encode {image.shape[1]}x{image.shape[0]} pixels as {target}")
-    return data.tobytes()

@@ -182,7 +182,7 @@ def _instance_records(instances: Instances) -> list[dict[str, Any]]:
             "bbox": result["bbox"],
             "segmentation": result["segmentation"],
         }
-        if instances.ids is not None:
+        if instances.track_ids is not None:
             record["id"] = result.get("track_id")
         records.append(record)
     return records

@@ -7,15 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from pumpseg.errors import SourceError
+from pumpseg.images import read_image
 from pumpseg.video.sources.frame_source import Frame, VideoTiming
 from pumpseg.video.sources.video_file import BgrConverter, import_av
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 log = logging.getLogger("pumpseg")
 
@@ -80,19 +75,3 @@ class LinkedImage:
 
     def close(self) -> None:
         self._container.close()
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image as uint8 BGR (H, W, 3). Raises SourceError if it cannot be read or decoded."""
-    try:
-        encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    except cv2.error:
-        # Some damage is an exception: a header that claims more pixels than OpenCV decodes, for one.
-        image = None
-    if image is None:
-        raise SourceError(f"{path} is damaged, or not an image of a kind that OpenCV reads")
-    return image  # type: ignore[return-value]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpseg.errors import SourceError
+from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.capture import (
     CameraSettings,
@@ -23,7 +24,7 @@ from pumpseg.video.sources.capture import (
     redacted,
 )
 from pumpseg.video.sources.frame_source import Source
-from pumpseg.video.sources.images import IMAGE_SUFFIXES, ImageSource, LinkedImage
+from pumpseg.video.sources.images import ImageSource, LinkedImage
 from pumpseg.video.sources.video_file import VideoSource
 
 VIDEO_SUFFIXES = frozenset(

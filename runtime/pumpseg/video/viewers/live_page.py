@@ -267,8 +267,8 @@ class _Frames:
         self._recent.append((now, view.spent))
         while len(self._recent) > 2 and self._recent[0][0] < now - _FIGURES_SECONDS:
             self._recent.popleft()
-        if view.instances.ids is not None:
-            ids = view.instances.ids
+        if view.instances.track_ids is not None:
+            ids = view.instances.track_ids
             self._ids.update(ids[ids != UNCONFIRMED].tolist())
         self._number += 1
         self._newest = _LiveFrame(self._number, view, self)
@@ -298,7 +298,7 @@ class _Frames:
             "frame": view.frame.index,
             "time": round(view.frame.time, 3),
             "counts": Counter(view.instances.labels),
-            "distinct": None if view.instances.ids is None else len(self._ids),
+            "distinct": None if view.instances.track_ids is None else len(self._ids),
             "fps": round((len(spent) - 1) / seconds, 2) if seconds > 0 else None,
             "stages": {name: round(1000 * sum(s[name] for s in spent) / len(spent), 2) for name in view.spent},
             "latency": None if view.latency is None else round(1000 * view.latency, 1),

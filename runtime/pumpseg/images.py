@@ -1,0 +1,57 @@
+"""Image files, read and written with OpenCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pumpseg.atomic_file import complete_file
+from pumpseg.errors import SinkError, SourceError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_JPEG_QUALITY = 92
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image as uint8 BGR (H, W, 3). Raises SourceError if it cannot be read or decoded."""
+    try:
+        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    except cv2.error:
+        # OpenCV raises for some damage, such as a header that claims more pixels than it decodes.
+        image = None
+    if image is None:
+        raise SourceError(f"{path} is damaged, or not an image of a kind that OpenCV reads")
+    return image  # type: ignore[return-value]
+
+
+def write_image(target: Path, image: NDArray[np.uint8]) -> None:
+    """Write an image, uint8 BGR or BGRA, in the format of the suffix; it appears when complete. Raises SinkError."""
+    data = encode_image(image, target)
+    with complete_file(target) as path:
+        path.write_bytes(data)
+
+
+def encode_image(image: NDArray[np.uint8], target: Path) -> bytes:
+    """An image, uint8 BGR or BGRA, in the format of the target's suffix. Raises SinkError if OpenCV cannot."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if target.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        encoded, data = cv2.imencode(target.suffix, image, options)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise SinkError(f"cannot encode {image.shape[1]}x{image.shape[0]} pixels as {target}")
+    return data.tobytes()
+
+
+def check_image_format(target: Path) -> None:
+    """Raise SinkError unless OpenCV writes images of this suffix."""
+    # Only the suffix is tested: OpenCV ends the process at names that are not UTF-8.
+    if not target.suffix or not cv2.haveImageWriter(f"image{target.suffix}"):
+        raise SinkError(f"cannot write {target}: {target.suffix or 'no suffix'} is not an image format; try .png")

@@ -1,0 +1,98 @@
+"""A mask inside its box: pasted from the model's cells, as a crop of the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MASK_THRESHOLD = 0.5
+REPLICATE, FADE = MASK_BORDERS = ("replicate", "fade")
+"""What masks do beyond the middles of their outer cells: keep their value, or fade to zero one cell on."""
+
+
+@dataclass(frozen=True)
+class CropMask:
+    """The mask of one instance inside its box: bool (h, w), its top-left pixel at column x and row y."""
+
+    x: int
+    y: int
+    mask: NDArray[np.bool_]
+
+
+def paste_crop(
+    probabilities: NDArray[np.float32],
+    box: NDArray[np.floating],
+    frame_size: tuple[int, int],
+    threshold: float = MASK_THRESHOLD,
+    *,
+    border: str = REPLICATE,
+) -> CropMask:
+    """Paste one mask (M, M) into its box, xyxy in frame pixels, as a bool crop of the frame.
+
+    Cell j covers [x1 + j * w / M, x1 + (j + 1) * w / M). The cells are sampled bilinearly at the pixel
+    centres, as detectron2 does (`paste_masks_in_image`, grid_sample with align_corners=False) with two
+    differences at the border: the outer cells are replicated rather than faded to zero, and only pixels
+    whose centre lies inside the box are set. A box thinner than a pixel that holds no centre in the frame takes
+    the pixel under its middle instead. border: "replicate", or "fade": the outer half cells fade to zero after
+    all, as Matterport's `unmold_mask` does.
+
+    OpenCV 5 samples in full precision; OpenCV 4 rounds positions to 1/32 cell.
+    """
+    mask_h, mask_w = probabilities.shape
+    frame_h, frame_w = frame_size
+    x1, y1, x2, y2 = (float(value) for value in box)
+    left, right, x1, x2 = pixel_span(x1, x2, frame_w)
+    top, bottom, y1, y2 = pixel_span(y1, y2, frame_h)
+    if right <= left or bottom <= top:
+        return CropMask(left, top, np.zeros((max(0, bottom - top), max(0, right - left)), np.bool_))
+
+    cells_per_x, cells_per_y = mask_w / (x2 - x1), mask_h / (y2 - y1)
+    crop_to_cells = np.array(
+        [
+            [cells_per_x, 0, (left + 0.5 - x1) * cells_per_x - 0.5],
+            [0, cells_per_y, (top + 0.5 - y1) * cells_per_y - 0.5],
+        ]
+    )
+    sampled = cv2.warpAffine(
+        np.ascontiguousarray(probabilities, np.float32),
+        crop_to_cells,
+        (right - left, bottom - top),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    if border == FADE:
+        columns = _fade_weights(crop_to_cells[0, 2], cells_per_x, right - left, mask_w)
+        rows = _fade_weights(crop_to_cells[1, 2], cells_per_y, bottom - top, mask_h)
+        sampled = sampled * (rows[:, None] * columns)
+    return CropMask(left, top, sampled >= threshold)
+
+
+def _fade_weights(first: float, step: float, pixels: int, cells: int) -> NDArray[np.float32]:
+    """Weights (pixels,) of samples at first, first + step, ... among cells whose middles are 0, 1, ..., cells - 1."""
+    at = first + step * np.arange(pixels)
+    return (1 + np.minimum(0, np.minimum(at, cells - 1 - at))).astype(np.float32)
+
+
+def pixel_span(low: float, high: float, frame_side: int) -> tuple[int, int, float, float]:
+    """First pixel, one past the last pixel, and the span of the box, along one axis."""
+    first, end = max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), frame_side)
+    if end <= first and high - low < 1 and low < frame_side and high > 0:
+        middle = (max(low, 0.0) + min(high, float(frame_side))) / 2
+        first = min(int(middle), frame_side - 1)
+        end, low, high = first + 1, float(first), float(first + 1)
+    first = min(first, frame_side)
+    return first, max(end, first), low, high
+
+
+def shared_pixels(one: CropMask, other: CropMask) -> int:
+    """Pixels that two masks of a frame have in common."""
+    left, top = max(one.x, other.x), max(one.y, other.y)
+    right = min(one.x + one.mask.shape[1], other.x + other.mask.shape[1])
+    bottom = min(one.y + one.mask.shape[0], other.y + other.mask.shape[0])
+    if right <= left or bottom <= top:
+        return 0
+    parts = [crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] for crop in (one, other)]
+    return int(np.count_nonzero(parts[0] & parts[1]))

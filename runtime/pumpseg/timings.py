@@ -1,0 +1,17 @@
+"""How long one frame took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that one frame took: letterboxing it, running the model, and selecting the instances."""
+
+    pre: float = 0.0
+    session: float = 0.0
+    post: float = 0.0
+
+    def __add__(self, other: Timings) -> Timings:
+        return Timings(self.pre + other.pre, self.session + other.session, self.post + other.post)

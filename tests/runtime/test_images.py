@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pumpseg.errors import SinkError, SourceError
+from pumpseg.images import IMAGE_SUFFIXES, check_image_format, encode_image, read_image, write_image
+
+PICTURE = np.random.default_rng(1).integers(0, 256, (12, 17, 3), np.uint8)
+
+
+def test_an_image_is_read_as_it_was_written(tmp_path):
+    write_image(tmp_path / "a.png", PICTURE)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PICTURE)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_transparency_is_written():
+    picture = np.dstack([PICTURE, PICTURE[..., 0]])
+    encoded = np.frombuffer(encode_image(picture, Path("a.png")), np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), picture)
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_suffix_that_is_read_can_be_written(suffix, tmp_path):
+    check_image_format(tmp_path / f"a{suffix}")
+    write_image(tmp_path / f"a{suffix.upper()}", PICTURE)
+    assert read_image(tmp_path / f"a{suffix.upper()}").shape == PICTURE.shape
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"BM" + b"\xff" * 60])
+def test_damage_is_one_line(content, tmp_path):
+    path = tmp_path / "a.bmp"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.bmp is damaged, or not an image of a kind that OpenCV reads"):
+        read_image(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SourceError, match=r"cannot read .*none\.png: No such file"):
+        read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("name", ["a", "a.xyz"])
+def test_a_format_that_is_none(name):
+    with pytest.raises(SinkError, match=r"is not an image format; try \.png"):
+        check_image_format(Path(name))
+
+
+def test_pixels_that_a_format_cannot_hold(tmp_path):
+    with pytest.raises(SinkError, match=r"cannot encode 70000x1 pixels as .*\.jpg"):
+        write_image(tmp_path / "a.jpg", np.zeros((1, 70000, 3), np.uint8))

@@ -25,7 +25,8 @@ import numpy as np
 import onnx
 
 from pumpseg import Segmenter
-from pumpseg.cli.command import parse_count, run_command
+from pumpseg.cli.arguments import count
+from pumpseg.cli.command import run_command
 from pumpseg.inference.providers import open_session
 from pumpseg.video.sources.open import open_source
 from pumpseg_export.assemble import assemble
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inference.add_argument("data", type=Path, metavar="DATA")
     inference.add_argument("--split", default="val", help="default val")
     for kind in (parts, inference):
-        kind.add_argument("--rounds", type=parse_count, default=20, help="default 20")
+        kind.add_argument("--rounds", type=count, default=20, help="default 20")
     arguments = parser.parse_args(argv)
     cv2.setNumThreads(1)
     return run_command("architecture", lambda: arguments.run(arguments))

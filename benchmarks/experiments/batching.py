@@ -19,7 +19,8 @@ from time import perf_counter
 import numpy as np
 import onnx
 
-from pumpseg.cli.command import parse_count, run_command
+from pumpseg.cli.arguments import count
+from pumpseg.cli.command import run_command
 from pumpseg.inference.model_file import find_model
 from pumpseg.inference.providers import open_session
 
@@ -31,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="fast")
-    parser.add_argument("--batches", type=parse_count, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--threads", type=parse_count, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=parse_count, default=10)
+    parser.add_argument("--batches", type=count, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--threads", type=count, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=count, default=10)
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.onnx"

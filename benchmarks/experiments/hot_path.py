@@ -25,7 +25,8 @@ import numpy as np
 import onnx
 
 from pumpseg import Segmenter
-from pumpseg.cli.command import parse_count, run_command
+from pumpseg.cli.arguments import count
+from pumpseg.cli.command import run_command
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model_file import DEFAULT_MODEL, find_model, shipped_model
 from pumpseg.inference.providers import open_session
@@ -47,9 +48,9 @@ def measure(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("models", nargs="*", metavar="MODEL", help="names or files (default: both shipped precisions)")
     parser.add_argument("--provider", default="cpu", help="default cpu")
-    parser.add_argument("--threads", type=parse_count, default=1, help="of the session and of OpenCV (default 1)")
-    parser.add_argument("--instances", type=parse_count, default=3, help="in every frame (default 3)")
-    parser.add_argument("--rounds", type=parse_count, default=20, help="default 20")
+    parser.add_argument("--threads", type=count, default=1, help="of the session and of OpenCV (default 1)")
+    parser.add_argument("--instances", type=count, default=3, help="in every frame (default 3)")
+    parser.add_argument("--rounds", type=count, default=20, help="default 20")
     arguments = parser.parse_args(argv)
     cv2.setNumThreads(arguments.threads)
     paths = [find_model(name) for name in arguments.models or shipped_precisions()]
@@ -71,10 +72,10 @@ def measure(argv: Sequence[str] | None) -> int:
                 for name, frames in cases:
                     frame = frames[number % len(frames)]
                     segmenter(frame)  # what ran before has emptied the caches
-                    times, count = time_frame(segmenter, frame)
+                    times, amount = time_frame(segmenter, frame)
                     if number:  # the first round warms up
                         rows[path, name].append(times)
-                        found[path, name].append(count)
+                        found[path, name].append(amount)
                 run_trunk()
                 start = perf_counter()
                 run_trunk()

@@ -20,7 +20,8 @@ from pathlib import Path
 import onnx
 
 from pumpseg import Segmenter
-from pumpseg.cli.command import parse_count, run_command
+from pumpseg.cli.arguments import count
+from pumpseg.cli.command import run_command
 from pumpseg.inference.letterbox import letterbox
 from pumpseg.inference.model_file import METADATA_KEY, find_model
 from pumpseg_export.float16 import restore_float32
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--split", default="val", help="default val")
     parser.add_argument("--calibrate", type=Path, nargs="+", required=True, metavar="DIR", help="folders of photos")
-    parser.add_argument("--photos", type=parse_count, default=200, help="calibrate on so many of them (default 200)")
+    parser.add_argument("--photos", type=count, default=200, help="calibrate on so many of them (default 200)")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
     return run_command("int8_accuracy", lambda: compare(parser.parse_args(argv)))
 

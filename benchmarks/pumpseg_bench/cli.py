@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pumpseg.atomic_file import PartialFile, check_names, write_json, write_text
-from pumpseg.cli.command import INTERRUPTED, CommandParser, parse_count, run_command
+from pumpseg.cli.arguments import comma_separated, count, whole
+from pumpseg.cli.command import INTERRUPTED, CommandParser, run_command
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model_file import DEFAULT_MODEL
 from pumpseg.inference.providers import MAX_THREADS, PROVIDERS
@@ -124,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         help="synthetic, camera, or what pumpseg-video takes: a video, an image, a folder (default demo)",
     )
     parser.add_argument(
-        "--frames", type=parse_count, default=150, metavar="N", help="frames measured in every row (default 150)"
+        "--frames", type=count, default=150, metavar="N", help="frames measured in every row (default 150)"
     )
     parser.add_argument(
         "--batch",
@@ -157,7 +158,7 @@ def _providers(text: str) -> list[str]:
 
 
 def _counts(text: str) -> list[int]:
-    return sorted({parse_count(part, MAX_THREADS) for part in text.split(",")})
+    return sorted(set(comma_separated(whole(1, MAX_THREADS))(text)))
 
 
 if __name__ == "__main__":

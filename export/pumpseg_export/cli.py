@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.atomic_file import PartialFile, check_names
-from pumpseg.cli.command import CommandParser, parse_count
+from pumpseg.cli.arguments import count, size_or_side
+from pumpseg.cli.command import CommandParser
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, input_size, is_weights
@@ -37,7 +38,12 @@ def _parser() -> argparse.ArgumentParser:
         help="folder that pumpseg-train wrote, or .h5; with --int8 also a float32 model file",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
-    parser.add_argument("--size", metavar="PX or WxH", help="input size (default: that of the training; 1024 for .h5)")
+    parser.add_argument(
+        "--size",
+        type=size_or_side,
+        metavar="PX or WxH",
+        help="input size (default: that of the training; 1024 for .h5)",
+    )
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="data set to verify and measure on (default: that of the run)"
     )
@@ -61,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=CALIBRATION_METHODS,
         help=f"how ranges follow from them (default: {TRIED[0]}, and {TRIED[1]} where that loses too much on DATA)",
     )
-    int8.add_argument("--calibration-photos", type=parse_count, metavar="N", help="take N of them (default 200)")
+    int8.add_argument("--calibration-photos", type=count, metavar="N", help="take N of them (default 200)")
     int8.add_argument(
         "--max-ap-loss", type=float, metavar="AP", help="mask AP that int8 may lose on DATA, 0..1 (default 0.01)"
     )

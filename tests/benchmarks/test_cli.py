@@ -128,8 +128,8 @@ def test_an_interrupt_prints_what_was_measured(photo, tmp_path):
     [
         (["--providers", "directml"], "directml is not in this onnxruntime"),
         (["--providers", "gpu"], "'gpu' is no provider; there are all, cpu"),
-        (["--threads", "0"], "0 is less than 1"),
-        (["--frames", "many"], "'many' is not a whole number"),
+        (["--threads", "0"], "must be a whole number from 1 to 1024, got 0"),
+        (["--frames", "many"], "must be a whole number of at least 1, got 'many'"),
         (["none.onnx"], "no model none.onnx"),
         (["--source", "none.mp4"], "no such file or folder: none.mp4"),
         (["--json", "none/bench.json"], "cannot write none"),

@@ -85,16 +85,19 @@ def test_an_interrupt_leaves_nothing_behind(tiny_run, tmp_path, assembled, monke
     ("options", "message"),
     [
         (["--size", "100"], "100x100: sides must be multiples of 32"),
-        (["--size", "0"], "--size 0x0: expected WIDTHxHEIGHT"),
-        (["--size", "big"], "--size big: expected WIDTHxHEIGHT"),
-        (["--size", "64x"], "--size 64x"),
-        (["--size", "64x64x64"], "--size 64x64x64"),
+        (["--size", "0"], "--size: must be WIDTHxHEIGHT"),
+        (["--size", "big"], "--size: must be WIDTHxHEIGHT"),
+        (["--size", "64x"], "got '64x'"),
         (["--data", "nowhere"], "nowhere/val/annotations.json does not exist"),
         (["--split", "test"], "test/annotations.json does not exist"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(options, message, tiny_run, tmp_path, assembled, capsys):
-    assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx"), *options]) == 2
+    try:
+        code = main([str(tiny_run), "-o", str(tmp_path / "model.onnx"), *options])
+    except SystemExit as stop:  # a wrong option
+        code = stop.code
+    assert code == 2
     assert message in one_line(capsys)
     assert not list(tmp_path.iterdir())
 

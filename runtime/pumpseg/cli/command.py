@@ -1,4 +1,4 @@
-"""What every command of the project shares: one line for an error, and the exit codes."""
+"""What every command of the project shares: one line for an error, the exit codes, and help that shows defaults."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pumpseg.errors import PumpsegError
 
@@ -17,17 +17,29 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
+class _HelpWithDefaults(argparse.HelpFormatter):
+    """Ends the help of an option with its default, unless the text has it already."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        shown = action.default not in (None, False, (), [], argparse.SUPPRESS) and "default" not in text
+        return f"{text} (default %(default)s)".lstrip() if shown else text
+
+
 class CommandParser(argparse.ArgumentParser):
-    """Tells a wrong option in one line, as every other error is told, and exits with 2."""
+    """Shows defaults in its help; reports a wrong option in one line, as every other error, and exits with 2."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": _HelpWithDefaults, **options})
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def run_command(program: str, action: Callable[[], int | None], if_interrupted: str = "interrupted") -> int:
-    """Run a command's action. Returns its exit code (None: 0), 2 after an error told in one line, 130 on Ctrl-C."""
+    """Run a command's action. Returns its exit code (None: 0), 2 after an error, 130 after Ctrl-C, each in one line."""
     if sys.stderr is None:
-        # Closed by whoever started this; what is told there is of no use, then, but must not end the work.
+        # Closed by whoever started this: messages are lost then, but must not end the work.
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         return action() or 0
@@ -37,24 +49,3 @@ def run_command(program: str, action: Callable[[], int | None], if_interrupted: 
     except KeyboardInterrupt:
         print(f"{program}: {if_interrupted}", file=sys.stderr)
         return INTERRUPTED
-
-
-def parse_size(option: str, text: str) -> tuple[int, int]:
-    """(width, height) of a size in pixels such as 640x480. Raises PumpsegError naming the option."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise PumpsegError(f"{option} {text}: expected WIDTHxHEIGHT in pixels, such as 640x480".lstrip())
-    return int(width), int(height)
-
-
-def parse_count(text: str, most: int | None = None) -> int:
-    """A whole number from 1 to `most`, as an argparse type."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    if most is not None and value > most:
-        raise argparse.ArgumentTypeError(f"{text} is more than {most}")
-    return value

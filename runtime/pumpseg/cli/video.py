@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -22,7 +21,8 @@ from pumpseg.atomic_file import PartialFile, check_names
 from pumpseg.batch import run as batch
 from pumpseg.batch.ray_engine import RayEngine
 from pumpseg.batch.report import batch_table
-from pumpseg.cli.command import FAILED, INTERRUPTED, USAGE_ERROR, CommandParser, parse_count, parse_size, run_command
+from pumpseg.cli.arguments import count, positive, seconds, share, size, whole
+from pumpseg.cli.command import FAILED, INTERRUPTED, USAGE_ERROR, CommandParser, run_command
 from pumpseg.cli.progress import BatchProgress, Progress
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.cpu import physical_cores
@@ -395,7 +395,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     many.add_argument(
         "--jobs",
-        type=parse_count,
+        type=count,
         metavar="N",
         help=f"videos at the same time (default 1; with --engine ray up to {MAX_WORKERS})",
     )
@@ -410,7 +410,7 @@ def _parser() -> argparse.ArgumentParser:
 
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--threshold", type=_score, default=0.5, metavar="S", help="leave out instances below it (default 0.5)"
+        "--threshold", type=share, default=0.5, metavar="S", help="leave out instances below it (default 0.5)"
     )
     model.add_argument(
         "--model",
@@ -426,13 +426,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument(
         "--threads",
-        type=partial(parse_count, most=MAX_THREADS),
+        type=whole(1, MAX_THREADS),
         metavar="N",
         help="of inference (default: physical cores)",
     )
     model.add_argument(
         "--tiles",
-        type=partial(parse_count, most=MAX_TILES),
+        type=whole(1, MAX_TILES),
         default=1,
         metavar="N",
         help=f"also look at N x N overlapping windows of every frame, for many small things; N * N + 1 times as slow; "
@@ -440,64 +440,26 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     camera = parser.add_argument_group("cameras")
-    camera.add_argument("--camera-size", type=_size, metavar="WxH", help="picture to ask a camera device for")
-    camera.add_argument("--camera-fps", type=_positive, metavar="F", help="frames a second to ask it for")
+    camera.add_argument("--camera-size", type=size, metavar="WxH", help="picture to ask a camera device for")
+    camera.add_argument("--camera-fps", type=positive, metavar="F", help="frames a second to ask it for")
     camera.add_argument(
         "--reconnect",
-        type=_seconds,
+        type=seconds,
         default=math.inf,
         metavar="S",
         help="seconds to try to get a lost camera or stream back (default: for ever); 0 to stop at once",
     )
 
-    parser.add_argument("--limit", type=parse_count, metavar="N", help="stop after N frames")
+    parser.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
     parser.add_argument("--no-show", action="store_true", help="open no window")
     parser.add_argument("--version", action="version", version=f"pumpseg {version('pumpseg')}")
     return parser
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if math.isnan(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def _score(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} does not lie in 0..1")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
 
 
 def _page_address(text: str) -> PageAddress:
     try:
         return PageAddress.parse(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        return parse_size("", text)
-    except PumpsegError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -1,9 +1,7 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pumpseg.atomic_file import complete_file
-from pumpseg.cli.command import FAILED, INTERRUPTED, USAGE_ERROR, parse_size, run_command
+from pumpseg.cli.command import FAILED, INTERRUPTED, USAGE_ERROR, CommandParser, run_command
 from pumpseg.errors import PumpsegError, SinkError
 
 
@@ -24,17 +22,17 @@ def test_every_end_has_its_exit_code(capsys):
         run_command("x", failing(ZeroDivisionError()))
 
 
-@given(st.integers(1, 99999), st.integers(1, 99999), st.sampled_from("xX"))
-def test_sizes(width, height, cross):
-    assert parse_size("--size", f"{width}{cross}{height}") == (width, height)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "640", "640x", "x480", "640x480x3", "-640x480", "6.4x4", "0x480", "640x0", "a x b"]
-)
-def test_what_is_no_size(text):
-    with pytest.raises(PumpsegError, match=r"^--size .*: expected WIDTHxHEIGHT in pixels"):
-        parse_size("--size", text)
+def test_help_shows_defaults_once(capsys):
+    parser = CommandParser("x")
+    parser.add_argument("--a", default=3, help="first")
+    parser.add_argument("--b", default=4, help="second (default: a few)")
+    parser.add_argument("--c", action="store_true", help="third")
+    parser.add_argument("--d", help="fourth")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    shown = capsys.readouterr().out
+    assert "first (default 3)" in shown
+    assert shown.count("default") == 2
 
 
 def test_a_file_has_its_name_when_it_is_complete(tmp_path):

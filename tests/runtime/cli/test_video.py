@@ -146,12 +146,9 @@ def test_a_folder_without_permission(run, clip, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--threshold", "1.5", "0[.][.]1"),
-        ("--threshold", "-1", "0[.][.]1"),
-        ("--threshold", "nan", "not a number"),
-        ("--threshold", "x", "not a number"),
-        ("--threads", "0", "less than 1"),
-        ("--threads", "two", "whole number"),
+        ("--threshold", "1.5", "a number from 0 to 1"),
+        ("--threshold", "x", "a number from 0 to 1"),
+        ("--threads", "0", "a whole number from 1 to 1024"),
     ],
 )
 def test_values_out_of_range(run, clip, option, value, message):
@@ -216,9 +213,9 @@ def test_version(capsys):
         (["a.mp4", "b.mp4", "--save", "out.mp4"], "no such file or folder: a.mp4"),
         (["webcam", "b.mp4"], "webcam is no file: only files"),
         (["webcam", "--save-dir", "out"], "webcam is no file: only files"),
-        (["a.mp4", "--camera-size", "640"], "expected WIDTHxHEIGHT"),
-        (["a.mp4", "--reconnect=-1"], "below 0"),
-        (["a.mp4", "--camera-fps", "0"], "not above 0"),
+        (["a.mp4", "--camera-size", "640"], "must be WIDTHxHEIGHT"),
+        (["a.mp4", "--reconnect=-1"], "at least 0"),
+        (["a.mp4", "--camera-fps", "0"], "a number above 0"),
         (["a.mp4", "--codec", "mpeg4"], "invalid choice"),
     ],
 )
@@ -341,8 +338,10 @@ def test_a_closed_standard_output_is_told(clip, model_path):
 
 
 def test_far_too_many_tiles_or_threads_are_refused(run, clip):
-    assert_error(run(clip, "--tiles", "17"), "argument --tiles: 17 is more than 16")
-    assert_error(run(clip, "--threads", "100000"), "argument --threads: 100000 is more than 1024")
+    assert_error(run(clip, "--tiles", "17"), "argument --tiles: must be a whole number from 1 to 16, got 17")
+    assert_error(
+        run(clip, "--threads", "100000"), "argument --threads: must be a whole number from 1 to 1024, got 100000"
+    )
 
 
 def test_several_videos_need_a_folder(run, clip, tmp_path, make_clip):

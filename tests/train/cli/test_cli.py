@@ -244,8 +244,18 @@ def test_eval_writes_over_nothing_that_it_reads(tiny_onnx, fruit, capsys):
     [
         ("pumpseg-train", train_command.main, ["--out", "run", "--bogus"], "unrecognized arguments: --bogus"),
         ("pumpseg-eval", eval_command.main, ["fast", "data", "--bogus"], "unrecognized arguments: --bogus"),
-        ("pumpseg-eval", eval_command.main, ["fast", "data", "--threads", "0"], "--threads: 0 is less than 1"),
-        ("pumpseg-eval", eval_command.main, ["fast", "data", "--tiles", "17"], "--tiles: 17 is more than 16"),
+        (
+            "pumpseg-eval",
+            eval_command.main,
+            ["fast", "data", "--threads", "0"],
+            "--threads: must be a whole number from 1 to 1024",
+        ),
+        (
+            "pumpseg-eval",
+            eval_command.main,
+            ["fast", "data", "--tiles", "17"],
+            "--tiles: must be a whole number from 1 to 16",
+        ),
         ("pumpseg-data", data_command.main, ["check", "data", "--bogus"], "unrecognized arguments: --bogus"),
     ],
 )

@@ -3,12 +3,12 @@
 import argparse
 import dataclasses
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pumpseg.atomic_file import check_names, write_json
-from pumpseg.cli.command import CommandParser, parse_count
+from pumpseg.cli.arguments import size_or_side, whole
+from pumpseg.cli.command import CommandParser
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.providers import MAX_THREADS
 from pumpseg.inference.tiles import MAX_TILES
@@ -51,20 +51,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--provider", default="cpu", help="execution provider of an ONNX file (default cpu)")
     parser.add_argument(
         "--threads",
-        type=partial(parse_count, most=MAX_THREADS),
+        type=whole(1, MAX_THREADS),
         metavar="N",
         help="of an ONNX file (default: physical cores)",
     )
     parser.add_argument(
         "--tiles",
-        type=partial(parse_count, most=MAX_TILES),
+        type=whole(1, MAX_TILES),
         default=1,
         metavar="N",
         help="also look at N x N overlapping windows of every photo",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     weights = add_weights_options(parser)
-    weights.add_argument("--size", metavar="PX or WxH", help="IMAGE_MAX_DIM (default 1024)")
+    weights.add_argument("--size", type=size_or_side, metavar="PX or WxH", help="IMAGE_MAX_DIM (default 1024)")
     arguments = parser.parse_args(argv)
     return run_command("pumpseg-eval", lambda: _evaluate(arguments))
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pumpseg.cli.command import parse_size
+from pumpseg.cli.arguments import size
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import Commands
 
@@ -45,12 +45,11 @@ def add_synth(commands: Commands) -> None:
     )
     parser.add_argument("--truth", type=Path, metavar="FILE.jsonl", help="write the clip's exact masks, a line a frame")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed gives the same pictures")
-    parser.add_argument("--size", default="640x480", metavar="WxH", help="pixels (default 640x480)")
+    parser.add_argument("--size", type=size, default="640x480", metavar="WxH", help="pixels (default 640x480)")
     parser.set_defaults(run=_synth, if_interrupted="interrupted, nothing was written")
 
 
 def _synth(arguments: argparse.Namespace) -> None:
-    size = parse_size("--size", arguments.size)
     if arguments.seed < 0:
         raise PumpsegError(f"--seed {arguments.seed}: a seed is 0 or more")
     if arguments.out is not None:
@@ -67,7 +66,7 @@ def _synth(arguments: argparse.Namespace) -> None:
             arguments.images,
             arguments.val_images,
             seed=arguments.seed,
-            size=size,
+            size=arguments.size,
             material=read_material(arguments.cutouts, arguments.backgrounds),
             report=StderrReport(),
         )
@@ -85,7 +84,7 @@ def _synth(arguments: argparse.Namespace) -> None:
         seconds=arguments.seconds,
         fps=arguments.fps,
         seed=arguments.seed,
-        size=size,
+        size=arguments.size,
         scenario=arguments.scenario,
         truth=arguments.truth,
         report=StderrReport(),

@@ -8,7 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pumpseg.cli.command import CommandParser, parse_count
+from pumpseg.cli.arguments import count
+from pumpseg.cli.command import CommandParser
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     machine.add_argument(
         "--workers",
-        type=parse_count,
+        type=count,
         default=0,
         metavar="N",
         help="processes that draw the samples, for a GPU that has to wait for them (default: threads of this one)",

@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pumpseg.cli.command import parse_size
 from pumpseg.errors import PumpsegError
 
 if TYPE_CHECKING:
@@ -30,12 +29,9 @@ def add_weights_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     return group
 
 
-def input_size(text: str | None) -> tuple[int, int] | None:
-    """(h, w) of "384" or "512x384" (width x height). Raises PumpsegError."""
-    if text is None:
-        return None
-    width, height = parse_size("--size", f"{text}x{text}" if text.isdecimal() else text)
-    return height, width
+def input_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """(h, w) of the (w, h) that --size gives."""
+    return None if size is None else (size[1], size[0])
 
 
 def describe_weights(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.boxes import box_iou
 from pumpseg.masks.rle import decode
 
 MATCHED_IOU = 0.5
@@ -61,19 +62,9 @@ def compare(found: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]
     )
 
 
-def box_ious(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of boxes xyxy (N, 4) and (M, 4), as (N, M); 0 for boxes without area."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    areas = [np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=-1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
 def _partners(mine: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[int, int, float]]:
     """Pairs of indices and their box IoU, each instance used once, the best overlaps first."""
-    ious = box_ious(*(np.array(frame["boxes"], np.float64).reshape(-1, 4) for frame in (mine, theirs)))
+    ious = box_iou(*(np.array(frame["boxes"], np.float64).reshape(-1, 4) for frame in (mine, theirs)))
     ious[np.array(mine["class_ids"])[:, None] != np.array(theirs["class_ids"])[None]] = 0
     pairs = []
     while ious.size and ious.max() >= MATCHED_IOU:

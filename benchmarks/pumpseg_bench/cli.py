@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from pumpseg.atomic_file import PartialFile, check_names, write_json, write_text
+from pumpseg.atomic_file import check_names, check_writable, write_json, write_text
 from pumpseg.cli.arguments import comma_separated, count, whole
 from pumpseg.cli.command import INTERRUPTED, CommandParser, run_command
 from pumpseg.errors import PumpsegError
@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
     check_names(targets, map(Path, read))
     for target in targets:
         # Better told now than after minutes.
-        PartialFile(target).discard()
+        check_writable(target)
     everything = arguments.providers == ["all"]
     plan = Plan(
         models=tuple(arguments.models or [DEFAULT_MODEL]),

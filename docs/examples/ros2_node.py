@@ -12,7 +12,6 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from pumpseg import Instances, Segmenter, draw
-from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker
 
 
@@ -49,8 +48,8 @@ class PumpsegNode(Node):
             hypothesis.hypothesis.class_id = instances.labels[i]
             hypothesis.hypothesis.score = float(instances.scores[i])
             detection.results.append(hypothesis)
-            if instances.track_ids is not None and instances.track_ids[i] != UNCONFIRMED:
-                detection.id = str(instances.track_ids[i])
+            track_id = instances.track_id(i)
+            detection.id = "" if track_id is None else str(track_id)
             array.detections.append(detection)
         return array
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pumpseg.atomic_file import PartialFile, check_names
+from pumpseg.atomic_file import check_names, check_writable
 from pumpseg.cli.arguments import count, size_or_side
 from pumpseg.cli.command import CommandParser
 from pumpseg.errors import PumpsegError
@@ -116,7 +116,7 @@ def _check_together(arguments: argparse.Namespace) -> None:
             raise PumpsegError(f"--max-ap-loss must lie in 0..1, not {arguments.max_ap_loss}")
         # Better told now than after minutes.
         _images(arguments.calibrate)
-        PartialFile(arguments.output).discard()
+        check_writable(arguments.output)
         return
     refuse(INT8_OPTIONS, "--int8")
     if _is_model_file(arguments.source):

@@ -83,6 +83,11 @@ def complete_file(target: Path) -> contextlib.AbstractContextManager[Path]:
     return PartialFile(target).completed()
 
 
+def check_writable(target: Path) -> None:
+    """Raise SinkError unless the file can be written; leaves no trace."""
+    PartialFile(target).discard()
+
+
 def check_names(written: Iterable[Path], read: Iterable[Path]) -> None:
     """Raise SinkError if a file to be written is one that is read, or is named twice."""
     inputs = {path.resolve() for path in read}

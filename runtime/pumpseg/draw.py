@@ -1,15 +1,22 @@
-"""Draw instances on a frame: a tint, a contour and a label each, in a colour of its own."""
+"""Draw instances on a frame: a tint, a contour and a label each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.checks import check_frame
-from pumpseg.instances import UNCONFIRMED, Instances
+from pumpseg.errors import OptionError
+
+if TYPE_CHECKING:
+    from pumpseg.instances import Instances
+
+Color = Literal["auto", "class", "instance", "track"]
+COLORS: tuple[Color, ...] = get_args(Color)
 
 # BGR. Bright, far apart in hue between neighbours, and none of them the orange of a pumpkin.
 PALETTE = (
@@ -30,13 +37,23 @@ TINT = 0.38
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
-def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
-    """A new frame with the instances on it; the frame given stays as it is.
+def draw(
+    frame: NDArray[Any],
+    instances: Instances,
+    labels: Sequence[str] | Literal[False] | None = None,
+    *,
+    color: Color = "auto",
+    masks_only: bool = False,
+) -> NDArray[np.uint8]:
+    """A copy of the frame with the instances drawn on it.
 
-    frame: uint8 BGR (H, W, 3), the one the instances were found in. labels: a text for every instance instead of
-    its class and score; an empty one draws no tag. With a tracker every id keeps its colour, and instances without
-    one are grey; else colours go from left to right, which changes less from frame to frame than the order of
-    scores. Raises ValueError for another array, or a frame of another size.
+    frame: uint8 BGR (H, W, 3), the one the instances were found in. labels: a text for each instance instead of its
+    class and score, "" for no tag; False draws no tags. masks_only: neither contours nor tags.
+    color: what decides an instance's colour. "class": its class. "track": its track id; grey without one.
+    "instance": its place from left to right, which changes less between frames than the order of scores. "auto" takes
+    "track" for tracked instances, else "class" if the model has several classes, else "instance".
+    Raises ValueError for another array or a frame of another size, OptionError for another color, or for "track"
+    without a tracker.
     """
     check_frame(frame)
     if frame.shape[:2] != instances.frame_size:
@@ -44,7 +61,7 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
         raise ValueError(f"the frame is {seen}, its instances were found in one of {found}")
     drawn = frame.copy()
     unit = max(0.75, min(frame.shape[:2]) / 540)
-    colours = _colours(instances)
+    colours = instance_colours(instances, color)
     crops = instances.crop_masks
     # The best score comes first and is drawn last, on top.
     for i in reversed(range(len(instances))):
@@ -54,9 +71,12 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
         x, y, (height, width) = crops[i].x, crops[i].y, mask.shape
         region = drawn[y : y + height, x : x + width]
         cv2.copyTo(cv2.LUT(region, _tint_table(colours[i])), mask, region)
-        contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_TC89_L1)
-        thickness = max(1, round(2 * unit))
-        cv2.drawContours(drawn, contours, -1, colours[i], thickness, cv2.LINE_AA, offset=(x, y))
+        if not masks_only:
+            contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_TC89_L1)
+            thickness = max(1, round(2 * unit))
+            cv2.drawContours(drawn, contours, -1, colours[i], thickness, cv2.LINE_AA, offset=(x, y))
+    if masks_only or labels is False:
+        return drawn
     for i in reversed(range(len(instances))):
         text = _label(instances, i) if labels is None else labels[i]
         if text:
@@ -64,14 +84,23 @@ def draw(frame: NDArray[np.uint8], instances: Instances, labels: Sequence[str] |
     return drawn
 
 
-def _colours(instances: Instances) -> list[tuple[int, int, int]]:
-    if instances.track_ids is not None:
-        return [
-            UNCONFIRMED_COLOUR if number == UNCONFIRMED else PALETTE[int(number) % len(PALETTE)]
-            for number in instances.track_ids
-        ]
-    centres = instances.boxes[:, 0] + instances.boxes[:, 2]
-    numbers = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
+def instance_colours(instances: Instances, color: Color = "auto") -> list[tuple[int, int, int]]:
+    """The colour of each instance, BGR; color: see `draw`, which raises the same errors."""
+    if color not in COLORS:
+        raise OptionError(f"unknown color {color!r}; there are {', '.join(COLORS)}")
+    tracked = instances.track_ids is not None
+    if color == "auto":
+        color = "track" if tracked else "class" if len(instances.class_names) > 1 else "instance"
+    if color == "track":
+        if not tracked:
+            raise OptionError('color "track" needs track ids: track the frames first')
+        ids = map(instances.track_id, range(len(instances)))
+        return [UNCONFIRMED_COLOUR if number is None else PALETTE[number % len(PALETTE)] for number in ids]
+    if color == "class":
+        numbers = instances.class_ids
+    else:
+        centres = instances.boxes[:, 0] + instances.boxes[:, 2]
+        numbers = np.argsort(np.argsort(centres, kind="stable"), kind="stable")
     return [PALETTE[int(number) % len(PALETTE)] for number in numbers]
 
 
@@ -83,8 +112,8 @@ def _tint_table(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 def _label(instances: Instances, i: int) -> str:
     label = f"{instances.labels[i]} {instances.scores[i]:.0%}"
-    track_id = UNCONFIRMED if instances.track_ids is None else instances.track_ids[i]
-    return label if track_id == UNCONFIRMED else f"#{track_id} {label}"
+    track_id = instances.track_id(i)
+    return label if track_id is None else f"#{track_id} {label}"
 
 
 def _draw_label(

@@ -1,12 +1,17 @@
 """Errors that a user can act on: one line each, shown without a traceback by the commands."""
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 
 class PumpsegError(Exception):
     """Base of every error that pumpseg raises on bad input; the commands print it and exit with 2."""
 
 
 class OptionError(PumpsegError, ValueError):
-    """An option of the wrong kind or out of its range."""
+    """An option of the wrong kind, or out of its range."""
 
 
 class ModelFileError(PumpsegError, ValueError):
@@ -27,3 +32,20 @@ class SinkError(PumpsegError, OSError):
 
 class DatasetError(PumpsegError, ValueError):
     """A data set on disk that is missing, incomplete or contradicts itself."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def require(module: str, *, extra: str, hint: str = "", error_type: type[PumpsegError] = PumpsegError) -> Any:
+    """Import an optional package; extra: of pumpseg, that installs it. hint: what else to say of it.
+
+    Raises `error_type`, naming the pip command, if the package cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        message = f'{module} cannot be imported ({first_line(error)}): pip install "pumpseg[{extra}]"{hint}'
+        raise error_type(message) from None

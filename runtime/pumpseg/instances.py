@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import require
 from pumpseg.masks.paste import REPLICATE, CropMask, paste_crop
 from pumpseg.masks.polygons import Polygon, trace
 from pumpseg.masks.rle import Rle, encode_crop
@@ -152,6 +152,12 @@ class Instances:
         """Class name of every instance."""
         return tuple(self.class_names[i] for i in self.class_ids)
 
+    def track_id(self, index: int) -> int | None:
+        """The id that a tracker gave one instance; None without a tracker, or while it is unconfirmed."""
+        if self.track_ids is None or self.track_ids[index] == UNCONFIRMED:
+            return None
+        return int(self.track_ids[index])
+
     @cached_property
     def crop_masks(self) -> tuple[CropMask, ...]:
         """The mask of every instance inside its box, made once and kept."""
@@ -198,8 +204,9 @@ class Instances:
                 "score": round(float(self.scores[i]), 4),
                 "segmentation": rle,
             }
-            if self.track_ids is not None and self.track_ids[i] != UNCONFIRMED:
-                result["track_id"] = int(self.track_ids[i])
+            track_id = self.track_id(i)
+            if track_id is not None:
+                result["track_id"] = track_id
             results.append(result)
         return results
 
@@ -212,11 +219,8 @@ class Instances:
 
         Raises PumpsegError if supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise PumpsegError(f'supervision is missing ({error}): pip install "pumpseg[supervision]"') from None
-        return supervision.Detections(
+        package = require("supervision", extra="supervision")
+        detections: supervision.Detections = package.Detections(
             xyxy=self.boxes,
             mask=self.masks,
             confidence=self.scores,
@@ -224,3 +228,4 @@ class Instances:
             tracker_id=self.track_ids,
             data={"class_name": np.array(self.labels, dtype=np.str_)},
         )
+        return detections

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pumpseg.masks.rle import encode
-from pumpseg_bench.accuracy_check import box_ious, compare
+from pumpseg_bench.accuracy_check import compare
 
 SIZE = (60, 80)
 
@@ -88,8 +88,3 @@ def test_the_order_does_not_matter_and_scores_are_compared():
 def test_other_frames_cannot_be_compared():
     with pytest.raises(ValueError, match="2 frames cannot be compared with 1"):
         compare([frame_of(), frame_of()], [frame_of()])
-
-
-def test_box_ious():
-    boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 5, 9]], np.float64)
-    np.testing.assert_allclose(box_ious(boxes, boxes), [[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 0]])

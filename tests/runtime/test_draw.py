@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from pumpseg import Instances, draw
-from pumpseg.draw import PALETTE, _colours
+from pumpseg.draw import PALETTE, UNCONFIRMED_COLOUR, instance_colours
+from pumpseg.errors import OptionError
+from pumpseg.instances import UNCONFIRMED
 
 
 def three_instances(frame_size=(240, 320)):
@@ -80,11 +82,41 @@ def test_another_array_than_the_frame_is_refused(frame, message):
 def test_colours_do_not_follow_the_order_of_scores():
     instances = three_instances()
     swapped = instances[[2, 0, 1]]
-    colours = dict(zip(instances.scores.tolist(), _colours(instances), strict=True))
-    assert colours == dict(zip(swapped.scores.tolist(), _colours(swapped), strict=True))
+    colours = dict(zip(instances.scores.tolist(), instance_colours(instances), strict=True))
+    assert colours == dict(zip(swapped.scores.tolist(), instance_colours(swapped), strict=True))
     assert len(set(colours.values())) == 3
 
 
 def test_colours_follow_ids():
     instances = three_instances().with_track_ids(np.array([7, 3, 17]))
-    assert _colours(instances) == [PALETTE[7], PALETTE[3], PALETTE[7]]
+    assert instance_colours(instances) == [PALETTE[7], PALETTE[3], PALETTE[7]]
+    unconfirmed = instances.with_track_ids(np.full(3, UNCONFIRMED))
+    assert instance_colours(unconfirmed, "track") == [UNCONFIRMED_COLOUR] * 3
+
+
+def test_a_class_keeps_its_colour_where_there_are_several():
+    fruits = replace(three_instances(), class_ids=np.array([1, 0, 1]), class_names=("apple", "pear"))
+    assert instance_colours(fruits) == instance_colours(fruits, "class") == [PALETTE[1], PALETTE[0], PALETTE[1]]
+    assert instance_colours(fruits[0]) == [PALETTE[1]], "whatever else is in the frame"
+    assert instance_colours(fruits, "instance") == instance_colours(three_instances())
+    assert len(set(instance_colours(three_instances(), "class"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("color", "message"),
+    [("red", "unknown color 'red'; there are auto, class, instance, track"), ("track", "needs track ids")],
+)
+def test_a_color_that_cannot_be(color, message):
+    with pytest.raises(OptionError, match=message):
+        draw(np.zeros((240, 320, 3), np.uint8), three_instances(), color=color)
+
+
+def test_tags_and_contours_can_be_left_out():
+    frame = np.full((240, 320, 3), 60, np.uint8)
+    instances = three_instances()
+    no_tags, masks = draw(frame, instances, False), draw(frame, instances, masks_only=True)
+    np.testing.assert_array_equal(no_tags, draw(frame, instances, [""] * 3))
+    changed = (masks != frame).any(axis=2)
+    np.testing.assert_array_equal(changed, instances.masks.any(axis=0))
+    colours = {tuple(colour) for colour in masks[changed].tolist()}
+    assert len(colours) == 3, "one tint for each, and no contour"

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from pumpseg.batch.run import open_input
-from pumpseg.errors import PumpsegError, SourceError
+from pumpseg.errors import PumpsegError, SourceError, first_line, require
 from pumpseg.instances import Instances
 from pumpseg.segmenter import Segmenter
 from pumpseg.timings import Timings
@@ -84,7 +84,7 @@ class RayEngine:
         stop: threading.Event | None = None,
         section_frames: int = SECTION_FRAMES,
     ) -> None:
-        self._ray = _import_ray()
+        self._ray = require("ray", extra="ray")
         self._segmenter = segmenter
         self._stop = stop or threading.Event()
         self._section_frames = section_frames
@@ -94,7 +94,7 @@ class RayEngine:
                 self._ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise PumpsegError(
-                    f"no Ray cluster is reached ({_first_line(error)}): name one in RAY_ADDRESS, or start one with "
+                    f"no Ray cluster is reached ({first_line(error)}): name one in RAY_ADDRESS, or start one with "
                     "ray start --head"
                 ) from None
         gpus = 1 if provider in GPU_PROVIDERS else 0
@@ -135,7 +135,7 @@ class RayEngine:
             # Ray's own class has a traceback in its text.
             raise SourceError(str(getattr(error, "cause", error))) from None
         except self._ray.exceptions.RayError as error:
-            reason = _first_line(getattr(error, "cause", error))
+            reason = first_line(getattr(error, "cause", error))
             raise PumpsegError(f"the Ray cluster could not do it: {reason}") from None
         return result
 
@@ -268,16 +268,3 @@ def _slots(node: dict[str, Any], cpus: int, gpus: int) -> int:
     resources = node["Resources"]
     slots = int(resources.get("CPU", 0) // cpus)
     return min(slots, int(resources.get("GPU", 0) // gpus)) if gpus else slots
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _import_ray() -> Any:
-    """The ray module. Raises PumpsegError naming the extra if it is not installed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise PumpsegError(f'--engine ray needs Ray ({error}): pip install "pumpseg[ray]"') from None
-    return ray

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import ModelFileError, ProviderError
+from pumpseg.errors import ModelFileError, ProviderError, require
 from pumpseg.inference.cpu import physical_cores
 from pumpseg.inference.model_file import SCORE_THRESHOLD
 
@@ -46,7 +46,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, profile: bool = False) -> None:
-        openvino = _import_openvino()
+        openvino = require("openvino", extra="openvino", error_type=ProviderError)
         core = openvino.Core()
         try:
             model = core.read_model(str(path))
@@ -107,14 +107,6 @@ class OpenVinoSession:
         if not hasattr(self._per_thread, "request"):
             self._per_thread.request = self._compiled.create_infer_request()
         return self._per_thread.request
-
-
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ProviderError(f'provider openvino needs OpenVINO ({error}): pip install "pumpseg[openvino]"') from None
-    return openvino
 
 
 def _free_settings(openvino: Any, model: Any) -> dict[str, NDArray[np.float32]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pumpseg.checks import check_count
-from pumpseg.errors import ModelFileError, ProviderError, PumpsegError
+from pumpseg.errors import ModelFileError, ProviderError, first_line, require
 from pumpseg.inference.bound_session import BoundSession
 from pumpseg.inference.cpu import int8_dot_product, physical_cores
 from pumpseg.inference.model_file import choose_model
@@ -205,14 +205,7 @@ def _open_openvino(path: Path, threads: int | None, profile: Path | None) -> Ope
 
 def import_onnxruntime() -> Any:
     """The onnxruntime module. Raises PumpsegError naming the extras if it is not installed."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise PumpsegError(
-            f'ONNX Runtime cannot be imported ({error}): pip install "pumpseg[cpu]", '
-            'or "pumpseg[gpu]" for an NVIDIA card'
-        ) from None
-    return onnxruntime
+    return require("onnxruntime", extra="cpu", hint=', or "pumpseg[gpu]" for an NVIDIA GPU')
 
 
 def _open_on(
@@ -239,8 +232,8 @@ def _open_on(
             session: Session = ort.InferenceSession(str(path), options, providers=chain, enable_fallback=0)
         except Exception as error:
             if provider.ort_name == _CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
-                raise ModelFileError(f"{path} is not an ONNX file that runs here: {_first_line(error)}") from None
-            raise ProviderError(f"provider {provider.name} did not load: {_first_line(error)}") from None
+                raise ModelFileError(f"{path} is not an ONNX file that runs here: {first_line(error)}") from None
+            raise ProviderError(f"provider {provider.name} did not load: {first_line(error)}") from None
     got = session.get_providers()  # type: ignore[attr-defined]
     if provider.ort_name not in got:
         reason = _load_failure(ort, provider.library)
@@ -265,7 +258,7 @@ def _try_out(session: Session, provider: Provider) -> None:
     try:
         session.run(None, {inputs[0].name: np.zeros(inputs[0].shape, np.uint8)})
     except Exception as error:
-        raise ProviderError(f"provider {provider.name} loads but cannot run the model: {_first_line(error)}") from None
+        raise ProviderError(f"provider {provider.name} loads but cannot run the model: {first_line(error)}") from None
 
 
 def _session_options(
@@ -312,7 +305,7 @@ def _load_failure(ort: Any, library: str | None) -> str:
     try:
         ctypes.CDLL(str(Path(ort.__file__).parent / "capi" / library))
     except OSError as error:
-        return _first_line(error)
+        return first_line(error)
     return ""
 
 
@@ -323,7 +316,3 @@ def _wheel(ort: Any) -> str:
 def _short_names(ort_names: list[str]) -> list[str]:
     """Our names for those of onnxruntime; those that we do not offer are left out."""
     return [provider.name for provider in PROVIDERS.values() if provider.ort_name in ort_names]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

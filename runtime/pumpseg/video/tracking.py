@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import OptionError, PumpsegError, SourceError
+from pumpseg.errors import OptionError, SourceError, require
 from pumpseg.instances import UNCONFIRMED, Instances
 from pumpseg.masks.paste import CropMask, shared_pixels
 from pumpseg.video.sources.frame_source import Source
@@ -145,13 +145,8 @@ class Tracker:
     def __init__(self, rate: float = 0.0) -> None:
         if not 0 <= rate < math.inf:
             raise OptionError(f"rate must be frames a second, or 0, got {rate}")
-        try:
-            from supervision import Detections
-            from trackers import OCSORTTracker
-        except ImportError as error:
-            raise PumpsegError(f'tracking needs trackers ({error}): pip install "pumpseg[track]"') from None
-        self._detections: Any = Detections
-        self._oc_sort: Any = OCSORTTracker(
+        self._detections: Any = require("supervision", extra="track").Detections
+        self._oc_sort: Any = require("trackers", extra="track").OCSORTTracker(
             lost_track_buffer=_OC_SORT_BUFFER,
             frame_rate=rate if rate > 0 else _NOMINAL_RATE,
             # More would withhold the id of a track that comes back, too; _Track.frames does not.

@@ -1,4 +1,3 @@
-import builtins
 import dataclasses
 import logging
 import os
@@ -151,14 +150,7 @@ def test_spinning(allow_spinning, entries):
 
 
 def test_a_missing_onnxruntime_names_both_extras(model_path, monkeypatch):
-    import_module = builtins.__import__
-
-    def no_onnxruntime(name, *args, **kwargs):
-        if name == "onnxruntime":
-            raise ImportError("No module named 'onnxruntime'")
-        return import_module(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_onnxruntime)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(PumpsegError, match=r'pip install "pumpseg\[cpu\]", or "pumpseg\[gpu\]"'):
         open_session(model_path)
 

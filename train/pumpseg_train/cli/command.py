@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from pumpseg.atomic_file import PartialFile, check_names
+from pumpseg.atomic_file import check_names, check_writable
 from pumpseg.cli import command
 from pumpseg.errors import PumpsegError
 
@@ -41,4 +41,4 @@ def run_command(name: str, action: Callable[[], int | None], if_interrupted: str
 def check_output(written: Path, read: Iterable[Path]) -> None:
     """Raises SinkError, before any work is done, where a file is an input or cannot be written."""
     check_names([written], read)
-    PartialFile(written).discard()
+    check_writable(written)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from pumpseg.boxes import box_iou
 from pumpseg.errors import DatasetError
 from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg.masks import rle
@@ -191,9 +192,7 @@ def _box_difference(box: Any, of_mask: NDArray[np.float64]) -> str:
     seen = np.array([*of_mask[:2], *(of_mask[:2] + of_mask[2:])])
     if (np.abs(said - seen) <= _BOX_SLACK).all():
         return ""
-    overlap = np.prod(np.maximum(0, np.minimum(said[2:], seen[2:]) - np.maximum(said[:2], seen[:2])))
-    union = width * height + of_mask[2] * of_mask[3] - overlap
-    iou = float(overlap / union) if union > 0 else 0.0
+    iou = float(box_iou(said[None], seen[None])[0, 0])
     return (
         f"IoU {iou:.2f}: {[round(v) for v in box]} against {of_mask.astype(int).tolist()}" if iou < _BOX_OVERLAP else ""
     )

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pumpseg.boxes import box_iou
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.targets import choose
 
@@ -28,11 +29,11 @@ def anchor_targets(
     match, truth = np.zeros(len(anchors), np.int8), np.zeros(len(anchors), np.int32)
     if not len(instances):
         return match, truth
-    overlaps = _iou(anchors, boxes[instances])
+    overlaps = box_iou(anchors, boxes[instances])
     best = overlaps.max(axis=1)
     match[best < 0.3] = -1
     if len(crowds):
-        match[_iou(anchors, boxes[crowds]).max(axis=1) >= _CROWD_IOU] = 0
+        match[box_iou(anchors, boxes[crowds]).max(axis=1) >= _CROWD_IOU] = 0
     match[overlaps.argmax(axis=0)] = 1
     match[best >= 0.7] = 1
     positive = np.flatnonzero(match == 1)
@@ -40,14 +41,6 @@ def anchor_targets(
     negative = np.flatnonzero(match == -1)
     match[rng.permutation(negative)[samples - np.count_nonzero(match == 1) :]] = 0
     return match, instances[overlaps.argmax(axis=1)].astype(np.int32)
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    sides = np.maximum(np.minimum(a[:, None, 2:], b[None, :, 2:]) - low, 0)
-    shared = sides[..., 0] * sides[..., 1]
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.boxes import box_iou
 from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.image_probe import Picture
 from pumpseg_train.dataset.masks import mask_record, upright
@@ -117,9 +118,8 @@ def _match(
 
 
 def _iou(a: Sequence[float], b: Sequence[float]) -> float:
-    overlap = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap
-    return overlap / union if union > 0 else float(tuple(a) == tuple(b))
+    # A box without area is still the same as its equal.
+    return float(box_iou(np.array([a], float), np.array([b], float))[0, 0]) or float(tuple(a) == tuple(b))
 
 
 def annotate(

@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
 from pumpseg.atomic_file import complete_file, write_text
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, first_line
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.model.profile import EDGE, PROFILES, Profile
@@ -171,7 +171,7 @@ def load_weights(model: MaskRCNN, path: Path) -> None:
     try:
         Detector(model).load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise RunError(f"{path} cannot be loaded: {first_line(error)}") from None
 
 
 def _read(run: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import PumpsegError, SourceError
+from pumpseg.errors import SourceError, require
 from pumpseg.video.sources.frame_source import Frame, VideoTiming
 
 if TYPE_CHECKING:
@@ -29,12 +29,8 @@ _QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: 
 
 def import_av() -> Any:
     """The av module, its logging off. Raises PumpsegError naming the extra if it is not installed."""
-    try:
-        import av
-        import av.logging
-    except ImportError as error:
-        raise PumpsegError(f'video files need PyAV ({error}): pip install "pumpseg[video]"') from None
-    # What goes wrong arrives as an exception; libav would print on the user's terminal besides.
+    av = require("av", extra="video")
+    # Failures arrive as exceptions; libav would print them on the user's terminal as well.
     av.logging.set_level(None)
     return av
 

@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import cv2
 
 from pumpseg.draw import draw
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, require
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video.pipeline import View
 
@@ -138,7 +138,7 @@ class LivePage:
     draws = False
 
     def __init__(self, address: PageAddress, stop: threading.Event, token: str | None = None) -> None:
-        self._websockets = _import_websockets()
+        self._websockets = require("websockets", extra="serve")
         self._access = Access.to(address, token)
         self._stop = stop
         self._html = files(__package__).joinpath("live_page.html").read_text(encoding="utf-8")
@@ -372,12 +372,3 @@ def _address_here() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return THIS_MACHINE
-
-
-def _import_websockets() -> Any:
-    """The websockets module. Raises PumpsegError naming the extra if it is not installed."""
-    try:
-        import websockets
-    except ImportError as error:
-        raise PumpsegError(f'--serve needs websockets ({error}): pip install "pumpseg[serve]"') from None
-    return websockets

@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from pumpseg.errors import OptionError, ProviderError, PumpsegError, first_line, require
+
+
+def test_a_package_that_is_there_is_imported():
+    assert require("json", extra="video") is json
+
+
+def test_a_missing_package_is_named_with_the_way_to_install_it():
+    message = (
+        r"^no_such_package cannot be imported \(No module named 'no_such_package'\): pip install \"pumpseg\[video\]\"$"
+    )
+    with pytest.raises(PumpsegError, match=message):
+        require("no_such_package", extra="video")
+    with pytest.raises(ProviderError, match=r'pumpseg\[cpu\]", or another'):
+        require("no_such_package", extra="cpu", hint=", or another", error_type=ProviderError)
+
+
+def test_a_broken_package_gives_its_first_line(monkeypatch, tmp_path):
+    (tmp_path / "broken_package.py").write_text(
+        "raise ImportError('libfoo.so is missing\\nand more')", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PumpsegError, match=r"cannot be imported \(libfoo.so is missing\)"):
+        require("broken_package", extra="video")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"), [(ValueError("a\nb"), "a"), (ValueError(" \n"), "ValueError"), (OptionError("x "), "x")]
+)
+def test_the_first_line_of_an_error(error, line):
+    assert first_line(error) == line

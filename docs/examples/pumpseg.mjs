@@ -3,9 +3,9 @@
 
 const FILL = 127; // letterbox.fill of the file's metadata; its letterbox.placement is top-left
 
-// What the model finds in a picture: rgb is a Uint8Array of width x height x 3 bytes, row by row.
+// The instances in a picture. rgb is a Uint8Array of width x height x 3 bytes, row by row.
 // Boxes are [x1, y1, x2, y2] in pixels of the picture, masks M x M probabilities inside their box (docs/model-file.md).
-export async function segment(session, Tensor, rgb, width, height, score = 0.5) {
+export async function segment(session, Tensor, rgb, width, height, threshold = 0.5) {
   const [, inputHeight, inputWidth] = session.inputMetadata[0].shape;
   const { image, contentWidth, contentHeight } = letterbox(rgb, width, height, inputWidth, inputHeight);
 
@@ -14,7 +14,7 @@ export async function segment(session, Tensor, rgb, width, height, score = 0.5) 
   const cells = found.masks.dims[1] * found.masks.dims[2];
   const instances = [];
   for (let i = 0; i < found.scores.data.length; i++) {
-    if (found.scores.data[i] < score) continue;
+    if (found.scores.data[i] < threshold) continue;
     const [x1, y1, x2, y2] = found.boxes.data.slice(4 * i, 4 * i + 4);
     instances.push({
       box: [x1 / scaleX, y1 / scaleY, Math.min(x2 / scaleX, width), Math.min(y2 / scaleY, height)],
@@ -26,7 +26,7 @@ export async function segment(session, Tensor, rgb, width, height, score = 0.5) 
   return instances;
 }
 
-// The picture scaled into the top-left corner of the model's input: the very bytes that Python makes (docs/model-file.md).
+// The picture scaled into the top-left corner of the model's input, byte for byte as in Python (docs/model-file.md).
 export function letterbox(rgb, width, height, inputWidth, inputHeight) {
   const scale = Math.min(inputHeight / height, inputWidth / width);
   const contentWidth = Math.max(1, roundHalfToEven(width * scale));
@@ -56,7 +56,7 @@ function halved(rgb, width, height) {
   return result;
 }
 
-// The same where a side is odd: the mean of the area under each pixel, in the single precision of OpenCV's INTER_AREA.
+// The same for odd sides: the mean of the area under each pixel, in the single precision of OpenCV's INTER_AREA.
 function halvedOdd(rgb, width, height) {
   const [halfWidth, halfHeight] = [width >> 1, height >> 1];
   const [columns, rows] = [shares(width), shares(height)];
@@ -83,7 +83,7 @@ function halvedOdd(rgb, width, height) {
   return result;
 }
 
-// What pixels 2i, 2i + 1 and 2i + 2 of a side have in pixel i of the halved one: 1/2, 1/2 and 0 if the side is even.
+// The weights of pixels 2i, 2i + 1 and 2i + 2 of a side in pixel i of the halved one: 1/2, 1/2 and 0 if the side is even.
 function shares(side) {
   const half = side >> 1;
   const scale = 1 / (half / side);
@@ -98,7 +98,7 @@ function shares(side) {
   return result;
 }
 
-// Bilinear, pixel middles on pixel middles, in the whole numbers of OpenCV's INTER_LINEAR.
+// Bilinear, pixel centres aligned, in the integer arithmetic of OpenCV's INTER_LINEAR.
 function resizeInto(target, targetStride, rgb, width, height, contentWidth, contentHeight) {
   const [columns, rows] = [samples(width, contentWidth), samples(height, contentHeight)];
   for (let y = 0; y < contentHeight; y++) {
@@ -117,7 +117,7 @@ function resizeInto(target, targetStride, rgb, width, height, contentWidth, cont
   }
 }
 
-// Of each pixel of a resized side the two that it lies between, and their weights in 2048ths.
+// For each pixel of a resized side: the two source pixels that it is between, and their weights in 2048ths.
 function samples(from, to) {
   const scale = 1 / (to / from);
   const [first, second, firstWeight, secondWeight] = Array.from({ length: 4 }, () => new Int32Array(to));

@@ -1,4 +1,4 @@
-"""pumpseg in a Qt window: a source is segmented in a thread of its own, and the window shows what it hands over.
+"""pumpseg in a Qt window: a thread segments a source, and the window shows the results.
 
 pip install "pumpseg[cpu,video]" PySide6
 python qt_viewer.py webcam            # or a video file, or a stream's URL
@@ -17,7 +17,7 @@ from pumpseg.video import open_source, stream
 
 
 class Worker(QObject):
-    """Runs a source through the model; signals cross over to the window's thread by themselves."""
+    """Runs a source through the model in a thread; Qt delivers its signals in the window's thread."""
 
     shown = Signal(QImage, int)
     failed = Signal(str)
@@ -39,7 +39,7 @@ class Worker(QObject):
         self._thread.join()
 
     def take(self) -> None:
-        """The window has shown the last picture; until then no other is made, and none waits."""
+        """The window has shown the last picture. Until then no other is made, and none is queued."""
         self._taken.set()
 
     def _run(self) -> None:

@@ -1,7 +1,7 @@
 """pumpseg as a ROS 2 node: images in, vision_msgs/Detection2DArray and an annotated picture out.
 
 pip install "pumpseg[cpu,track]"      # into the Python that ROS 2 uses; rclpy, cv_bridge, vision_msgs come from ROS
-python ros2_node.py --ros-args -r image:=/camera/image_raw -p score:=0.6
+python ros2_node.py --ros-args -r image:=/camera/image_raw -p threshold:=0.6
 """
 
 import rclpy
@@ -18,13 +18,13 @@ from pumpseg.video import Tracker
 class PumpsegNode(Node):
     def __init__(self) -> None:
         super().__init__("pumpseg")
-        score = self.declare_parameter("score", 0.5).value
-        self._segmenter = Segmenter(threshold=score, allow_spinning=False)
+        threshold = self.declare_parameter("threshold", 0.5).value
+        self._segmenter = Segmenter(threshold=threshold, allow_spinning=False)
         self._tracker = Tracker()
         self._bridge = CvBridge()
         self._found = self.create_publisher(Detection2DArray, "detections", 10)
         self._annotated = self.create_publisher(Image, "annotated", qos_profile_sensor_data)
-        # Best effort and a queue of one: what the model cannot keep up with is dropped, and the newest frame is next.
+        # Best effort and a queue of one: frames that the model cannot keep up with are dropped.
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(Image, "image", self._segment, newest)
 

@@ -4,8 +4,8 @@
 //   g++ -std=c++17 -O2 segment.cpp -o segment $(pkg-config --cflags --libs opencv4 libonnxruntime)
 //   ./segment fast.onnx photo.jpg
 //
-// libonnxruntime-dev is in Debian 13. Elsewhere unpack a release of ONNX Runtime and give its folders in the place of
-// its name: -I$ORT/include -L$ORT/lib -Wl,-rpath,$ORT/lib -lonnxruntime
+// libonnxruntime-dev is in Debian 13. Elsewhere, unpack a release of ONNX Runtime and give its folders instead of its
+// name: -I$ORT/include -L$ORT/lib -Wl,-rpath,$ORT/lib -lonnxruntime
 
 #include <algorithm>
 #include <array>
@@ -19,7 +19,7 @@
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
-constexpr float kScore = 0.5f;
+constexpr float kThreshold = 0.5f;
 constexpr double kFill = 127;  // letterbox.fill of the file's metadata; its letterbox.placement is top-left
 
 // Scales the photo into the top-left corner of the model's input, as RGB. Returns its size there (docs/model-file.md).
@@ -47,7 +47,7 @@ int main(int argc, char** argv) try {
   }
   const cv::Mat photo = cv::imread(argv[2]);
   if (photo.empty()) {
-    std::cerr << argv[2] << " is no image that OpenCV can read\n";
+    std::cerr << argv[2] << " cannot be read as an image\n";
     return 2;
   }
 
@@ -73,7 +73,7 @@ int main(int argc, char** argv) try {
   const float scale_y = static_cast<float>(content.height) / photo.rows;
   std::cout << std::fixed;
   for (std::size_t i = 0; i < count; ++i) {
-    if (scores[i] < kScore) continue;
+    if (scores[i] < kThreshold) continue;
     const float* box = boxes + 4 * i;  // found[3] has its mask, M x M probabilities: docs/model-file.md
     std::cout << classes[i] << ' ' << scores[i] << ' ' << box[0] / scale_x << ' ' << box[1] / scale_y << ' '
               << std::min(box[2] / scale_x, static_cast<float>(photo.cols)) << ' '

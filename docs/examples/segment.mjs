@@ -1,4 +1,4 @@
-// Boxes of a picture on the command line: one JSON line an instance.
+// Boxes of a picture on the command line: one JSON line per instance.
 //
 //   npm install onnxruntime-node
 //   node segment.mjs fast.onnx photo.ppm      (a binary PPM: convert photo.jpg photo.ppm)
@@ -15,7 +15,7 @@ if (!photo) {
 const file = readFileSync(photo);
 const header = /^P6\s+(\d+)\s+(\d+)\s+255\s/.exec(file.subarray(0, 64).toString("latin1"));
 if (!header) {
-  console.error(`${photo} is no binary PPM with 8 bits a channel`);
+  console.error(`${photo} is not a binary PPM with 8 bits per channel`);
   process.exit(2);
 }
 const [width, height] = [Number(header[1]), Number(header[2])];

@@ -53,9 +53,9 @@ def test_the_web_service_answers_with_coco_results(example, frame, monkeypatch):
     service = example("fastapi_service")
     with testclient.TestClient(service.app) as client:
         answer = client.post("/segment", content=cv2.imencode(".png", frame)[1].tobytes())
-        sure = client.post("/segment?score=0.95", content=cv2.imencode(".png", frame)[1].tobytes())
-        everything = client.post("/segment?score=0.2", content=cv2.imencode(".png", frame)[1].tobytes())
-        out_of_range = [client.post(f"/segment?score={score}").status_code for score in ("0", "1.1", "nan")]
+        sure = client.post("/segment?threshold=0.95", content=cv2.imencode(".png", frame)[1].tobytes())
+        everything = client.post("/segment?threshold=0.2", content=cv2.imencode(".png", frame)[1].tobytes())
+        out_of_range = [client.post(f"/segment?threshold={threshold}").status_code for threshold in ("0", "1.1", "nan")]
         monkeypatch.setattr(service.cv2, "imdecode", too_many_pixels)
         undecodable = client.post("/segment", content=b"x").status_code
         monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_the_ros_node_uses_what_there_is():
 
 @pytest.fixture(scope="session")
 def node_folder(tmp_path_factory):
-    """The JavaScript examples with the packages that they need beside them."""
+    """The JavaScript examples with the packages that they need next to them."""
     if shutil.which("npm") is None:
         pytest.skip("needs node and npm")
     folder = tmp_path_factory.mktemp("node")
@@ -198,7 +198,7 @@ writeFileSync("input.raw", letterbox(readFileSync("frame.raw"), width, height, 3
 
 
 @pytest.mark.npm
-def test_javascript_tells_a_wrong_picture_in_a_line(node_folder):
+def test_javascript_reports_a_wrong_picture_in_one_line(node_folder):
     (node_folder / "photo.txt").write_text("text", encoding="utf-8")
     command = ["node", "segment.mjs", str(shipped_model("fast")), "photo.txt"]
     done = subprocess.run(command, cwd=node_folder, capture_output=True, text=True, timeout=60, check=False)

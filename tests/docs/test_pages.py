@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import io
 import re
 import shlex
@@ -162,3 +163,11 @@ def test_the_python_examples_run(name, working_folder):
     assert blocks
     for block in blocks:
         exec(compile(block, name, "exec"), names)
+
+
+def test_the_api_page_is_current():
+    spec = importlib.util.spec_from_file_location("make_api", ROOT / "docs" / "make_api.py")
+    make_api = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_api)
+    written = make_api.PAGE.read_text(encoding="utf-8")
+    assert written == make_api.page(), "run python docs/make_api.py"

@@ -58,7 +58,7 @@ def _member(name: str, member: Any) -> str:
 
 
 class _Bare(str):
-    """An annotation that `inspect` prints without quotes."""
+    """A text that `inspect` prints without quotes."""
 
     __repr__ = str.__str__
 
@@ -72,7 +72,8 @@ def _signature(name: str, value: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:
             parameters.append("*")
         if parameter.name not in ("self", "cls"):
-            parameters.append(str(parameter.replace(annotation=_bare(parameter.annotation))))
+            default = _Bare("...") if inspect.isfunction(parameter.default) else parameter.default
+            parameters.append(str(parameter.replace(annotation=_bare(parameter.annotation), default=default)))
     returned = "" if inspect.isclass(value) else f" -> {found.return_annotation}"
     line = f"{name}({', '.join(parameters)}){returned}"
     if len(line) <= MAX_WIDTH:

@@ -2,11 +2,13 @@
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import io
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -14,7 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pumpseg.inference.model_file import shipped_model
 from pumpseg.video import open_source
+from pumpseg_train.training.run import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -125,6 +129,17 @@ def test_every_option_that_is_named_exists(page, options):
 
 
 @each_page
+def test_every_training_setting_that_is_named_exists(page):
+    settings = dataclasses.asdict(Settings(data=""))
+    augmentation = settings["augmentation"]
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"--set '?([\w.]+)=", text) + re.findall(r"\baugmentation\.\w+", text)
+    for name in named:
+        group, _, member = name.rpartition(".")
+        assert member in (augmentation if group == "augmentation" else settings), name
+
+
+@each_page
 def test_links_and_anchors_resolve(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -145,7 +160,8 @@ def test_scripts_that_a_page_runs_exist(page):
 
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
-    """A folder with the files that the examples read: patch.jpg, patch.mp4."""
+    """A folder with the files that the examples read: patch.jpg, patch.mp4, mine.onnx."""
+    shutil.copy(shipped_model("fast"), tmp_path / "mine.onnx")
     frames = [frame.image for frame, _ in zip(open_source("demo"), range(4), strict=False)]
     cv2.imwrite(str(tmp_path / "patch.jpg"), frames[0])
     writer = cv2.VideoWriter(str(tmp_path / "patch.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 24, (640, 480))
@@ -156,7 +172,7 @@ def working_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/in-your-program.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/in-your-program.md", "docs/model-file.md"])
 def test_the_python_examples_run(name, working_folder):
     names = {}
     blocks = fenced(ROOT / name, "python")

@@ -1,10 +1,10 @@
-"""Whether a row finds what the reference finds: a fast provider that is wrong must not look good."""
+"""Whether a row gives the instances of the reference: a fast but wrong provider must not look good."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pumpseg.boxes import box_iou
 from pumpseg.masks.rle import decode
 
 MATCHED_IOU = 0.5
-FEWEST_MATCHED = 0.98
+MIN_MATCHED = 0.98
 MIN_MASK_IOU = 0.95
 
 
@@ -21,22 +21,20 @@ MIN_MASK_IOU = 0.95
 class Agreement:
     """How the instances of a row compare with those of the reference, over all distinct frames.
 
-    instances: that the reference found. matched: share of the instances of both that have a partner, of the same
-    class and with a box IoU of at least 0.5. box_iou, mask_iou: their mean over the partners; lowest_mask_iou and
-    score_difference: the worst of them. agrees: at least 98% matched with a mean mask IoU of at least 0.95.
+    Partners are two instances of the same class with a box IoU of at least 0.5.
     """
 
-    instances: int
-    matched: float
-    box_iou: float | None
-    mask_iou: float | None
+    instances: Annotated[int, "of the reference, in all distinct frames"]
+    matched: Annotated[float, "share of the instances of both with a partner"]
+    box_iou: Annotated[float | None, "mean over the partners"]
+    mask_iou: Annotated[float | None, "mean over the partners"]
     lowest_mask_iou: float | None
-    score_difference: float | None
-    agrees: bool
+    score_difference: Annotated[float | None, "the largest"]
+    agrees: Annotated[bool, "at least 98% matched, mean mask IoU at least 0.95"]
 
 
 def compare(found: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> Agreement:
-    """Compare the instances of frames with those of the same frames; see `Row.instances` for their form.
+    """Compare the instances of frames with those of the same frames; see `worker.SegmenterWorker.instances` for their form.
 
     Raises ValueError for a different number of frames.
     """
@@ -58,7 +56,7 @@ def compare(found: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]
         mask_iou=mask_iou,
         lowest_mask_iou=min(mask_ious, default=None),
         score_difference=max(differences, default=None),
-        agrees=matched >= FEWEST_MATCHED and (mask_iou is None or mask_iou >= MIN_MASK_IOU),
+        agrees=matched >= MIN_MATCHED and (mask_iou is None or mask_iou >= MIN_MASK_IOU),
     )
 
 

@@ -1,20 +1,30 @@
-"""The words and cells of a report, the same on the terminal and on the page."""
+"""The text and tables of a report, the same on the terminal and on the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pumpseg_bench.latency import FEWEST_FOR_FPS
-from pumpseg_bench.report import STAGES, Report, RowReport
+from pumpseg_bench.latency import MIN_FOR_FPS
+from pumpseg_bench.report import STAGES, BenchReport, Row
 
 NOTHING = "–"
-SPEED = ("row", "p50", "95% interval", "p90", "p99", "max", "fps", "cold start", "warm-up", "limit")
-STAGE_COLUMNS = ("row", *STAGES, "CPU cores", "peak memory")
-TRUST = ("row", "nodes ran on", "found", "matched", "mask IoU")
+OPERATORS_SHOWN = 8
 
 
-def headline(report: Report) -> list[str]:
-    """What was measured, on what."""
+@dataclass(frozen=True)
+class Section:
+    """A table of the report. left: how many columns are text. wrong: numbers of the rows not to be trusted."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+    wrong: frozenset[int] = frozenset()
+
+
+def headline(report: BenchReport) -> list[str]:
+    """What was measured, and on what."""
     machine, (height, width) = report.machine, report.frame_size
     lines = [
         f"{machine.processor}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB, {machine.system}",
@@ -22,104 +32,114 @@ def headline(report: Report) -> list[str]:
         f"{report.distinct_frames} frames of {width}x{height} from {report.source}, {report.created}",
     ]
     for model in report.models:
-        work = ""
-        if model.arithmetic is not None:
-            share = model.arithmetic.int8 / model.arithmetic.operations if model.arithmetic.operations else 0
-            work = f", {model.arithmetic.operations / 1e9:.2f} GFLOP a frame" + (
-                f", {share:.0%} in int8" if share else ""
-            )
         side = "x".join(str(side) for side in reversed(model.input_size))
-        lines.append(f"{model.name}: {model.profile}, input {side}, {model.size / 1e6:.1f} MB{work}")
+        line = f"{model.name}: {model.profile}, input {side}, {model.size / 1e6:.1f} MB"
+        if model.arithmetic is not None:
+            line += f", {model.arithmetic.operations / 1e9:.2f} GFLOP a frame"
+            if model.arithmetic.int8:
+                line += f", {model.arithmetic.int8 / model.arithmetic.operations:.0%} in int8"
+        lines.append(line)
     for peak in report.peaks:
-        lines.append(
-            f"peak of {_threads(peak.threads)}: {peak.float32:.0f} GFLOP/s in float32, {peak.int8:.0f} GOP/s in int8"
-        )
+        threads = f"{peak.threads} thread{'s' * (peak.threads > 1)}"
+        lines.append(f"peak of {threads}: {peak.float32:.0f} GFLOP/s in float32, {peak.int8:.0f} GOP/s in int8")
     return lines
 
 
-def notes(report: Report) -> list[str]:
+def speed(report: BenchReport) -> Section:
+    """Latency, throughput and start of every row."""
+    columns = ("row", "p50", "95% interval", "p90", "p99", "max", "fps", "cold start", "warm-up", "of peak")
+    rows = []
+    for row in report.rows:
+        latency = row.latency
+        figures = (None,) * 4 if latency is None else (latency.p50, latency.p90, latency.p99, latency.max)
+        p50, *others = (_cell(figure, "{:.1f}") for figure in figures)
+        interval = NOTHING if latency is None else "{:.1f}–{:.1f}".format(*latency.p50_interval)
+        cold_start = sorted(row.cold_start)[len(row.cold_start) // 2] if row.cold_start else None
+        rows.append(
+            [
+                *(row.label, p50, interval, *others, _cell(row.fps, "{:.1f}"), _cell(cold_start, "{:.2f} s")),
+                *(_cell(max(row.warmup, default=None), "{:.1f}"), _cell(row.peak_share, "{:.0%}")),
+            ]
+        )
+    return Section("Speed (latency in ms)", columns, rows)
+
+
+def stages(report: BenchReport) -> Section:
+    """How the time of a frame is spent in every row."""
+    rows = [
+        [
+            row.label,
+            *(_cell(row.stages.get(stage), "{:.2f}") for stage in STAGES),
+            _cell(row.cpu_cores, "{:.2f}"),
+            _cell(None if row.peak_memory is None else row.peak_memory / 2**20, "{:.0f} MiB"),
+        ]
+        for row in report.rows
+    ]
+    return Section("Stages of a frame (median ms)", ("row", *STAGES, "CPU cores", "peak memory"), rows)
+
+
+def trust(report: BenchReport) -> Section:
+    """What ran each row's nodes, and whether its results are right."""
+    rows = []
+    for row in report.rows:
+        nodes = ", ".join(f"{count} {provider}" for provider, count in row.nodes.items()) or NOTHING
+        cells = [row.label, nodes + (" (fallen back)" if row.fallen_back else "")]
+        if row.agreement is None:
+            cells += [NOTHING] * 3
+        else:
+            matched = f"{row.agreement.matched:.0%}" + ("" if row.agreement.agrees else " (disagrees)")
+            cells += [str(row.agreement.instances), matched, _cell(row.agreement.mask_iou, "{:.3f}")]
+        rows.append(cells)
+    wrong = frozenset(number for number, row in enumerate(report.rows) if row.wrong)
+    columns = ("row", "nodes ran on", "instances", "matched", "mask IoU")
+    return Section("What ran, and whether it is right", columns, rows, left=2, wrong=wrong)
+
+
+def operators(row: Row) -> Section:
+    """The slowest operator types of a row, and the sum of the others."""
+    total = sum(row.operators.values()) or 1.0
+    slowest = dict(list(row.operators.items())[:OPERATORS_SHOWN])
+    others = len(row.operators) - len(slowest)
+    if others:
+        slowest[f"{others} others"] = total - sum(slowest.values())
+    rows = [[name, f"{milliseconds:.2f}", f"{milliseconds / total:.0%}"] for name, milliseconds in slowest.items()]
+    return Section(f"Operators of {row.label}", ("operator", "ms a frame", "share"), rows)
+
+
+def unavailable(report: BenchReport) -> Section:
+    """The providers that do not load on this machine."""
+    rows = [[provider.provider, provider.reason, provider.install] for provider in report.unavailable]
+    return Section("Not available", ("provider", "reason", "to install"), rows, left=3)
+
+
+def notes(report: BenchReport) -> list[str]:
     """How to read the figures."""
     return [
-        "latency: one frame through Segmenter (pre + session + post), batches by the frame; masks and draw come on top",
+        "latency: one frame through Segmenter (pre + session + post), per frame of a batch; masks and draw are extra",
         "rows took turns in rounds; the interval is that of the median",
         "cold start: process start to first instances, files in the system's cache; warm-up: slowest frame after it",
-        "limit: share of this machine's measured peak that the session reaches",
-        f"matched, mask IoU: against {report.reference}",
+        "of peak: share of this machine's measured peak that the session reaches",
+        f"matched, mask IoU: compared with {report.reference}",
     ]
 
 
-def warnings(report: Report) -> list[str]:
-    """What a reader must know before believing a figure."""
+def warnings(report: BenchReport) -> list[str]:
+    """What to know before trusting a figure."""
     lines = report.problems()
     if report.interrupted:
-        lines.append("interrupted: what was measured until then")
+        lines.append("interrupted: the figures are those measured so far")
     if report.rows and all(row.fps is None for row in report.rows):
-        lines.append(f"fewer than {FEWEST_FOR_FPS} frames a row: too few to speak of fps")
+        lines.append(f"fewer than {MIN_FOR_FPS} frames a row: too few for an fps figure")
     if report.noisy:
         lines.append(
-            f"other processes kept {report.other_cores:.1f} of {report.machine.cores} cores busy meanwhile: "
-            "these are figures of a busy machine"
+            f"the machine was busy: other processes used {report.other_cores:.1f} of {report.machine.cores} cores"
         )
     if report.rows and not any(row.instances_per_frame for row in report.rows):
         lines.append(
-            f"nothing was found in {report.source}: agreement says little, and frames with instances take longer"
+            f"nothing was detected in {report.source}: agreement proves little, and frames with instances take longer"
         )
     return lines
 
 
-def speed(row: RowReport) -> list[str]:
-    latency = row.latency
-    interval = NOTHING if latency is None else "{:.1f}–{:.1f}".format(*latency.p50_interval)
-    return [
-        row.label,
-        _number(None if latency is None else latency.p50),
-        interval,
-        _number(None if latency is None else latency.p90),
-        _number(None if latency is None else latency.p99),
-        _number(None if latency is None else latency.max),
-        _number(row.fps),
-        NOTHING if not row.cold_start else f"{sorted(row.cold_start)[len(row.cold_start) // 2]:.2f} s",
-        _number(max(row.warmup, default=None)),
-        NOTHING if row.limit is None else f"{row.limit:.0%}",
-    ]
-
-
-def stages(row: RowReport) -> list[str]:
-    memory = NOTHING if row.peak_memory is None else f"{row.peak_memory / 2**20:.0f} MiB"
-    return [
-        row.label,
-        *(NOTHING if stage not in row.stages else f"{row.stages[stage]:.2f}" for stage in STAGES),
-        NOTHING if row.cpu_cores is None else f"{row.cpu_cores:.2f}",
-        memory,
-    ]
-
-
-def trust(row: RowReport) -> list[str]:
-    nodes = ", ".join(f"{count} {provider}" for provider, count in row.nodes.items()) or NOTHING
-    agreement = row.agreement
-    return [
-        row.label,
-        nodes + (" (fallen back)" if row.fallen_back else ""),
-        NOTHING if agreement is None else str(agreement.instances),
-        NOTHING if agreement is None else f"{agreement.matched:.0%}" + ("" if agreement.agrees else " (disagrees)"),
-        NOTHING if agreement is None or agreement.mask_iou is None else f"{agreement.mask_iou:.3f}",
-    ]
-
-
-def operators(times: dict[str, float], shown: int) -> Iterator[list[str]]:
-    """The slowest operator types, and what the others come to."""
-    total = sum(times.values()) or 1.0
-    slowest = list(times.items())[:shown]
-    rest = total - sum(spent for _, spent in slowest)
-    if len(times) > shown:
-        slowest.append((f"{len(times) - shown} others", rest))
-    for name, spent in slowest:
-        yield [name, f"{spent:.2f}", f"{spent / total:.0%}"]
-
-
-def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1f}"
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
+def _cell(value: float | None, pattern: str) -> str:
+    return NOTHING if value is None else pattern.format(value)

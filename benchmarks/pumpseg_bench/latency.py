@@ -1,16 +1,17 @@
-"""What repeated measurements allow one to say, and with what certainty."""
+"""Statistics of repeated measurements, with their uncertainty."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST_FOR_FPS = 30
-FEWEST_FOR_P99 = 100
+MIN_FOR_FPS = 30
+MIN_FOR_P99 = 100
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
 _PORTION = 4_000_000
@@ -18,12 +19,12 @@ _PORTION = 4_000_000
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds a frame. p50_interval: 95% confidence interval of the median. p99: None below 100 frames."""
+    """Milliseconds a frame."""
 
     p50: float
-    p50_interval: tuple[float, float]
+    p50_interval: Annotated[tuple[float, float], "95% confidence interval of the median"]
     p90: float
-    p99: float | None
+    p99: Annotated[float | None, "null from fewer than 100 frames"]
     max: float
 
 
@@ -37,7 +38,7 @@ def latency_of(rounds: Sequence[Sequence[float]]) -> Latency:
         float(p50),
         median_interval(rounds),
         float(p90),
-        float(p99) if len(samples) >= FEWEST_FOR_P99 else None,
+        float(p99) if len(samples) >= MIN_FOR_P99 else None,
         float(samples.max()),
     )
 
@@ -45,8 +46,8 @@ def latency_of(rounds: Sequence[Sequence[float]]) -> Latency:
 def median_interval(rounds: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float]:
     """Confidence interval of the median of all samples, by a percentile bootstrap.
 
-    Whole rounds are drawn with replacement, because what disturbs a machine disturbs the frames of a round
-    together (cluster bootstrap; Davison and Hinkley 1997, section 3.8), and then samples within each of them. A
+    Whole rounds are drawn with replacement, since a disturbance of the machine affects the frames of a round
+    together (cluster bootstrap; Davison and Hinkley 1997, section 3.8), then samples within each of them. A
     single round is resampled sample by sample. Raises ValueError without any sample.
     """
     filled = [np.asarray(samples, np.float64) for samples in rounds if len(samples)]
@@ -57,11 +58,11 @@ def median_interval(rounds: Sequence[Sequence[float]], seed: int = 0) -> tuple[f
     pooled, width = np.concatenate(filled), lengths.max()
     rng = np.random.default_rng(seed)
     medians = []
-    # In portions, for the sake of memory.
+    # In portions, to bound memory.
     for portion in np.array_split(np.arange(_RESAMPLES), math.ceil(_RESAMPLES * len(filled) * width / _PORTION)):
         drawn = rng.integers(len(filled), size=(len(portion), len(filled)))
         within = rng.integers(lengths[drawn][..., None], size=(*drawn.shape, width))
-        # Every round gives as many samples as it has; what is too much sorts to the end.
+        # Every round gives as many samples as it has; the padding sorts to the end.
         values = np.where(
             np.arange(width) < lengths[drawn][..., None], pooled[starts[drawn][..., None] + within], np.inf
         )
@@ -72,13 +73,13 @@ def median_interval(rounds: Sequence[Sequence[float]], seed: int = 0) -> tuple[f
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(np.concatenate(medians), [tail, 100 - tail])
     median = float(np.median(pooled))
-    # Rounds of unequal medians may put the whole interval to one side by a hair.
+    # With rounds of unequal medians the whole interval may fall slightly to one side.
     return min(float(low), median), max(float(high), median)
 
 
 def frames_per_second(frames: int, seconds: float) -> float | None:
-    """None from fewer than 30 frames: such a figure would be chance."""
-    return frames / seconds if frames >= FEWEST_FOR_FPS and seconds > 0 else None
+    """None from fewer than 30 frames, too few for a stable figure."""
+    return frames / seconds if frames >= MIN_FOR_FPS and seconds > 0 else None
 
 
 def _pooled(rounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
-"""The report as one HTML page that needs nothing else: plots are images inside it, and there is no script."""
+"""The report as one self-contained HTML page: plots are embedded images, and there is no script."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -12,11 +12,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from pumpseg_bench import format as wording
-from pumpseg_bench.report import STAGES, Report, RowReport
-from pumpseg_bench.table import OPERATORS_SHOWN
+from pumpseg_bench import format as text_of
+from pumpseg_bench.report import STAGES, BenchReport, Row
 
-# Told apart by people with any colour vision (Okabe and Ito 2008).
+# Distinguishable with any colour vision (Okabe and Ito 2008).
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 60rem; margin: 2rem auto;
@@ -32,44 +31,32 @@ img { max-width: 100%; height: auto; }
 """
 
 
-def page(report: Report) -> str:
+def page(report: BenchReport) -> str:
     """The page, HTML 5 as text."""
     parts = [
-        f"<h1>{escape('pumpseg-bench')}</h1>",
-        "<p>" + "<br>".join(escape(line) for line in wording.headline(report)) + "</p>",
-        *(f'<p class="warning">{escape(line)}</p>' for line in wording.warnings(report)),
+        "<h1>pumpseg-bench</h1>",
+        "<p>" + "<br>".join(escape(line) for line in text_of.headline(report)) + "</p>",
+        *(f'<p class="warning">{escape(line)}</p>' for line in text_of.warnings(report)),
     ]
     if report.rows:
         measured = [row for row in report.rows if row.latency is not None]
-        parts += ["<h2>Speed (latency in ms)</h2>", _table(wording.SPEED, map(wording.speed, report.rows))]
+        parts += _section(text_of.speed(report))
         if measured:
             parts += [
                 _image(_latencies(measured), "Latency of every frame, and the median of each row"),
-                "<h2>Frames a second</h2>",
-                _image(_fps(measured), "Frames a second of each row"),
+                "<h2>Frames per second</h2>",
+                _image(_fps(measured), "Frames per second of each row"),
             ]
-        parts += [
-            "<h2>Where a frame's time goes (median ms)</h2>",
-            _table(wording.STAGE_COLUMNS, map(wording.stages, report.rows)),
-        ]
+        parts += _section(text_of.stages(report))
         if measured:
             parts.append(_image(_stages(measured), "Median milliseconds of each stage, by row"))
-        parts += [
-            "<h2>What really ran, and whether it is right</h2>",
-            _table(wording.TRUST, map(wording.trust, report.rows), left=2),
-        ]
-        profiled = [row for row in report.rows if row.operators]
-        if profiled:
-            parts.append("<h2>Operators</h2>")
-        for row in profiled:
-            cells = wording.operators(row.operators, OPERATORS_SHOWN)
-            parts.append(f"<details><summary>{escape(row.label)}</summary>")
-            parts.append(_table(("operator", "ms a frame", "share"), cells) + "</details>")
-    if report.absent:
-        cells = ([absent.provider, absent.reason, absent.install] for absent in report.absent)
-        parts += ["<h2>Not here</h2>", _table(("provider", "why", "to install"), cells, left=3)]
+        parts += _section(text_of.trust(report))
+        for section in (text_of.operators(row) for row in report.rows if row.operators):
+            parts.append(f"<details><summary>{escape(section.title)}</summary>{_table(section)}</details>")
+    if report.unavailable:
+        parts += _section(text_of.unavailable(report))
     parts.append("<h2>How to read this</h2><ul>")
-    parts += [f"<li>{escape(line)}</li>" for line in wording.notes(report)]
+    parts += [f"<li>{escape(line)}</li>" for line in text_of.notes(report)]
     parts.append("</ul>")
     body = "\n".join(parts)
     return (
@@ -79,20 +66,24 @@ def page(report: Report) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def _section(section: text_of.Section) -> list[str]:
+    return [f"<h2>{escape(section.title)}</h2>", _table(section)]
+
+
+def _table(section: text_of.Section) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         columns = []
         for number, cell in enumerate(cells):
-            attribute = f' class="left{" wrap" * (left == 3)}"' if number < left else ""
+            attribute = f' class="left{" wrap" * (section.left == 3)}"' if number < section.left else ""
             columns.append(f"<{tag}{attribute}>{escape(cell)}</{tag}>")
         return f"<tr>{''.join(columns)}</tr>"
 
-    body = "\n".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table><thead>{line(header, "th")}</thead><tbody>\n{body}\n</tbody></table></div>'
+    head, body = line(section.columns, "th"), "\n".join(line(row, "td") for row in section.rows)
+    return f'<div class="scroll"><table><thead>{head}</thead><tbody>\n{body}\n</tbody></table></div>'
 
 
-def _latencies(rows: Sequence[RowReport]) -> Figure:
-    """One dot a frame, so that outliers and two speeds are seen, and a bar for the interval of the median."""
+def _latencies(rows: Sequence[Row]) -> Figure:
+    """A dot for each frame, which shows outliers and two speeds, and a bar for the interval of the median."""
     figure, axes = _axes(rows)
     rng = np.random.default_rng(0)
     for position, row in enumerate(rows):
@@ -109,7 +100,7 @@ def _latencies(rows: Sequence[RowReport]) -> Figure:
     return figure
 
 
-def _fps(rows: Sequence[RowReport]) -> Figure:
+def _fps(rows: Sequence[Row]) -> Figure:
     figure, axes = _axes(rows)
     for position, row in enumerate(rows):
         if row.fps is None:
@@ -117,13 +108,13 @@ def _fps(rows: Sequence[RowReport]) -> Figure:
             continue
         bar = axes.barh(position, row.fps, height=0.6, color=_COLOURS[position % len(_COLOURS)])
         axes.bar_label(bar, fmt="%.1f", padding=4)
-    axes.set_xlabel("frames a second")
+    axes.set_xlabel("frames per second")
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
     return figure
 
 
-def _stages(rows: Sequence[RowReport]) -> Figure:
+def _stages(rows: Sequence[Row]) -> Figure:
     figure, axes = _axes(rows, legend=True)
     for position, row in enumerate(rows):
         left = 0.0
@@ -138,7 +129,7 @@ def _stages(rows: Sequence[RowReport]) -> Figure:
     return figure
 
 
-def _axes(rows: Sequence[RowReport], *, legend: bool = False) -> tuple[Figure, Any]:
+def _axes(rows: Sequence[Row], *, legend: bool = False) -> tuple[Figure, Any]:
     figure = Figure(figsize=(8.5, 0.9 + 0.45 * len(rows) + 0.3 * legend), layout="constrained")
     axes = figure.subplots()
     axes.set_yticks(range(len(rows)), [row.label for row in rows])

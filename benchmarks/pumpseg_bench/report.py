@@ -1,122 +1,121 @@
-"""What a benchmark comes to; `report.schema.json` describes the JSON that is made of it."""
+"""The result of a benchmark: what it measured, on what machine, and which rows not to trust."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pumpseg_bench.accuracy_check import Agreement
+from pumpseg_bench.json_schema import schema_of
 from pumpseg_bench.latency import Latency
 from pumpseg_bench.nodes import Arithmetic
 from pumpseg_bench.peak_throughput import Peak
 
-FORMAT = 1
+FORMAT = 2
 STAGES = ("pre", "session", "post", "masks", "draw")
-SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the figures depend on. cores: physical ones that this process may use. memory: bytes."""
+    """The machine that the figures depend on."""
 
     processor: str
-    cores: int
-    memory: int
+    cores: Annotated[int, "physical cores that the process may use"]
+    memory: Annotated[int, "bytes"]
     system: str
-    versions: dict[str, str]
+    versions: Annotated[dict[str, str], "of Python and of the packages that matter"]
 
 
 @dataclass(frozen=True)
-class ModelReport:
-    """A model file. size: bytes. input_size: height, width. arithmetic: of one frame; None if it was not counted."""
+class BenchmarkedModel:
+    """A model file."""
 
     name: str
-    size: int
+    size: Annotated[int, "bytes of the file"]
     profile: str
-    input_size: tuple[int, int]
-    arithmetic: Arithmetic | None
+    input_size: Annotated[tuple[int, int], "height and width in pixels"]
+    arithmetic: Annotated[Arithmetic | None, "of one frame, averaged over real ones"]
 
 
 @dataclass(frozen=True)
-class RowReport:
-    """One model on one provider with so many threads. Times are milliseconds unless said otherwise.
-
-    cold_start: seconds from the start of a process to its first instances, of every start. warmup: latency of the
-    first frames after it, which count in nothing else. rounds: latency of every frame by round: letterbox, session
-    and post-processing of one frame. stages: medians; masks (pasting them into the frame) and draw come after the
-    latency. cpu_cores: CPU seconds a second of finding instances. peak_memory: bytes resident. nodes: of the
-    optimised graph by the provider that really ran them. fallen_back: none of them ran on the provider named.
-    operators: milliseconds a frame by operator type. limit: share of the machine's measured peak that the session
-    reaches. failure: what ended the row before its time.
-    """
+class Row:
+    """One model on one provider with a number of threads. Times are milliseconds unless the field says otherwise."""
 
     model: str
     provider: str
     threads: int
-    batch: int
-    cold_start: tuple[float, ...]
-    warmup: tuple[float, ...]
-    rounds: tuple[tuple[float, ...], ...]
-    latency: Latency | None
-    fps: float | None
-    stages: dict[str, float]
+    batch: Annotated[int, "frames in flight at once, each on a thread of its own"]
+    cold_start: Annotated[tuple[float, ...], "seconds from process start to the first instances, of every start"]
+    warmup: Annotated[tuple[float, ...], "latency of the first frames, which count in nothing else"]
+    rounds: Annotated[
+        tuple[tuple[float, ...], ...], "latency of every frame (letterbox, session, post-processing), by round"
+    ]
+    frames: Annotated[int, "measured in all rounds"]
+    latency: Annotated[Latency | None, "null if nothing was measured"]
+    fps: Annotated[float | None, "frames per second through Segmenter; null from fewer than 30 frames"]
+    stages: Annotated[
+        dict[str, float],
+        "medians of pre, session and post, and of pasting masks and drawing, which come on top of the latency; "
+        "empty if nothing was measured",
+    ]
     instances_per_frame: float | None
-    cpu_cores: float | None
-    peak_memory: int | None
-    nodes: dict[str, int]
-    fallen_back: bool
-    operators: dict[str, float]
-    agreement: Agreement | None
-    limit: float | None
-    failure: str | None
-
-    @property
-    def frames(self) -> int:
-        return sum(len(samples) for samples in self.rounds)
+    cpu_cores: Annotated[float | None, "CPU seconds per second of inference"]
+    peak_memory: Annotated[int | None, "bytes resident at most, before profiling"]
+    nodes: Annotated[dict[str, int], "nodes of the optimised graph by the provider that ran them"]
+    fallen_back: Annotated[bool, "no node ran on the provider of the row"]
+    operators: Annotated[dict[str, float], "milliseconds a frame by operator type, the slowest first"]
+    agreement: Annotated[Agreement | None, "with the reference; null if the row failed before"]
+    peak_share: Annotated[
+        float | None,
+        "time that the arithmetic takes at the measured peak, as a share of the session's median; "
+        "null where the CPU's peak says nothing",
+    ]
+    failure: Annotated[str | None, "what ended the row early"]
 
     @property
     def label(self) -> str:
         batch = f", {self.batch} at once" if self.batch > 1 else ""
         return f"{self.model}, {self.provider}, {self.threads} thread{'s' * (self.threads > 1)}{batch}"
 
+    @property
+    def wrong(self) -> bool:
+        """Whether the figures are of something else than the row's name says."""
+        return self.fallen_back or (self.agreement is not None and not self.agreement.agrees)
+
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A provider that does not load here: why, and what installs it."""
+    """A provider that does not load on this machine."""
 
     provider: str
     reason: str
-    install: str
+    install: Annotated[str, "how to get it"]
 
 
 @dataclass(frozen=True)
-class Report:
-    """A whole run. other_cores: cores that other processes kept busy meanwhile, on average."""
+class BenchReport:
+    """Report of pumpseg-bench. Times are milliseconds and sizes bytes unless a description says otherwise."""
 
-    created: str
-    source: str
-    frame_size: tuple[int, int]
-    distinct_frames: int
-    reference: str
+    created: Annotated[str, "ISO 8601, UTC"]
+    source: Annotated[str, "where the frames come from, as the user named it"]
+    frame_size: Annotated[tuple[int, int], "height and width in pixels"]
+    distinct_frames: Annotated[int, "frames taken from the source; rows repeat them"]
+    reference: Annotated[str, "whose results the rows are compared with"]
     machine: Machine
-    other_cores: float
-    peaks: tuple[Peak, ...]
-    models: tuple[ModelReport, ...]
-    rows: tuple[RowReport, ...]
-    absent: tuple[Unavailable, ...]
+    other_cores: Annotated[float, "cores that other processes kept busy during the rounds, on average"]
+    peaks: Annotated[tuple[Peak, ...], "measured through ONNX Runtime's CPU provider in the same rounds"]
+    models: tuple[BenchmarkedModel, ...]
+    rows: tuple[Row, ...]
+    unavailable: tuple[Unavailable, ...]
     interrupted: bool
     format: int = FORMAT
 
     @property
     def noisy(self) -> bool:
-        """Whether others used more than a tenth of the machine."""
+        """Whether other processes used more than a tenth of the machine."""
         return self.other_cores > 0.1 * self.machine.cores
-
-    def model(self, row: RowReport) -> ModelReport:
-        return next(model for model in self.models if model.name == row.model)
 
     def problems(self) -> list[str]:
         """Rows not to be trusted, one line each."""
@@ -126,7 +125,7 @@ class Report:
                 lines.append(f"{row.label}: failed: {row.failure}")
             if row.fallen_back:
                 nodes = ", ".join(f"{count} on {place}" for place, count in row.nodes.items())
-                lines.append(f"{row.label}: has fallen back: of its nodes none ran on {row.provider} ({nodes})")
+                lines.append(f"{row.label}: has fallen back: none of its nodes ran on {row.provider} ({nodes})")
             if row.agreement is not None and not row.agreement.agrees:
                 iou = row.agreement.mask_iou
                 lines.append(
@@ -136,9 +135,17 @@ class Report:
         return lines
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def as_json(report: BenchReport) -> dict[str, Any]:
     """The report as JSON values."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(report)))
-    for row, value in zip(report.rows, values["rows"], strict=True):
-        value["frames"] = row.frames
     return values
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of `as_json`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Report of pumpseg-bench --json",
+        "description": "Times are milliseconds and sizes bytes unless a description says otherwise.",
+        **schema_of(BenchReport),
+    }

@@ -34,7 +34,8 @@ class Agreement:
 
 
 def compare(found: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> Agreement:
-    """Compare the instances of frames with those of the same frames; see `worker.SegmenterWorker.instances` for their form.
+    """Compare the instances of frames with those of the same frames; their form is that of
+    `worker.SegmenterWorker.instances`.
 
     Raises ValueError for a different number of frames.
     """

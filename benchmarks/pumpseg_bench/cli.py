@@ -1,8 +1,9 @@
-"""pumpseg-bench: which execution provider and how many threads, measured on this machine."""
+"""pumpseg-bench: measures execution providers and thread counts on this machine."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pumpseg.atomic_file import check_names, check_writable, write_json, write_text
-from pumpseg.cli.arguments import comma_separated, count, whole
+from pumpseg.cli.arguments import comma_separated, count, path, whole
 from pumpseg.cli.command import INTERRUPTED, CommandParser, run_command
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model_file import DEFAULT_MODEL
@@ -23,8 +24,8 @@ DISTRUST = 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    Returns its exit code: 0; 1 if a row failed, fell back or disagrees with the reference; 2 after an error told in
-    one line; 130 if interrupted.
+    Returns its exit code: 0; 1 if a row failed, fell back or disagrees with the reference; 2 after an error, reported
+    in one line; 130 if interrupted.
     """
 
     def action() -> int:
@@ -41,21 +42,24 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from pumpseg_bench import machine
     from pumpseg_bench.page import page
-    from pumpseg_bench.report import as_json
+    from pumpseg_bench.report import as_json, json_schema
     from pumpseg_bench.rounds import Plan, benchmark
     from pumpseg_bench.table import show
 
+    if arguments.json_schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
     targets = [target for target in (arguments.json, arguments.html) if target is not None]
     read = [arguments.source, *arguments.models, *([arguments.reference] if arguments.reference else [])]
     check_names(targets, map(Path, read))
     for target in targets:
-        # Better told now than after minutes.
+        # Fail now rather than after minutes.
         check_writable(target)
     everything = arguments.providers == ["all"]
     plan = Plan(
         models=tuple(arguments.models or [DEFAULT_MODEL]),
         providers=tuple(PROVIDERS) if everything else tuple(dict.fromkeys(arguments.providers)),
-        binding=not everything,
+        required=not everything,
         threads=tuple(arguments.threads or sorted({1, machine.usable_cores()})),
         batches=tuple(arguments.batch),
         source=arguments.source,
@@ -70,9 +74,9 @@ def _run(arguments: argparse.Namespace) -> int:
         write_text(arguments.html, page(report))
     console = Console()
     if not console.is_terminal:
-        # A file has no width of its own.
+        # A pipe or a file has no width.
         console = Console(width=160)
-    show(report, console, operators=arguments.profile)
+    show(report, console, operators=arguments.operators)
     if report.interrupted:
         return INTERRUPTED
     return DISTRUST if report.problems() else 0
@@ -80,20 +84,20 @@ def _run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Shows on stderr what is being done: a bar on a terminal, else a plain line for every step."""
+    """Shows the current step on stderr: a bar on a terminal, elsewhere a plain line for every step."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        said = [""]
+        printed = [""]
 
-        def say(text: str, share: float) -> None:
-            if text != said[0]:
-                said[0] = text
+        def print_step(text: str, share: float) -> None:
+            if text != printed[0]:
+                printed[0] = text
                 print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
-        yield say
+        yield print_step
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -104,16 +108,21 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         PROGRAM,
-        description="Measure models on every execution provider that loads here: latency, fps, memory, and whether "
-        "the results are right.",
+        description="Measure models on every execution provider that loads on this machine: latency, fps, memory, and "
+        "whether the results are right.",
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"names or ONNX files (default {DEFAULT_MODEL})")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help=f"names or ONNX files (default {DEFAULT_MODEL}; in int8 where Segmenter() takes that)",
+    )
     parser.add_argument(
         "--providers",
         type=_providers,
         default=["all"],
         metavar="P,...",
-        help=f"all, which lists those that do not load, or some of {', '.join(PROVIDERS)} (default all)",
+        help=f"all (default), which also lists those that do not load, or some of {', '.join(PROVIDERS)}",
     )
     parser.add_argument(
         "--threads", type=_counts, metavar="N,...", help="threads of one inference (default: 1 and all physical cores)"
@@ -121,28 +130,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--source",
         default="demo",
-        metavar="S",
-        help="synthetic, camera, or what pumpseg-video takes: a video, an image, a folder (default demo)",
+        metavar="SOURCE",
+        help="synthetic, camera, or any source of pumpseg-video: a video, an image, a folder",
     )
-    parser.add_argument(
-        "--frames", type=count, default=150, metavar="N", help="frames measured in every row (default 150)"
-    )
+    parser.add_argument("--frames", type=count, default=150, metavar="N", help="frames to measure in every row")
     parser.add_argument(
         "--batch",
         type=_counts,
         default=[1],
         metavar="N,...",
-        help="frames handed over at once, each to a thread of its own: a model file takes one at a time (default 1)",
+        help="frames in flight at once, each on a thread of its own; the model runs one at a time (default 1)",
     )
     parser.add_argument(
         "--reference",
         metavar="MODEL",
-        help="whose results on the CPU all rows are compared with, such as the float file of an int8 one "
-        "(default: each model's own)",
+        help="model whose results on the CPU are the right ones, such as the float32 file of an int8 one "
+        "(default: each model itself)",
     )
-    parser.add_argument("--profile", action="store_true", help="print the time of every operator type")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the whole report for machines")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="the report as one page with plots")
+    parser.add_argument("--operators", action="store_true", help="print the time of every operator type")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write the whole report as JSON")
+    parser.add_argument("--json-schema", action="store_true", help="print the JSON schema of that report, and exit")
+    parser.add_argument("--html", type=path, metavar="FILE", help="write the report as one page with plots")
     parser.add_argument("--version", action="version", version=f"pumpseg {version('pumpseg')}")
     return parser
 
@@ -153,7 +161,7 @@ def _providers(text: str) -> list[str]:
         return ["all"]
     for name in names:
         if name not in PROVIDERS:
-            raise argparse.ArgumentTypeError(f"{name!r} is no provider; there are all, {', '.join(PROVIDERS)}")
+            raise argparse.ArgumentTypeError(f"must be all, or some of {', '.join(PROVIDERS)}, got {name!r}")
     return names
 
 

@@ -1,10 +1,11 @@
-"""The frames that every row sees: taken from a source once, kept in a file, so that reading costs each row the same."""
+"""The frames of all rows, taken from a source once and kept in a file, so that reading costs each row the same."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -43,14 +44,14 @@ class FrameFile:
 
 
 def write_frames(source: str, path: Path, distinct: int = DISTINCT) -> FrameFile:
-    """Take up to `distinct` frames evenly out of a source and write them to `path`.
+    """Take up to `distinct` frames, evenly spaced, from a source and write them to `path`.
 
     source: "synthetic", "camera" or "camera:N", or whatever pumpseg-video takes. All frames get the size of the first.
     Raises SourceError if the source gives none.
     """
     images = list(_synthetic(distinct)) if source == SYNTHETIC else _sampled(source, distinct)
     if not images:
-        raise SourceError(f"{source} gave no frame")
+        raise SourceError(f"{source} has no frame")
     height, width = images[0].shape[:2]
     with path.open("wb") as file:
         for image in images:
@@ -60,9 +61,9 @@ def write_frames(source: str, path: Path, distinct: int = DISTINCT) -> FrameFile
 
 
 def showing(count: int, images: Iterable[NDArray[np.uint8]], segmenter: Segmenter) -> Iterator[NDArray[np.uint8]]:
-    """Frames, uint8 BGR, in which exactly `count` instances are found, grey put over the boxes of those beyond.
+    """The frames, uint8 BGR, with at least `count` instances, any further ones covered by grey boxes.
 
-    Frames with fewer are left out, and those in which the grey changes what else is found.
+    Leaves out frames where the grey changes the other detections.
     """
     for image in images:
         boxes = segmenter(image).boxes
@@ -78,17 +79,9 @@ def showing(count: int, images: Iterable[NDArray[np.uint8]], segmenter: Segmente
 def _sampled(name: str, distinct: int) -> list[NDArray[np.uint8]]:
     if name == CAMERA or name.startswith(f"{CAMERA}:"):
         name = name.replace(CAMERA, "webcam", 1)
-    source = open_source(name)
-    with contextlib.closing(source):
-        # Of a source whose end is unknown, as many as needed; of others, frames from its whole length.
+    with contextlib.closing(open_source(name)) as source:
         stride = max(1, source.length // distinct) if source.length else _CAMERA_STRIDE
-        images = []
-        for i, frame in enumerate(source):
-            if i % stride == 0:
-                images.append(frame.image)
-            if len(images) == distinct:
-                break
-    return images
+        return [frame.image for frame in islice(source, 0, stride * (distinct - 1) + 1, stride)]
 
 
 def _synthetic(count: int) -> Iterator[NDArray[np.uint8]]:

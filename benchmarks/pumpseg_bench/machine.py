@@ -1,4 +1,4 @@
-"""What the figures depend on, and how much of the machine others were using."""
+"""What the figures depend on: the machine, its software, and the load from other processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from pumpseg.inference.cpu import physical_cores
 from pumpseg_bench.report import Machine
 from pumpseg_bench.worker_process import WorkerProcess
 
-_PACKAGES = (
-    *("pumpseg", "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"),
-    *("openvino", "numpy", "opencv-python"),
-)
+_PACKAGES = ["pumpseg", "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "openvino", "numpy", "opencv-python"]
 
 
 def describe() -> Machine:
@@ -53,7 +50,7 @@ def _processor() -> str:
 
 
 class ExternalLoadMeter:
-    """How many cores processes other than this one and its workers keep busy from now on."""
+    """Measures how many cores processes other than this one and its workers keep busy, from its creation on."""
 
     def __init__(self, workers: Sequence[WorkerProcess]) -> None:
         self._workers = workers
@@ -66,9 +63,7 @@ class ExternalLoadMeter:
 
     def _others(self) -> float:
         times = psutil.cpu_times()
-        # guest time is counted in user time already; steal is what other machines take of this one.
-        busy = (
-            times.user + times.system + sum(getattr(times, name, 0.0) for name in ("nice", "irq", "softirq", "steal"))
-        )
+        # User time includes guest time; steal is what other virtual machines take from this one.
+        busy = sum(getattr(times, kind, 0.0) for kind in ("user", "system", "nice", "irq", "softirq", "steal"))
         own = psutil.Process().cpu_times()
         return float(busy - own.user - own.system - sum(worker.cpu_seconds() for worker in self._workers))

@@ -37,7 +37,7 @@ _INT8 = {
 
 
 @dataclass(frozen=True)
-class NodeReport:
+class NodeProfile:
     """providers: nodes of the optimised graph by the provider that ran them. operators: milliseconds a frame by
     operator type, the slowest first."""
 
@@ -56,7 +56,7 @@ class Arithmetic:
     int8: float
 
 
-def provider_nodes(path: Path, provider: str, threads: int | None, frames: FrameFile) -> NodeReport:
+def profile_nodes(path: Path, provider: str, threads: int | None, frames: FrameFile) -> NodeProfile:
     """Profile some frames of a model on a provider, with the very options that a Segmenter uses."""
     if provider == OPENVINO:
         return _openvino_nodes(path, threads, frames)
@@ -71,10 +71,10 @@ def provider_nodes(path: Path, provider: str, threads: int | None, frames: Frame
         seconds[arguments["op_name"]] += event["dur"] / 1e6
     names = {provider.ort_name: name for name, provider in PROVIDERS.items()}
     counted = Counter(names.get(place, place) for place in places.values())
-    return NodeReport(dict(counted.most_common()), _per_frame(seconds))
+    return NodeProfile(dict(counted.most_common()), _per_frame(seconds))
 
 
-def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeReport:
+def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeProfile:
     session, _ = open_session(path, OPENVINO, threads=threads, profile=path)
     seconds: dict[str, float] = defaultdict(float)
     count = 0
@@ -84,7 +84,7 @@ def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeR
         count = len(times)
         for _, kind, spent in times:
             seconds[kind] += spent
-    return NodeReport({OPENVINO: count}, _per_frame(seconds))
+    return NodeProfile({OPENVINO: count}, _per_frame(seconds))
 
 
 def arithmetic(path: Path, frames: FrameFile) -> Arithmetic:

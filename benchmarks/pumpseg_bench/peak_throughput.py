@@ -1,10 +1,10 @@
-"""What this machine can do at most: a large convolution and a large matrix product in ONNX Runtime on the CPU."""
+"""Peak throughput of this machine: a large convolution and a large matrix product in ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import onnx
@@ -20,15 +20,15 @@ _PRODUCT_OPERATIONS = 2 * _MATRIX**3
 
 @dataclass(frozen=True)
 class Peak:
-    """Billions of operations a second, median over the rounds, of the better of convolution and matrix product."""
+    """The better of convolution and matrix product, median over the rounds."""
 
     threads: int
-    float32: float
-    int8: float
+    float32: Annotated[float, "GFLOP/s"]
+    int8: Annotated[float, "GOP/s"]
 
 
 class PeakMeter:
-    """Measures the peak for one number of threads, a little in every round, beside the rows that it judges."""
+    """Measures the peak for one number of threads, a little in every round, next to the rows it is compared with."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -73,11 +73,11 @@ class _Probe:
         self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         wanted = self._session.get_inputs()[0]
         values = rng.integers(0, 255, wanted.shape)
-        self._feeds = {wanted.name: values.astype(np.uint8 if "uint8" in wanted.type else np.float32)}
+        self._inputs = {wanted.name: values.astype(np.uint8 if "uint8" in wanted.type else np.float32)}
 
     def run(self) -> float:
         start = perf_counter()
-        self._session.run(None, self._feeds)
+        self._session.run(None, self._inputs)
         return perf_counter() - start
 
 

@@ -205,9 +205,7 @@ def started(
                 row.worker.close()
 
 
-def _measure(
-    plan: Plan, rows: list[RunningRow], meters: list[PeakMeter], on_step: OnStep
-) -> tuple[bool, float]:
+def _measure(plan: Plan, rows: list[RunningRow], meters: list[PeakMeter], on_step: OnStep) -> tuple[bool, float]:
     """Warm up, run the rounds and ask for the rest. Returns whether it was interrupted, and the cores of others."""
     others = machine.ExternalLoadMeter([row.worker for row in rows if row.worker is not None])
     turns = random.Random(0)

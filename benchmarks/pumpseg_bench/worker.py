@@ -1,7 +1,8 @@
-"""One row of the benchmark in a process of its own: it alone loads, warms up, uses memory and may crash.
+"""The process that measures one row of the benchmark: it loads, warms up, uses memory and may crash on its own.
 
-Started with a JSON object as its only argument, it opens a segmenter, finds the instances of one frame and says
-so; then it answers requests, one JSON object a line, until its input ends. What libraries print goes to stderr.
+Started with a JSON object as its only argument, it opens a segmenter, detects the instances of one frame and reports
+that it is ready; then it answers requests, one JSON object a line, until its input ends. What libraries print goes to
+stderr.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter, process_time
@@ -27,7 +28,7 @@ from pumpseg_bench.frames import FrameFile
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a row runs: a model file on a provider with so many threads, `batch` frames handed over together."""
+    """What a row runs: a model file on a provider with a number of threads, `batch` frames in flight at once."""
 
     model: str
     provider: str
@@ -45,8 +46,8 @@ class Setup:
         return json.dumps(dataclasses.asdict(self), default=str)
 
 
-class Row:
-    """The segmenter of one row, and the measurements that are made of it."""
+class SegmenterWorker:
+    """The segmenter of one row, and the measurements of it."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -57,12 +58,12 @@ class Row:
         self._segment(self._read(1))
 
     def run(self, count: int) -> dict[str, Any]:
-        """Milliseconds of `count` frames by step, and the seconds and CPU seconds that finding instances took."""
+        """Milliseconds of `count` frames by step, and the seconds and CPU seconds of inference."""
         from pumpseg.draw import draw
 
         steps: dict[str, list[float]] = {name: [] for name in ("latency", "pre", "session", "post", "masks", "draw")}
         seconds = cpu_seconds = 0.0
-        instances_seen = 0
+        detected = 0
         while len(steps["latency"]) < count:
             frames = self._read(min(self._setup.batch, count - len(steps["latency"])))
             cpu_start, start = process_time(), perf_counter()
@@ -74,20 +75,20 @@ class Row:
                 _ = instances.crop_masks
                 pasted = perf_counter()
                 draw(frame, instances)
-                drawn = perf_counter()
-                spent = (timings.pre, timings.session, timings.post)
-                for name, value in zip(steps, (sum(spent), *spent, pasted - before, drawn - pasted), strict=True):
+                done = perf_counter()
+                stages = (timings.pre, timings.session, timings.post)
+                for name, value in zip(steps, (sum(stages), *stages, pasted - before, done - pasted), strict=True):
                     steps[name].append(1000 * value)
-                instances_seen += len(instances)
-        return {"steps": steps, "seconds": seconds, "cpu_seconds": cpu_seconds, "instances": instances_seen}
+                detected += len(instances)
+        return {"steps": steps, "seconds": seconds, "cpu_seconds": cpu_seconds, "instances": detected}
 
     def instances(self) -> list[dict[str, Any]]:
-        """What is found in every distinct frame; masks as COCO RLE."""
-        found = []
+        """The instances of every distinct frame; masks as COCO RLE."""
+        frames = []
         for index in range(self._setup.frames.count):
             self._setup.frames.read(index, self._buffers[0])
             instances = self._segmenter(self._buffers[0])
-            found.append(
+            frames.append(
                 {
                     "boxes": instances.boxes.tolist(),
                     "scores": instances.scores.tolist(),
@@ -95,14 +96,14 @@ class Row:
                     "masks": instances.to_rle(),
                 }
             )
-        return found
+        return frames
 
     def nodes(self) -> dict[str, Any]:
         """Where every node of the graph ran, and the milliseconds a frame of every operator type."""
-        from pumpseg_bench.nodes import provider_nodes
+        from pumpseg_bench.nodes import profile_nodes
 
         return dataclasses.asdict(
-            provider_nodes(Path(self._setup.model), self._setup.provider, self._setup.threads, self._setup.frames)
+            profile_nodes(Path(self._setup.model), self._setup.provider, self._setup.threads, self._setup.frames)
         )
 
     def work(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class Row:
         return dataclasses.asdict(arithmetic(Path(self._setup.model), self._setup.frames))
 
     def memory(self) -> int | None:
-        """The most bytes that this process ever had resident; None where the system does not tell."""
+        """The peak resident set of this process in bytes; None where the system does not report it."""
         return _peak_memory()
 
     def _segment(self, frames: list[NDArray[np.uint8]]) -> list[tuple[Instances, Any]]:
@@ -145,8 +146,8 @@ def _peak_memory() -> int | None:
     return peak
 
 
-def serve(open_row: Callable[[str], Any]) -> int:
-    """Open a row with the command line's argument and answer requests for its methods until stdin ends.
+def serve(open_worker: Callable[[str], Any]) -> int:
+    """Open a worker with the command line's argument and answer requests for its methods until stdin ends.
 
     A request is {"do": METHOD, ...its arguments}; the answer is {"result": ...} or {"error": LINE}.
     """
@@ -158,27 +159,22 @@ def serve(open_row: Callable[[str], Any]) -> int:
             channel.flush()
 
         try:
-            row = open_row(sys.argv[1])
+            worker = open_worker(sys.argv[1])
         except PumpsegError as error:
             answer({"error": str(error), "kind": type(error).__name__})
             return 2
         answer({"result": "ready"})
-        for request in _requests():
+        for request in map(json.loads, sys.stdin):
             method = request.pop("do")
             try:
-                answer({"result": getattr(row, method)(**request)})
+                answer({"result": getattr(worker, method)(**request)})
             except Exception as error:
                 answer({"error": f"{type(error).__name__}: {error}"})
     return 0
 
 
-def _requests() -> Iterator[dict[str, Any]]:
-    for line in sys.stdin:
-        yield json.loads(line)
-
-
 def main() -> int:
-    return serve(lambda text: Row(Setup.from_json(text)))
+    return serve(lambda text: SegmenterWorker(Setup.from_json(text)))
 
 
 if __name__ == "__main__":

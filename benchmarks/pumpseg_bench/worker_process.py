@@ -1,4 +1,4 @@
-"""The other end of a worker's pipe."""
+"""Starts worker processes and talks to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS_TO_END = 10.0
 
 
 class WorkerError(PumpsegError, RuntimeError):
-    """A worker refused, failed or died. kind: the class of the error inside it, empty if it died."""
+    """A worker refused, failed or died. kind: class name of the error inside it, empty if it died."""
 
     def __init__(self, message: str, kind: str = "") -> None:
         super().__init__(message)
@@ -26,16 +26,16 @@ class WorkerError(PumpsegError, RuntimeError):
 
 
 class WorkerProcess:
-    """A worker that is starting; `opened` waits for it, `ask` has it measure, `close` ends it.
+    """A worker process; `opened` waits until it is ready, `ask` calls a method of its worker, `close` ends it.
 
-    cold_start: seconds from the start of the process to its first result, known once it has opened.
+    cold_start: seconds from the start of the process to its first result, set by `opened`.
     """
 
     def __init__(self, argument: str, command: Sequence[str] = WORKER) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._start = perf_counter()
         self.cold_start = 0.0
-        # A session of its own: Ctrl-C is for the command, which then ends its workers itself.
+        # A session of its own: Ctrl-C reaches the command alone, which then ends its workers.
         self._process = subprocess.Popen(
             [*command, argument],
             stdin=subprocess.PIPE,
@@ -46,7 +46,7 @@ class WorkerProcess:
         )
 
     def opened(self) -> WorkerProcess:
-        """Wait for the first result. Raises WorkerError, and ends the process, if there will be none."""
+        """Wait for the first result. Raises WorkerError, and ends the process, if there is none."""
         try:
             self._answer()
         except BaseException:
@@ -56,7 +56,7 @@ class WorkerProcess:
         return self
 
     def ask(self, method: str, **arguments: Any) -> Any:
-        """The result of a method of the worker's row. Raises WorkerError if it fails."""
+        """Call a method of the worker. Raises WorkerError if it fails."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"do": method, **arguments}) + "\n")
@@ -66,7 +66,7 @@ class WorkerProcess:
         return self._answer()
 
     def cpu_seconds(self) -> float:
-        """Seconds of CPU that the process has used so far; 0 once it is gone."""
+        """CPU seconds that the process has used so far; 0 once it is gone."""
         import psutil
 
         try:
@@ -76,7 +76,7 @@ class WorkerProcess:
         return float(times.user + times.system)
 
     def close(self) -> None:
-        """End the process: politely first, so that libraries can put their caches in order."""
+        """End the process, by closing its input first, so that libraries can save their caches."""
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 if pipe is not None:

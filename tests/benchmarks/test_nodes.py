@@ -8,8 +8,7 @@ import onnx
 import pytest
 
 from pumpseg.inference.model_file import METADATA_KEY, shipped_model
-from pumpseg_bench.nodes import _inputs, arithmetic, operations, provider_nodes
-from pumpseg_bench.peak_throughput import PeakMeter
+from pumpseg_bench.nodes import _inputs, arithmetic, operations, profile_nodes
 
 
 @pytest.mark.parametrize(
@@ -50,13 +49,13 @@ def test_the_arithmetic_of_the_shipped_model_is_at_least_that_of_its_trunk(frame
 
 
 def test_nodes_of_the_cpu_and_of_openvino(frames, setup):
-    on_cpu = provider_nodes(Path(setup.model), "cpu", 1, frames)
+    on_cpu = profile_nodes(Path(setup.model), "cpu", 1, frames)
     assert set(on_cpu.providers) == {"cpu"}
     assert on_cpu.providers["cpu"] > 100
     assert next(iter(on_cpu.operators)) == "Conv"
     assert list(on_cpu.operators.values()) == sorted(on_cpu.operators.values(), reverse=True)
     pytest.importorskip("openvino")
-    on_openvino = provider_nodes(Path(setup.model), "openvino", 1, frames)
+    on_openvino = profile_nodes(Path(setup.model), "openvino", 1, frames)
     assert set(on_openvino.providers) == {"openvino"}
     assert on_openvino.providers["openvino"] > 50
     assert on_openvino.operators["Convolution"] > 0
@@ -70,13 +69,3 @@ def test_frames_lie_where_the_model_wants_them(frames):
     image = next(iter(_inputs(session, Path("centred.onnx"), frames)))["image"]
     # 640x480 becomes 384x288, with 48 lines above and below.
     assert np.flatnonzero(image[0].any(axis=(1, 2))).tolist() == list(range(48, 336))
-
-
-def test_the_peak_of_this_machine():
-    meter = PeakMeter(1)
-    assert meter.rounds == 0
-    meter.run()
-    peak = meter.peak()
-    assert peak.threads == 1
-    assert 0.1 < peak.float32 < 1e5
-    assert 0.1 < peak.int8 < 1e5

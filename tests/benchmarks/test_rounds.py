@@ -3,8 +3,9 @@ import sys
 import pytest
 
 from pumpseg.errors import ModelFileError
+from pumpseg.inference.model_file import choose_model
 from pumpseg_bench.frames import FrameFile
-from pumpseg_bench.rounds import Plan, _shares, _start, benchmark
+from pumpseg_bench.rounds import Plan, benchmark, frames_per_round, planned_rows, started
 
 PLANTED = """
 import dataclasses, json, sys
@@ -27,7 +28,7 @@ if provider == "coreml":
 
     Segmenter.timed = wrong
 if provider == "openvino":
-    run = worker.Row.run
+    run = worker.SegmenterWorker.run
 
     def dying(self, count):
         if count == 3:
@@ -37,7 +38,7 @@ if provider == "openvino":
             os._exit(139)
         return run(self, count)
 
-    worker.Row.run = dying
+    worker.SegmenterWorker.run = dying
     providers.PROVIDERS["openvino"] = providers.PROVIDERS["cpu"]
     providers.OPENVINO = "none"
 worker.main()
@@ -50,7 +51,7 @@ def report(photo, tmp_path_factory):
     script = tmp_path_factory.mktemp("planted") / "worker.py"
     script.write_text(PLANTED, encoding="utf-8")
     providers = ("cpu", "cuda", "coreml", "openvino", "directml")
-    plan = Plan(("fast",), providers, binding=False, threads=(1,), source=str(photo), frames=30)
+    plan = Plan(("fast-fp32",), providers, required=False, threads=(1,), source=str(photo), frames=30)
     return benchmark(plan, command=(sys.executable, str(script)))
 
 
@@ -71,17 +72,18 @@ sys.stdin.readline()
 def test_a_model_that_a_provider_refuses_costs_its_own_row_only(tmp_path, models):
     script = tmp_path / "worker.py"
     script.write_text(REFUSING, encoding="utf-8")
-    plan = Plan(models, ("cpu", "openvino", "directml"), binding=False, threads=(1,))
-    frames = FrameFile(tmp_path / "frames", 1, 8, 8)
-    paths = {name: tmp_path / f"{name}.onnx" for name in models}
-    rows, absent = _start(plan, paths, frames, (sys.executable, str(script)), lambda what, share: None)
-    for row in rows:
-        if row.worker is not None:
-            row.worker.close()
-    states = {(row.model, row.setup.provider): row.failure for row in rows}
+    for name in models:
+        (tmp_path / f"{name}.onnx").touch()
+    paths = tuple(str(tmp_path / f"{name}.onnx") for name in models)
+    plan = Plan(paths, ("cpu", "openvino", "directml"), required=False, threads=(1,))
+    rows = planned_rows(plan, FrameFile(tmp_path / "frames", 1, 8, 8))
+    command = (sys.executable, str(script))
+    with started(rows, command, required=False, on_step=lambda text, share: None) as (rows, unavailable):
+        pass
+    states = {(row.path.stem, row.setup.provider): row.failure for row in rows}
     assert states.pop(("refused", "openvino")).endswith("cannot run it")
     assert states == dict.fromkeys([("good", "cpu"), ("good", "openvino"), ("refused", "cpu")])
-    assert [provider.provider for provider in absent] == ["directml"]
+    assert [provider.provider for provider in unavailable] == ["directml"]
 
 
 def row_of(report, provider):
@@ -96,7 +98,7 @@ def test_the_cpu_is_right(report):
     assert row.agreement.instances > 0
     assert not row.fallen_back
     assert set(row.nodes) == {"cpu"}
-    assert 0 < row.limit < 1.5
+    assert 0 < row.peak_share < 1.5
     assert len(row.cold_start) == 3
     assert row.latency.p50_interval[0] <= row.latency.p50 <= row.latency.p50_interval[1]
     assert not any(row.label in problem for problem in report.problems())
@@ -126,21 +128,35 @@ def test_a_row_that_dies_is_reported_and_the_others_go_on(report):
     assert any("failed" in problem and "openvino" in problem for problem in report.problems())
 
 
-def test_a_provider_that_is_not_here_is_listed_with_its_install_line(report):
-    (absent,) = report.absent
-    assert absent.provider == "directml"
-    assert "directml is not in this onnxruntime" in absent.reason
-    assert "onnxruntime-directml" in absent.install
-    assert "pip" not in absent.reason
+def test_an_unavailable_provider_is_listed_with_its_install_line(report):
+    (unavailable,) = report.unavailable
+    assert unavailable.provider == "directml"
+    assert "directml is not in this onnxruntime" in unavailable.reason
+    assert "onnxruntime-directml" in unavailable.install
+    assert "pip" not in unavailable.reason
 
 
 def test_frames_are_spread_over_the_rounds():
-    assert _shares(25, 10) == [3] * 5 + [2] * 5
-    assert _shares(3, 10) == [1, 1, 1]
+    assert frames_per_round(25, 10) == [3] * 5 + [2] * 5
+    assert frames_per_round(3, 10) == [1, 1, 1]
 
 
-def test_models_of_one_name_are_refused(tmp_path):
-    twin = tmp_path / "fast"
-    twin.write_bytes(b"")
+def test_models_of_one_name_are_refused(tmp_path, frames):
+    paths = [tmp_path / folder / "mine.onnx" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.touch()
     with pytest.raises(ModelFileError, match="same name"):
-        benchmark(Plan(("fast", str(twin)), ("cpu",), binding=True, threads=(1,)))
+        planned_rows(Plan(tuple(map(str, paths)), ("cpu",), required=True, threads=(1,)), frames)
+
+
+def test_a_shipped_model_is_measured_in_the_precision_that_a_segmenter_takes(frames):
+    rows = planned_rows(Plan(("fast",), ("cpu", "cuda"), required=False, threads=(1, 2)), frames)
+    assert [(row.setup.provider, row.setup.threads) for row in rows] == [("cpu", 1), ("cpu", 2), ("cuda", 2)]
+    assert [row.path for row in rows] == [choose_model("fast", row.setup.provider)[0] for row in rows]
+    assert rows[-1].model == "fast"
+
+
+def test_a_file_named_twice_is_measured_once(frames):
+    (row,) = planned_rows(Plan(("fast-fp32", "fast-fp32"), ("cpu",), required=True, threads=(1,)), frames)
+    assert row.model == "fast"

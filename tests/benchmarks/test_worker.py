@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 from time import perf_counter
 
@@ -6,10 +7,9 @@ import pytest
 
 from pumpseg import Segmenter
 from pumpseg.video.sources.open import open_source
-from pumpseg_bench.frames import write_frames
 from pumpseg_bench.latency import median_interval
-from pumpseg_bench.worker import Row
-from pumpseg_bench.worker_process import WorkerError, WorkerProcess
+from pumpseg_bench.worker import SegmenterWorker
+from pumpseg_bench.worker_process import WorkerProcess
 
 
 def test_p50_agrees_with_a_loop_of_ones_own(setup, photo):
@@ -46,62 +46,30 @@ def _doubt(samples):
 
 
 def test_a_row_times_every_step_of_every_frame(setup):
-    measured = Row(setup).run(3)
+    measured = SegmenterWorker(setup).run(3)
     assert {name: len(values) for name, values in measured["steps"].items()} == dict.fromkeys(
         ("latency", "pre", "session", "post", "masks", "draw"), 3
     )
     steps = {name: np.array(values) for name, values in measured["steps"].items()}
     np.testing.assert_allclose(steps["latency"], steps["pre"] + steps["session"] + steps["post"])
     assert sum(steps["latency"]) <= 1000 * measured["seconds"]
-    assert measured["instances"] == 3 * len(Row(setup).instances()[0]["boxes"]) > 0
+    assert measured["instances"] == 3 * len(SegmenterWorker(setup).instances()[0]["boxes"]) > 0
 
 
 def test_a_batch_gives_the_same_instances(setup):
-    import dataclasses
-
-    row = Row(dataclasses.replace(setup, batch=3))
+    row = SegmenterWorker(dataclasses.replace(setup, batch=3))
     measured = row.run(7)
     assert len(measured["steps"]["latency"]) == 7
-    assert measured["instances"] == Row(setup).run(7)["instances"]
-
-
-def test_a_worker_is_a_process_of_its_own(setup):
-    worker = WorkerProcess(setup.to_json()).opened()
-    try:
-        assert worker.cold_start > 0
-        assert len(worker.ask("run", count=2)["steps"]["latency"]) == 2
-        memory = worker.ask("memory")
-        assert memory is None or 30e6 < memory < 5e9
-        with pytest.raises(WorkerError, match="TypeError"):
-            worker.ask("run")
-        # It goes on after a failure.
-        assert len(worker.ask("instances")) == 1
-    finally:
-        worker.close()
-
-
-def test_a_provider_that_does_not_load_says_so(setup):
-    import dataclasses
-
-    setup = dataclasses.replace(setup, provider="directml")
-    with pytest.raises(WorkerError, match="directml is not in this") as error:
-        WorkerProcess(setup.to_json()).opened()
-    assert error.value.kind == "ProviderError"
-
-
-def test_the_death_of_a_worker_is_told():
-    code = "import sys; sys.stderr.write('no memory left\\n'); sys.exit(9)"
-    with pytest.raises(WorkerError, match="ended with code 9: no memory left"):
-        WorkerProcess("{}", (sys.executable, "-c", code)).opened()
+    assert measured["instances"] == SegmenterWorker(setup).run(7)["instances"]
 
 
 def test_what_libraries_print_does_not_disturb(setup, tmp_path):
     script = tmp_path / "noisy.py"
     script.write_text(
         "import os\nfrom pumpseg_bench import worker\n"
-        "run = worker.Row.run\n"
+        "run = worker.SegmenterWorker.run\n"
         "def noisy(self, count):\n    os.write(1, b'building an engine\\n'); print('hello'); return run(self, count)\n"
-        "worker.Row.run = noisy\nworker.main()\n",
+        "worker.SegmenterWorker.run = noisy\nworker.main()\n",
         encoding="utf-8",
     )
     worker = WorkerProcess(setup.to_json(), (sys.executable, str(script))).opened()
@@ -109,22 +77,3 @@ def test_what_libraries_print_does_not_disturb(setup, tmp_path):
         assert len(worker.ask("run", count=1)["steps"]["latency"]) == 1
     finally:
         worker.close()
-
-
-def test_frames_come_from_all_of_a_source(tmp_path):
-    frames = write_frames("demo", tmp_path / "frames", distinct=4)
-    assert (frames.count, frames.height, frames.width) == (4, 480, 640)
-    images = [frame.image for frame in open_source("demo")]
-    frame = frames.empty()
-    for i in (3, 0, 6):
-        frames.read(i, frame)
-        np.testing.assert_array_equal(frame, images[30 * (i % 4)])
-
-
-def test_synthetic_frames_differ_and_hold_what_the_model_may_find(tmp_path):
-    frames = write_frames("synthetic", tmp_path / "frames", distinct=3)
-    first, second = frames.empty(), frames.empty()
-    frames.read(0, first)
-    frames.read(1, second)
-    assert (first != second).any()
-    assert frames.count == 3

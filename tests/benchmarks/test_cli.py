@@ -32,7 +32,7 @@ def test_rows_of_the_cpu_and_of_openvino_are_real(run):
         assert rows[provider]["frames"] == 30
         assert rows[provider]["fps"] > 0
         assert rows[provider]["agreement"]["agrees"]
-        assert rows[provider]["agreement"]["mask_iou"] > 0.99
+        assert rows[provider]["agreement"]["mask_iou"] > 0.98
         assert rows[provider]["model"] == choose_model(None, provider)[0].stem, "the file that Segmenter() takes"
         assert f"{rows[provider]['model']}, {provider}, 1 thread" in process.stdout
 

@@ -34,7 +34,7 @@ from pumpseg_export.dense import convert_dense
 from pumpseg_export.export import describe
 from pumpseg_export.metadata import write_model
 from pumpseg_train.dataset.annotations import read_dataset
-from pumpseg_train.evaluation.evaluate import evaluate
+from pumpseg_train.evaluation.metrics import evaluate
 from pumpseg_train.model.network import build_mask_rcnn
 from pumpseg_train.model.profile import EDGE
 from pumpseg_train.training.run import load_run

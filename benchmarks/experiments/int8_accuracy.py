@@ -28,7 +28,7 @@ from pumpseg_export.float16 import restore_float32
 from pumpseg_export.metadata import write_model
 from pumpseg_export.quantise import MASK_HEAD, METHODS, TRUNK, quantise
 from pumpseg_train.dataset.annotations import Dataset, list_images, read_dataset, read_frame
-from pumpseg_train.evaluation.evaluate import evaluate
+from pumpseg_train.evaluation.metrics import evaluate
 
 
 def main(argv: Sequence[str] | None = None) -> int:

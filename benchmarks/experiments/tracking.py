@@ -29,7 +29,7 @@ from pumpseg.atomic_file import write_json
 from pumpseg.cli.command import run_command
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, VideoSource, stream
-from pumpseg_train.progress import StderrReport
+from pumpseg_train.progress import StderrProgress
 from pumpseg_train.synth.clip import write_clip
 from pumpseg_train.synth.scene import SMALLEST_AREA
 
@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 scenario="crossing",
                 truth=truth,
-                report=StderrReport(),
+                report=StderrProgress(),
             )
         found, count = followed(clip, segmenter)
         figures = {**scored(read_truth(truth), found), "count": count}

@@ -153,7 +153,7 @@ def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: 
     """Prints the table; returns 1 if a case differs by more than is allowed, and by more than mrcnn from itself."""
     from pumpseg_train.matterport.weights_file import load_weights
     from pumpseg_train.model.network import build_mask_rcnn
-    from pumpseg_train.training.fit import predictor
+    from pumpseg_train.training.predictor import predictor
 
     print(f"{'':31}{'':7}{'mrcnn':>6}{'own':>6}{'ours':>6}{'differing':>10}{'largest difference':>20}{'mask IoU':>16}")
     print(

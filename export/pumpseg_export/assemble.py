@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pumpseg.inference.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
-from pumpseg_export.tighten_boxes import close_around
+from pumpseg_export.tighten_boxes import tighten_to_masks
 from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchor_cells, anchor_shapes, whole_image
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
@@ -58,7 +58,7 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
         masks = graph.op("Reshape", masks, graph.ints(-1, side, side))
     masks = graph.op("Sigmoid", masks)
     if profile.mask_margin:
-        boxes, masks = close_around(graph, masks, seen, boxes, side)
+        boxes, masks = tighten_to_masks(graph, masks, seen, boxes, side)
     boxes = _shift_ends(graph, boxes, profile)
     return graph.model(
         f"pumpseg_{profile.name}",
@@ -178,7 +178,7 @@ def _moved(
 
 
 def _grow(graph: GraphWriter, boxes: str, margin: float) -> str:
-    """Boxes (N, 4) that are larger on each side: `model.mask_boxes.grow`."""
+    """Boxes (N, 4) that are larger on each side: `model.tighten_boxes.grow`."""
     low, high = graph.ops("Split", 2, boxes, graph.ints(2, 2), axis=1)
     more = graph.op("Mul", graph.op("Sub", high, low), graph.constant(margin))
     return graph.op("Concat", graph.op("Sub", low, more), graph.op("Add", high, more), axis=1)

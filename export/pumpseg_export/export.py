@@ -21,7 +21,7 @@ from pumpseg_export.float16 import store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, verify
 from pumpseg_train.dataset.annotations import Dataset, read_dataset
-from pumpseg_train.evaluation.evaluate import Metrics, evaluate
+from pumpseg_train.evaluation.metrics import Metrics, evaluate
 from pumpseg_train.matterport.weights_file import load_whole
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile

@@ -20,7 +20,7 @@ from pumpseg_export.float16 import restore_float32, store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
 from pumpseg_train.dataset.annotations import read_dataset, read_frame
-from pumpseg_train.evaluation.evaluate import Metrics, evaluate
+from pumpseg_train.evaluation.metrics import Metrics, evaluate
 
 
 class AccuracyError(PumpsegError, RuntimeError):

@@ -8,7 +8,7 @@ import onnx
 
 from pumpseg.inference.model_file import METADATA_KEY
 from pumpseg_train.dataset.annotations import Dataset
-from pumpseg_train.evaluation.evaluate import Metrics
+from pumpseg_train.evaluation.metrics import Metrics
 
 
 def describe_metrics(split: str, dataset: Dataset, metrics: Metrics) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from pumpseg_export.graph import GraphWriter
 from pumpseg_train.model.tighten_boxes import MIN_SIZE, THRESHOLD
 
 
-def close_around(graph: GraphWriter, masks: str, seen: str, boxes: str, side: int) -> tuple[str, str]:
-    """Boxes (N, 4) around the masks (N, M, M) in the boxes `seen`, and these masks: `model.mask_boxes.close_around`."""
+def tighten_to_masks(graph: GraphWriter, masks: str, seen: str, boxes: str, side: int) -> tuple[str, str]:
+    """Boxes (N, 4) tightened to the masks (N, M, M) of the boxes `seen`, and these masks: `model.tighten_boxes`."""
     left, right = _ends(graph, graph.op("ReduceMax", masks, axes=[1], keepdims=0), side)
     top, bottom = _ends(graph, graph.op("ReduceMax", masks, axes=[2], keepdims=0), side)
     low, high = graph.ops("Split", 2, seen, graph.ints(2, 2), axis=1)

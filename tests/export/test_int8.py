@@ -14,7 +14,7 @@ from pumpseg_export import cli, int8
 from pumpseg_export.cli import main
 from pumpseg_export.float16 import restore_float32, store_float16
 from pumpseg_export.quantise import MASK_HEAD, METHODS, TRUNK, quantise
-from pumpseg_train.evaluation.evaluate import AveragePrecision, Metrics
+from pumpseg_train.evaluation.metrics import AveragePrecision, Metrics
 
 
 @pytest.fixture(scope="module")

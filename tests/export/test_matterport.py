@@ -12,12 +12,12 @@ from pumpseg import Segmenter
 from pumpseg_export.cli import main
 from pumpseg_train.cli.evaluate import main as evaluate_main
 from pumpseg_train.dataset.annotations import read_dataset, read_frame
-from pumpseg_train.evaluation.evaluate import evaluate
+from pumpseg_train.evaluation.metrics import evaluate
 from pumpseg_train.matterport.weights_file import save_weights
 from pumpseg_train.model import matterport
 from pumpseg_train.model.network import build_mask_rcnn
 from pumpseg_train.model.profile import PROFILES
-from pumpseg_train.training.fit import predictor
+from pumpseg_train.training.predictor import predictor
 
 
 def louden(layer, outputs, spread):

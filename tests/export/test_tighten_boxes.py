@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from pumpseg_export.graph import GraphWriter
-from pumpseg_export.tighten_boxes import close_around
+from pumpseg_export.tighten_boxes import tighten_to_masks
 from pumpseg_train.model import tighten_boxes as mask_boxes
 
 SIDE = 12
@@ -18,9 +18,9 @@ SIDE = 12
 @pytest.fixture(scope="module")
 def session():
     graph = GraphWriter()
-    boxes, masks = close_around(graph, "masks", "seen", "boxes", SIDE)
+    boxes, masks = tighten_to_masks(graph, "masks", "seen", "boxes", SIDE)
     model = graph.model(
-        "close_around",
+        "tighten_to_masks",
         [
             helper.make_tensor_value_info("masks", onnx.TensorProto.FLOAT, ["N", SIDE, SIDE]),
             helper.make_tensor_value_info("seen", onnx.TensorProto.FLOAT, ["N", 4]),
@@ -47,7 +47,7 @@ def example(seed, count):
 def test_the_graph_closes_boxes_as_keras_does(session, seed, count):
     masks, seen, boxes = example(seed, count)
     closed, inside = session.run(None, {"masks": masks, "seen": seen, "boxes": boxes})
-    wanted_boxes, wanted_masks = mask_boxes.close_around(masks, seen, boxes)
+    wanted_boxes, wanted_masks = mask_boxes.tighten_to_masks(masks, seen, boxes)
     np.testing.assert_allclose(closed, np.array(wanted_boxes), atol=1e-3)
     np.testing.assert_allclose(inside, np.array(wanted_masks), atol=1e-4)
 

@@ -190,7 +190,7 @@ def test_end_to_end_with_keras_and_onnx(reference, model, photo, tmp_path):
     from pumpseg import Segmenter
     from pumpseg_export.assemble import assemble
     from pumpseg_export.export import describe
-    from pumpseg_train.training.fit import predictor
+    from pumpseg_train.training.predictor import predictor
 
     frame = np.ascontiguousarray(np.load(photo)[..., ::-1])
     allowed = max(1, MAX_DIFFERING * len(reference["scores"]))

@@ -13,7 +13,7 @@ Advance = Callable[[int], None]
 _PLAIN_SECONDS = 10.0
 
 
-class Report:
+class Progress:
     """Says nothing; what library functions use unless they are given another."""
 
     def note(self, text: str) -> None:
@@ -28,7 +28,7 @@ class Report:
         yield lambda count: None
 
 
-class StderrReport(Report):
+class StderrProgress(Progress):
     """Bars that tqdm draws on a terminal, a line every ten seconds elsewhere."""
 
     def note(self, text: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pumpseg_train.cli import data as data_command
 from pumpseg_train.cli import evaluate as eval_command
 from pumpseg_train.cli import train as train_command
-from pumpseg_train.samples.augment import Recipe
+from pumpseg_train.samples.config import AugmentationConfig
 from pumpseg_train.training import fit as fit_module
 from pumpseg_train.training.run import RunError, Settings
 
@@ -43,15 +43,15 @@ def fitted(monkeypatch):
 
 def test_train_hands_all_options_on(fitted, tmp_path, capsys):
     command = f"data --out {tmp_path}/run --epochs 3 --steps 4 --batch-size 5 --learning-rate 0.01 --size 320 --seed 7"
-    more = "--extras a b --cutouts c --others f --backgrounds d e --profile edge --patience 6 --workers 3 --distributed"
-    assert train_command.main([*command.split(), *more.split()]) == 0
+    more = "--auxiliary a b --paste-from c --distractors f --backgrounds d e --profile edge --patience 6"
+    assert train_command.main([*command.split(), *more.split(), "--workers", "3", "--distributed"]) == 0
     assert fitted == [
         (
             Settings(
                 data="data",
-                extras=("a", "b"),
-                cutouts=("c",),
-                others=("f",),
+                auxiliary=("a", "b"),
+                paste_from=("c",),
+                distractors=("f",),
                 backgrounds=("d", "e"),
                 input_size=320,
                 epochs=3,
@@ -76,11 +76,13 @@ def test_options_override_what_is_set_and_that_the_config(fitted, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(
         'data = "data"\nclasses = ["pumpkin"]\nepochs = 3\nsteps = 4\nseed = 9\n'
-        "[recipe]\nmosaic_share = 0.1\nmost_pasted = 3\n"
+        "[augmentation]\nmosaic_share = 0.1\nmost_pasted = 3\n"
     )
-    options = "--epochs 5 --set steps=6 --set epochs=7 --set recipe.mosaic_share=0.2"
+    options = "--epochs 5 --set steps=6 --set epochs=7 --set augmentation.mosaic_prob=0.2"
     assert train_command.main(["--config", str(config), "--out", str(tmp_path / "run"), *options.split()]) == 0
-    wanted = Settings(data="data", epochs=5, steps=6, seed=9, recipe=Recipe(mosaic_share=0.2, most_pasted=3))
+    wanted = Settings(
+        data="data", epochs=5, steps=6, seed=9, augmentation=AugmentationConfig(mosaic_prob=0.2, max_pasted=3)
+    )
     assert fitted[0][0] == wanted
 
 
@@ -104,7 +106,7 @@ def test_a_backend_that_is_not_what_keras_computes_with_is_refused(tmp_path, cap
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     assert train_command.main(["data", "--out", str(tmp_path / "run"), "--backend", "jax"]) == 2
-    assert "--backend jax: Keras computes with tensorflow already" in capsys.readouterr().err
+    assert "--backend jax: Keras already runs on tensorflow" in capsys.readouterr().err
 
 
 def test_a_backend_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch):
@@ -126,12 +128,12 @@ def test_train_refuses_the_folder_of_another_run(tiny_settings, tiny_run, capsys
         (["--steps", "-1"], "steps: input should be greater than 0, not -1"),
         (["--seed", "-1"], "seed: input should be greater than or equal to 0, not -1"),
         (["--set", "colour=1"], "there is no setting 'colour'"),
-        (["--set", "recipe.mosaic_share=lots"], "--set recipe.mosaic_share=lots: not NAME=VALUE"),
+        (["--set", "augmentation.mosaic_prob=lots"], "--set augmentation.mosaic_prob=lots: not NAME=VALUE"),
         (["--config", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
         (["--size", "100"], "multiples of 32"),
         (["--profile", "huge"], "unknown profile 'huge': choose from edge"),
-        (["--extras", "nowhere"], "nowhere/train/annotations.json does not exist"),
-        (["--cutouts", "nowhere"], "nowhere/annotations.json does not exist"),
+        (["--auxiliary", "nowhere"], "nowhere/train/annotations.json does not exist"),
+        (["--paste-from", "nowhere"], "nowhere/annotations.json does not exist"),
         (["--backgrounds", "nowhere"], "nowhere holds no images"),
     ],
 )
@@ -158,7 +160,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(fit_module, "fit", interrupt)
     assert train_command.main(["data", "--out", str(tmp_path / "run")]) == 130
-    assert "the same line again goes on" in one_line(capsys, "pumpseg-train")
+    assert "re-run the same command to resume" in one_line(capsys, "pumpseg-train")
 
 
 def test_numbers_that_are_none_are_refused_by_the_parser(capsys):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from pumpseg_train.dataset.annotations import read_dataset
-from pumpseg_train.samples.augment import Recipe, draw_sample, gather
+from pumpseg_train.samples.augment import draw_sample
+from pumpseg_train.samples.config import AugmentationConfig
 from pumpseg_train.samples.scene import photo_instances
+from pumpseg_train.samples.sources import load_sources
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,9 @@ def test_pumpkins_are_redder_than_what_surrounds_them(pumpkins):
 
 def test_samples_of_all_kinds_can_be_drawn(pumpkins):
     cutouts = [read_dataset(pumpkins / name) for name in ("cutouts_varieties", "cutouts_small")]
-    material = gather(read_dataset(pumpkins, "train"), cutouts=cutouts, backgrounds=[pumpkins / "unlabelled"])
+    sources = load_sources(read_dataset(pumpkins, "train"), paste_from=cutouts, backgrounds=[pumpkins / "unlabelled"])
     counts = [
-        len(draw_sample(material, Recipe(mosaic_share=0), 128, 127, np.random.default_rng(seed)).instances())
+        len(draw_sample(sources, AugmentationConfig(mosaic_prob=0), 128, 127, np.random.default_rng(seed)).instances())
         for seed in range(80)
     ]
     assert min(counts) == 0

@@ -11,8 +11,8 @@ import pytest
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
 from pumpseg_train.dataset.annotations import read_dataset, read_frame
-from pumpseg_train.evaluation.evaluate import AveragePrecision, Metrics, detect, evaluate, false_alarms, score
-from pumpseg_train.training.fit import predictor
+from pumpseg_train.evaluation.metrics import AveragePrecision, Metrics, detect, evaluate, false_alarms, score
+from pumpseg_train.training.predictor import predictor
 
 LARGE, MIDDLE, SMALL = (60, 60, 40, 35), (120, 70, 25, 28), (30, 95, 14, 12)
 SIDE = 112

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pumpseg_train.model.tighten_boxes import close_around, grow
+from pumpseg_train.model.tighten_boxes import grow, tighten_to_masks
 
 SIDE = 28
 
@@ -12,7 +12,7 @@ SIDE = 28
 def closed(masks, seen, boxes=None):
     seen = np.array([seen], np.float32)
     boxes = seen if boxes is None else np.array([boxes], np.float32)
-    result = close_around(np.array([masks], np.float32), seen, boxes)
+    result = tighten_to_masks(np.array([masks], np.float32), seen, boxes)
     return tuple(np.array(array)[0] for array in result)
 
 

@@ -14,7 +14,7 @@ import pytest
 from pumpseg_train.cli.data import main
 from pumpseg_train.openimages.addresses import Addresses
 from pumpseg_train.openimages.oidv6 import Oidv6Error, fetch_with_oidv6, find_oidv6
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 TRAIN = ["0a00000000000001", "0b00000000000002", "1c00000000000003", "fe00000000000005", "ff00000000000006"]
 # Without what it asks for but does not need (awscli), or must not get (a second OpenCV).
@@ -100,7 +100,7 @@ def test_oidv6_itself_exits_with_0_when_everything_failed(program, tmp_path):
     mids, photos = {"pumpkin": "/m/05zsy"}, dict.fromkeys(TRAIN, "pumpkin")
     scratch = tmp_path / "scratch"
     said = fetch_with_oidv6(
-        find_oidv6(program.path), Addresses(), "train", photos, mids, tmp_path / "images", scratch, Report()
+        find_oidv6(program.path), Addresses(), "train", photos, mids, tmp_path / "images", scratch, Progress()
     )
     assert said is not None
     assert said.startswith("oidv6 ended: 5 of 5 train photos missing, 0 of them damaged")
@@ -153,7 +153,7 @@ def test_an_oidv6_that_hangs_is_ended(program, tmp_path):
         {"pumpkin": "/m/05zsy"},
         tmp_path / "images",
         tmp_path / "scratch",
-        Report(),
+        Progress(),
         stall=10.0,
     )
     assert time.monotonic() - started < 50

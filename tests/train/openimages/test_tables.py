@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pumpseg_train.openimages import tables
 from pumpseg_train.openimages.tables import TableError, read_boxes, read_masks
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 COLUMNS = ["ImageID", "Source", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf", "IsDepiction"]
 LABELS = ["/m/05zsy", "/m/05zsyy", "/m/0", "/m/014j1m"]
@@ -43,7 +43,7 @@ def test_the_rows_are_those_that_a_plain_reader_finds(tmp_path_factory, rows, co
     path.write_bytes((ending.join(lines) + (ending if ended else "")).encode())
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(tables, "_BLOCK", block)
-        found, scan = read_boxes(path, sorted(labels), Report())
+        found, scan = read_boxes(path, sorted(labels), Progress())
     with path.open(newline="") as file:
         wanted = [entry for entry in csv.DictReader(file) if entry["LabelName"] in labels]
     assert scan.rows == len(rows)
@@ -59,7 +59,7 @@ def test_a_box_that_is_no_numbers_is_named(tmp_path, edges):
     path = tmp_path / "boxes.csv"
     path.write_text(",".join(COLUMNS) + f"\nabcd,s,/m/0,{edges},0,0\n")
     with pytest.raises(TableError, match=r"boxes\.csv: abcd has the box"):
-        read_boxes(path, ["/m/0"], Report())
+        read_boxes(path, ["/m/0"], Progress())
 
 
 def test_a_mask_with_a_bad_iou_is_named(tmp_path):
@@ -67,7 +67,7 @@ def test_a_mask_with_a_bad_iou_is_named(tmp_path):
     header = "MaskPath,ImageID,LabelName,BoxID,BoxXMin,BoxXMax,BoxYMin,BoxYMax,PredictedIoU,Clicks"
     path.write_text(f"{header}\na.png,a,/m/0,1,0,1,0,1,high,\n")
     with pytest.raises(TableError, match=r"the mask a\.png has the PredictedIoU 'high'"):
-        read_masks(path, ["/m/0"], Report())
+        read_masks(path, ["/m/0"], Progress())
 
 
 # The peak of this very program: ru_maxrss would begin with that of the test runner, which started it.
@@ -75,8 +75,8 @@ SCAN = """
 import re, sys
 from pathlib import Path
 from pumpseg_train.openimages.tables import read_boxes
-from pumpseg_train.progress import Report
-found, scan = read_boxes(Path(sys.argv[1]), ["/m/05zsy"], Report())
+from pumpseg_train.progress import Progress
+found, scan = read_boxes(Path(sys.argv[1]), ["/m/05zsy"], Progress())
 peak = int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 print(len(found), scan.rows, peak // 1024, scan)
 """

@@ -1,4 +1,4 @@
-"""Batches: padding, mini masks, and that each depends on the seed and its number only."""
+"""Batches drawn ahead: each depends on the seed and its number only."""
 
 import multiprocessing
 import os
@@ -7,28 +7,13 @@ import subprocess
 import sys
 import time
 
-import numpy as np
+import cv2
 import psutil
 import pytest
 
 from pumpseg.errors import DatasetError, PumpsegError
-from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.samples import batches as batch_module
-from pumpseg_train.samples.augment import Recipe, gather
-from pumpseg_train.samples.batches import MAX_INSTANCES, MINI_MASK_SIZE, BatchSampler, collate
-from pumpseg_train.samples.loader import Batches
-from pumpseg_train.samples.scene import CROWD, Scene
-
-
-@pytest.fixture(scope="module")
-def make_batches(fruit):
-    material = gather(read_dataset(fruit, "train"))
-
-    def make(seed=1, steps=3, recipe=None, processes=0):
-        drawing = BatchSampler(material, recipe or Recipe(), size=96, fill=127, batch_size=2, seed=seed)
-        return Batches(drawing, steps=steps, processes=processes)
-
-    return make
+from pumpseg_train.samples.loader import one_opencv_thread
 
 
 def content(batch):
@@ -56,13 +41,13 @@ def test_processes_draw_the_same_and_end_with_the_batches(make_batches):
     threads = make_batches()
     with make_batches(processes=2) as batches:
         assert [content(batches[step]) for step in range(3)] == [content(threads[step]) for step in range(3)]
-        drawing = multiprocessing.active_children()
-        assert len(drawing) == 2
+        workers = multiprocessing.active_children()
+        assert len(workers) == 2
         # Ctrl-C reaches them too, but is for the training.
-        os.kill(drawing[0].pid, signal.SIGINT)
+        os.kill(workers[0].pid, signal.SIGINT)
         batches.epoch = 1
         assert batches[0]
-    assert not [process for process in drawing if process.is_alive()]
+    assert not [process for process in workers if process.is_alive()]
 
 
 def test_a_process_that_is_killed_is_told(make_batches):
@@ -70,7 +55,7 @@ def test_a_process_that_is_killed_is_told(make_batches):
         assert batches[0]
         for process in multiprocessing.active_children():
             process.kill()
-        with pytest.raises(PumpsegError, match="give fewer --workers"):
+        with pytest.raises(PumpsegError, match="use fewer --workers"):
             for step in range(1, 50):
                 batches[step]
 
@@ -78,14 +63,16 @@ def test_a_process_that_is_killed_is_told(make_batches):
 KILLED = """
 import multiprocessing, os, sys
 from pathlib import Path
-from pumpseg_train.samples.augment import Recipe, gather
+from pumpseg_train.samples.config import AugmentationConfig
+from pumpseg_train.samples.sources import load_sources
 from pumpseg_train.samples.batches import BatchSampler
 from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.samples.loader import Batches
 
 if __name__ == "__main__":
-    drawing = BatchSampler(gather(read_dataset(Path(sys.argv[1]), "train")), Recipe(), 96, 127, batch_size=2, seed=1)
-    Batches(drawing, steps=3, processes=1)[0]
+    sources = load_sources(read_dataset(Path(sys.argv[1]), "train"))
+    sampler = BatchSampler(sources, AugmentationConfig(), 96, 127, batch_size=2, seed=1)
+    Batches(sampler, steps=3, processes=1)[0]
     print(multiprocessing.active_children()[0].pid, flush=True)
     os.kill(os.getpid(), 9)
 """
@@ -110,75 +97,6 @@ def runs(pid):
         return False
 
 
-def test_batches_are_what_the_trainer_takes(make_batches):
-    (batch,) = make_batches()[0]
-    assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
-        "image": ((2, 96, 96, 3), "uint8"),
-        "boxes": ((2, MAX_INSTANCES, 4), "float32"),
-        "class_ids": ((2, MAX_INSTANCES), "int32"),
-        "mini_masks": ((2, MAX_INSTANCES, MINI_MASK_SIZE, MINI_MASK_SIZE), "uint8"),
-    }
-
-
-def test_orange_stays_orange_in_a_batch(make_batches):
-    colours = []
-    for step in range(8):
-        (batch,) = make_batches(steps=8)[step]
-        for image, box, class_id in zip(batch["image"], batch["boxes"][:, 0], batch["class_ids"][:, 0], strict=True):
-            if class_id > 0:
-                x, y = ((box[:2] + box[2:]) / 2).astype(int)
-                colours.append(image[y, x])
-    red, green, blue = np.mean(colours, axis=0)
-    assert len(colours) > 5
-    assert red > green > blue
-
-
-def scene_of(*rectangles, side=96):
-    """(class_id, x, y, width, height) of each instance."""
-    masks = []
-    for _, x, y, width, height in rectangles:
-        mask = np.zeros((side, side), np.uint8)
-        mask[y : y + height, x : x + width] = 255
-        masks.append(mask)
-    areas = [float(width * height) for *_, width, height in rectangles]
-    return Scene(np.zeros((side, side, 3), np.uint8), [row[0] for row in rectangles], masks, areas)
-
-
-def test_collate_pads_and_puts_the_largest_first():
-    batch = collate([scene_of((1, 5, 6, 10, 12), (2, 20, 30, 40, 20)), scene_of()])
-    assert batch["class_ids"][0, :3].tolist() == [2, 1, 0]
-    assert batch["boxes"][0, :3].tolist() == [[20, 30, 60, 50], [5, 6, 15, 18], [0, 0, 0, 0]]
-    assert not batch["class_ids"][1].any()
-    assert not batch["mini_masks"][1].any()
-    assert (batch["mini_masks"][0, :2] == 255).all(), "a rectangle fills its own box"
-    assert not batch["mini_masks"][0, 2:].any()
-
-
-def test_mini_masks_are_stretched_over_the_box():
-    scene = scene_of((1, 10, 20, 40, 30))
-    scene.masks[0][20:50, 30:50] = 0
-    scene.masks[0][20:22, 30:50] = 255  # so that the box stays what it was
-    mini = collate([scene])["mini_masks"][0, 0]
-    assert collate([scene])["boxes"][0, 0].tolist() == [10, 20, 50, 50]
-    assert (mini[:, :28] == 255).all()
-    assert (mini[8:, 29:] == 0).all()
-
-
-def test_crowd_regions_have_a_box_but_no_mask():
-    scene = scene_of((CROWD, 10, 20, 40, 30))
-    batch = collate([scene])
-    assert batch["class_ids"][0, 0] == -1
-    assert batch["boxes"][0, 0].tolist() == [10, 20, 50, 50]
-    assert not batch["mini_masks"].any()
-
-
-def test_the_smallest_are_left_out_where_too_many_are():
-    rectangles = [(1, 7 * (n % 13), 8 * (n // 13), 7, 8 if n else 7) for n in range(MAX_INSTANCES + 1)]
-    batch = collate([scene_of(*rectangles)])
-    assert (batch["class_ids"][0] == 1).all()
-    assert [0, 0, 7, 7] not in batch["boxes"][0].tolist()
-
-
 def test_waiting_counts_what_was_not_ready(make_batches, monkeypatch):
     batches = make_batches(steps=3)
     draw = batch_module.draw_sample
@@ -189,11 +107,11 @@ def test_waiting_counts_what_was_not_ready(make_batches, monkeypatch):
 
     monkeypatch.setattr(batch_module, "draw_sample", slowly)
     batches[0]
-    assert batches.waited > 0.15, "two samples at 0.1 s each"
+    assert batches.wait_seconds > 0.15, "two samples at 0.1 s each"
     time.sleep(1)
-    before = batches.waited
+    before = batches.wait_seconds
     batches[1]
-    assert batches.waited < before + 0.05, "drawn ahead"
+    assert batches.wait_seconds < before + 0.05, "drawn ahead"
 
 
 def test_an_error_while_drawing_ahead_reaches_who_asks(make_batches, monkeypatch):
@@ -203,3 +121,11 @@ def test_an_error_while_drawing_ahead_reaches_who_asks(make_batches, monkeypatch
     monkeypatch.setattr(batch_module, "draw_sample", fail)
     with pytest.raises(DatasetError, match="a photo is damaged"):
         make_batches()[0]
+
+
+def test_opencv_gets_its_threads_back():
+    before = cv2.getNumThreads()
+    with pytest.raises(ZeroDivisionError), one_opencv_thread():
+        assert cv2.getNumThreads() == 1
+        raise ZeroDivisionError
+    assert cv2.getNumThreads() == before

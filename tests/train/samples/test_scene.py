@@ -11,12 +11,12 @@ from pumpseg_train.samples.scene import (
     Cutout,
     Instance,
     Scene,
-    _warp_affine,
     affinity,
     cut_out,
     mosaic,
     photo_instances,
     warp,
+    warp_affine,
 )
 
 ORANGE, BLUE = (230, 120, 20), (20, 60, 200)
@@ -188,7 +188,7 @@ def test_pasting_is_an_affine_warp_of_the_whole_picture(scale, target):
     cutout = square_cutout()
     size = scene.image.shape[1::-1]
     matrix = affinity(scale, 20, True, (15, 15), target)
-    alpha = _warp_affine(cutout.alpha, matrix, size).astype(int)
+    alpha = warp_affine(cutout.alpha, matrix, size).astype(int)
     scene.paste(cutout, matrix)
     difference = np.abs(scene.masks[-1].astype(int) - alpha)
     assert np.mean(difference > 8) < 0.002, "warped in parts, positions are rounded otherwise"

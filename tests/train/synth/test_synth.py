@@ -235,7 +235,7 @@ def green_pumpkins(tmp_path):
 
 def test_given_cutouts_and_backgrounds_come_into_the_pictures(tmp_path, blue_photos, green_pumpkins):
     out = tmp_path / "data"
-    given = ["--cutouts", str(green_pumpkins), "--backgrounds", str(blue_photos)]
+    given = ["--paste-from", str(green_pumpkins), "--backgrounds", str(blue_photos)]
     assert main(["synth", "--out", str(out), "--images", "6", "--seed", "2", "--size", "128x96", *given]) == 0
     coco = COCO(str(out / "train" / "annotations.json"))
     green_inside = green_outside = green_masks = 0
@@ -334,7 +334,7 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
         ["--clip", "DIR/c.mp4", "--images", "3"],
         ["--clip", "DIR/c.mp4", "--backgrounds", "DIR"],
         ["--out", "DIR/new", "--images", "1", "--backgrounds", "DIR"],
-        ["--out", "DIR/new", "--images", "1", "--cutouts", "DIR"],
+        ["--out", "DIR/new", "--images", "1", "--paste-from", "DIR"],
         ["--clip", "DIR/c.mp4", "--seconds", "0"],
         ["--clip", "DIR/c.mp4", "--seconds", "nan"],
         ["--clip", "DIR/c.mp4", "--size", "65x64"],

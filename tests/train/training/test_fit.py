@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.evaluation.evaluate import AveragePrecision, Metrics
-from pumpseg_train.samples.augment import Recipe
+from pumpseg_train.evaluation.metrics import AveragePrecision, Metrics
+from pumpseg_train.samples.config import AugmentationConfig
 from pumpseg_train.training import fit as fit_module
 from pumpseg_train.training.fit import LayerwiseAdamW, fit
 from pumpseg_train.training.run import RunError, Settings, load_run, make_settings, read_settings, write_settings
@@ -180,7 +180,7 @@ def test_other_settings_for_the_same_folder_are_refused(tiny_run, tiny_settings)
 
 def test_a_finished_run_is_not_trained_again(tiny_run, tiny_settings):
     before = (tiny_run / "history.csv").read_text()
-    with pytest.raises(RunError, match="is finished: give another --out, with --start"):
+    with pytest.raises(RunError, match="is finished: give another --out, with --init-from"):
         fit(tiny_settings, tiny_run)
     assert (tiny_run / "history.csv").read_text() == before
 
@@ -188,7 +188,7 @@ def test_a_finished_run_is_not_trained_again(tiny_run, tiny_settings):
 def test_a_run_goes_on_from_the_best_weights_of_an_earlier_one(
     tiny_run, tiny_settings, tmp_path, step_by_step, unvalidated
 ):
-    settings = dataclasses.replace(tiny_settings, start=str(tiny_run), epochs=1, steps=1, learning_rate=1e-12)
+    settings = dataclasses.replace(tiny_settings, init_from=str(tiny_run), epochs=1, steps=1, learning_rate=1e-12)
     fit(settings, tmp_path / "on", verbose=0)
     started, ended = (h5py_arrays(run / "best.weights.h5") for run in (tiny_run, tmp_path / "on"))
     for before, after in zip(started, ended, strict=True):
@@ -199,7 +199,7 @@ def test_a_run_of_other_classes_is_no_start(tiny_run, tiny_settings, fruit, tmp_
     shutil.copytree(fruit, tmp_path / "data")
     for path in (tmp_path / "data").glob("*/annotations.json"):
         path.write_text(path.read_text().replace("pumpkin", "melon"))
-    settings = dataclasses.replace(tiny_settings, data=str(tmp_path / "data"), start=str(tiny_run))
+    settings = dataclasses.replace(tiny_settings, data=str(tmp_path / "data"), init_from=str(tiny_run))
     with pytest.raises(RunError, match="knows the classes"):
         fit(settings, tmp_path / "run", verbose=0)
     assert not (tmp_path / "run").exists()
@@ -219,7 +219,7 @@ def test_damaged_settings_are_told(tmp_path):
     for text, message in (
         ("data = ", r"settings[.]toml is no TOML"),
         ('data = "x"\ncolour = 1', "there is no setting 'colour'"),
-        ('data = "x"\n[recipe]\nmosaic = 1', "there is no setting 'recipe.mosaic'"),
+        ('data = "x"\n[augmentation]\nmosaic = 1', "there is no setting 'augmentation.mosaic'"),
         ("epochs = 3", "data: field required"),
     ):
         path.write_text(text)
@@ -283,12 +283,12 @@ def settings_with(**changes):
         ({"seed": -1}, "seed: input should be greater than or equal to 0, not -1"),
         ({"learning_rate": "fast"}, "learning_rate: input should be a valid number.*not 'fast'"),
         ({"precision": "int8"}, "precision: input should be 'float32'"),
-        ({"recipe": {"photo_scale": [1.0]}}, r"recipe\.photo_scale"),
+        ({"augmentation": {"photo_scale": [1.0]}}, r"augmentation\.photo_scale"),
         ({"colour": 1}, "there is no setting 'colour'"),
-        ({"recipe": {"negative_share": 0.9}}, r"negative_share \+ paste_share \+ extra_share = 1\.35 is more than 1"),
-        ({"recipe": {"mosaic_share": -0.1}}, r"mosaic_share = -0\.1 does not lie in 0\.\.1"),
-        ({"recipe": {"stretch": 0}}, "stretch = 0"),
-        ({"recipe": {"photo_scale": [2, 1]}}, r"photo_scale = 2\.0, 1\.0 must be above 0 and rise"),
+        ({"augmentation": {"negative_prob": 0.9}}, r"negative_prob \+ paste_prob \+ aux_prob = 1\.35 is more than 1"),
+        ({"augmentation": {"mosaic_prob": -0.1}}, r"mosaic_prob = -0\.1 does not lie in 0\.\.1"),
+        ({"augmentation": {"stretch": 0}}, "stretch = 0"),
+        ({"augmentation": {"photo_scale": [2, 1]}}, r"photo_scale = 2\.0, 1\.0 must be above 0 and rise"),
     ],
 )
 def test_settings_that_cannot_be_are_told_in_one_line(values, message):
@@ -461,8 +461,8 @@ def test_what_fails_while_a_sample_is_drawn_is_told_as_it_is(tiny_settings, tmp_
     backgrounds = tmp_path / "backgrounds"
     backgrounds.mkdir()
     (backgrounds / "bad.png").write_bytes(b"text")
-    recipe = Recipe(mosaic_share=0, negative_share=1, paste_share=0, extra_share=0)
-    settings = dataclasses.replace(tiny_settings, backgrounds=(str(backgrounds),), recipe=recipe)
+    augmentation = AugmentationConfig(mosaic_prob=0, negative_prob=1, paste_prob=0, aux_prob=0)
+    settings = dataclasses.replace(tiny_settings, backgrounds=(str(backgrounds),), augmentation=augmentation)
     with pytest.raises(DatasetError, match=r"bad\.png is damaged"):
         fit(settings, tmp_path / "run", workers=workers, verbose=0)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pumpseg_train.dataset.annotations import read_frame
 from pumpseg_train.dataset.labelled_set import Label, LabelledPhoto
 from pumpseg_train.dataset.masks import encode
-from pumpseg_train.evaluation.evaluate import Predict
+from pumpseg_train.evaluation.metrics import Predict
 
 
 def pseudo_label(

@@ -115,9 +115,9 @@ def _photos(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _progress(total: int) -> "AbstractContextManager[Advance]":
-    from pumpseg_train.progress import StderrReport
+    from pumpseg_train.progress import StderrProgress
 
-    return StderrReport().stage("labelling", total, "photos")
+    return StderrProgress().stage("labelling", total, "photos")
 
 
 def _write(folder: Path, source: Path, photos: int, labelled: "list[LabelledPhoto]") -> None:

@@ -34,7 +34,7 @@ def add_check(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from pumpseg_train.dataset.check import NEAR, TINY, check
     from pumpseg_train.dataset.raw_files import read_files
-    from pumpseg_train.progress import StderrReport
+    from pumpseg_train.progress import StderrProgress
 
     near = NEAR if arguments.near is None else arguments.near
     if not 0 <= near < 128:
@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         check_output(arguments.json, chain.from_iterable(split.paths for split in splits))
     tiny = TINY if arguments.tiny is None else arguments.tiny
-    findings = check(splits, StderrReport(), near=near, tiny=tiny)
+    findings = check(splits, StderrProgress(), near=near, tiny=tiny)
     if arguments.json:
         write_json(arguments.json, [asdict(finding) for finding in findings])
 

@@ -89,15 +89,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.threshold <= 1:
         raise PumpsegError(f"--threshold {arguments.threshold}: a score lies between 0 and 1")
     from pumpseg_train.dataset.annotations import list_images, read_dataset
-    from pumpseg_train.evaluation.evaluate import detect, false_alarms, score
-    from pumpseg_train.progress import StderrReport
+    from pumpseg_train.evaluation.metrics import detect, false_alarms, score
+    from pumpseg_train.progress import StderrProgress
 
     dataset = read_dataset(arguments.data, arguments.split)
     negatives = [path for folder in arguments.negatives for path in list_images(folder)]
     if arguments.json:
         check_names([arguments.json], [Path(arguments.model), dataset.json_path, *(p.path for p in dataset.photos)])
     model = _load(arguments)
-    report = StderrReport()
+    report = StderrProgress()
     with report.stage("finding instances", len(dataset.photos), "photos") as advance:
         results = detect(dataset, model.predict, advance)
     metrics = score(dataset, results)

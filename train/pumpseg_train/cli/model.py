@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pumpseg.errors import PumpsegError
 
 if TYPE_CHECKING:
-    from pumpseg_train.evaluation.evaluate import Predict
+    from pumpseg_train.evaluation.metrics import Predict
     from pumpseg_train.model.profile import Profile
 
 
@@ -30,7 +30,7 @@ def load_model(name: str, provider: str = "cpu", threads: int | None = None, til
     if Path(name).is_dir():
         if tiles > 1:
             raise PumpsegError(f"--tiles takes an ONNX file: pumpseg-export {name} -o model.onnx makes one")
-        from pumpseg_train.training.fit import predictor
+        from pumpseg_train.training.predictor import predictor
         from pumpseg_train.training.run import load_run
 
         model = load_run(Path(name))
@@ -44,6 +44,6 @@ def load_model(name: str, provider: str = "cpu", threads: int | None = None, til
 def load_weights_model(weights: Path, profile: Profile, classes: tuple[str, ...]) -> LoadedModel:
     """The model of a Matterport `.h5`, run by Keras. Raises WeightsError for another file."""
     from pumpseg_train.matterport.weights_file import load_whole
-    from pumpseg_train.training.fit import predictor
+    from pumpseg_train.training.predictor import predictor
 
     return LoadedModel(predictor(load_whole(weights, profile, classes)), profile.input_size)

@@ -58,9 +58,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from pumpseg_train.openimages.join import Rules
     from pumpseg_train.openimages.oidv6 import Oidv6Error, find_oidv6
     from pumpseg_train.openimages.transfer import Transfer
-    from pumpseg_train.progress import StderrReport
+    from pumpseg_train.progress import StderrProgress
 
-    report = StderrReport()
+    report = StderrProgress()
     tool = None
     if arguments.downloader != "https":
         try:

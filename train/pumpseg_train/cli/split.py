@@ -36,13 +36,13 @@ def _run(arguments: argparse.Namespace) -> None:
     shares = {split: share for split, share in shares.items() if share > 0}
     from pumpseg_train.dataset.raw_files import read_files
     from pumpseg_train.dataset.split import divide
-    from pumpseg_train.progress import StderrReport
+    from pumpseg_train.progress import StderrProgress
 
     result = divide(
         read_files(arguments.data),
         arguments.out,
         shares,
-        StderrReport(),
+        StderrProgress(),
         seed=arguments.seed,
         group=arguments.group,
         link=arguments.link,

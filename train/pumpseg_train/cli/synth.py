@@ -20,7 +20,7 @@ def add_synth(commands: Commands) -> None:
     parser.add_argument("--images", type=int, metavar="N", help="train images (with --out)")
     parser.add_argument("--val-images", type=int, metavar="N", help="val images (default: a tenth, at least 1)")
     parser.add_argument(
-        "--cutouts",
+        "--paste-from",
         type=Path,
         nargs="+",
         default=(),
@@ -57,9 +57,9 @@ def _synth(arguments: argparse.Namespace) -> None:
             raise PumpsegError("--out needs --images N, the number of train images")
         if arguments.truth is not None:
             raise PumpsegError("--truth goes with --clip: a data set has its truth in annotations.json")
-        from pumpseg_train.progress import StderrReport
+        from pumpseg_train.progress import StderrProgress
         from pumpseg_train.synth.dataset import write_dataset
-        from pumpseg_train.synth.material import read_material
+        from pumpseg_train.synth.photo_sources import load_photo_sources
 
         write_dataset(
             arguments.out,
@@ -67,16 +67,16 @@ def _synth(arguments: argparse.Namespace) -> None:
             arguments.val_images,
             seed=arguments.seed,
             size=arguments.size,
-            material=read_material(arguments.cutouts, arguments.backgrounds),
-            report=StderrReport(),
+            photos=load_photo_sources(arguments.paste_from, arguments.backgrounds),
+            report=StderrProgress(),
         )
         print(f"wrote {arguments.out}")
         return
     if arguments.images is not None or arguments.val_images is not None:
         raise PumpsegError("--images and --val-images go with --out, not with --clip")
-    if arguments.cutouts or arguments.backgrounds:
-        raise PumpsegError("--cutouts and --backgrounds go with --out, not with --clip")
-    from pumpseg_train.progress import StderrReport
+    if arguments.paste_from or arguments.backgrounds:
+        raise PumpsegError("--paste-from and --backgrounds go with --out, not with --clip")
+    from pumpseg_train.progress import StderrProgress
     from pumpseg_train.synth.clip import write_clip
 
     write_clip(
@@ -87,6 +87,6 @@ def _synth(arguments: argparse.Namespace) -> None:
         size=arguments.size,
         scenario=arguments.scenario,
         truth=arguments.truth,
-        report=StderrReport(),
+        report=StderrProgress(),
     )
     print(f"wrote {arguments.clip}")

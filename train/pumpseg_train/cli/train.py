@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(
         "pumpseg-train",
         lambda: _train(arguments),
-        f"interrupted: the epochs that were finished are in {arguments.out}, the same line again goes on",
+        f"interrupted: finished epochs are in {arguments.out}, re-run the same command to resume",
     )
 
 
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="pumpseg-train",
         description="Fine-tune a Mask R-CNN on DATA/{train,val}/images + annotations.json (COCO json). "
-        "The same line again resumes an interrupted run.",
+        "Re-run the same command to resume an interrupted run.",
         argument_default=argparse.SUPPRESS,  # only what is given overrides the config
     )
     parser.add_argument("data", nargs="?", metavar="DATA", help="data set with the splits train and val")
@@ -41,17 +41,19 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other setting, as TOML writes it: --set recipe.mosaic_share=0.3 --set 'precision=\"mixed_bfloat16\"'",
+        help="any other setting, in TOML: --set augmentation.mosaic_prob=0.3 --set 'precision=\"mixed_bfloat16\"'",
     )
     parser.add_argument(
-        "--average",
+        "--average-runs",
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="train nothing: make a run of the mean of these runs' weights; one that is named twice counts twice",
+        help="do not train: make a run from the mean of these runs' weights; a run named twice counts twice",
     )
-    settings = parser.add_argument_group("settings that are often changed")
-    settings.add_argument("--start", metavar="RUN", help="an earlier run of the same classes to go on from")
+    settings = parser.add_argument_group("common settings")
+    settings.add_argument(
+        "--init-from", metavar="RUN", help="start from the weights of this run, which has the same classes"
+    )
     settings.add_argument("--epochs", type=int, metavar="N", help="default 24")
     settings.add_argument("--steps", type=int, metavar="N", help="batches an epoch (default 125)")
     settings.add_argument("--batch-size", type=int, metavar="N", help="default 8")
@@ -61,31 +63,29 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better AP")
     settings.add_argument("--seed", type=int, metavar="S", help="default 0")
     for name, text in (
-        ("extras", "data sets worth less than DATA, such as rendered ones; their train split is drawn now and then"),
-        ("cutouts", "folders with annotations.json + images/ whose objects are cut out and pasted"),
+        ("auxiliary", "data sets worth less than DATA, such as rendered ones; samples come from their train split too"),
+        ("paste-from", "folders with annotations.json + images/ whose objects are cut out and pasted"),
         (
-            "others",
-            "labelled sets of other things: pasted too, and shown as what has an outline but is not to be found",
+            "distractors",
+            "labelled data sets of other things: pasted too, and shown as background that has an outline",
         ),
-        ("backgrounds", "folders of photos without any of the classes: to paste onto, and as negatives"),
+        ("backgrounds", "folders of photos without any of the classes, to paste onto and as negatives"),
     ):
         settings.add_argument(f"--{name}", nargs="+", metavar="DIR", help=text)
     machine = parser.add_argument_group("the machine")
-    machine.add_argument(
-        "--backend", choices=BACKENDS, help="what Keras computes with (default: KERAS_BACKEND or tensorflow)"
-    )
+    machine.add_argument("--backend", choices=BACKENDS, help="Keras backend (default: KERAS_BACKEND or tensorflow)")
     machine.add_argument(
         "--workers",
         type=count,
         default=0,
         metavar="N",
-        help="processes that draw the samples, for a GPU that has to wait for them (default: threads of this one)",
+        help="processes that draw the samples, for a GPU that waits for them (default: threads of this process)",
     )
     machine.add_argument(
         "--distributed",
         action="store_true",
         default=False,
-        help="share each batch among all devices of this machine (backend jax)",
+        help="split each batch over all devices of this machine (backend jax)",
     )
     return parser
 
@@ -96,14 +96,14 @@ def _train(arguments: argparse.Namespace) -> None:
         _choose_backend(backend)
     from pumpseg_train.training.run import make_settings, read_toml
 
-    if runs := given.pop("average", None):
+    if runs := given.pop("average_runs", None):
         _average(runs, given)
         return
     out, distributed, workers = given.pop("out"), given.pop("distributed"), given.pop("workers")
     changes = [_assignment(text) for text in given.pop("set")]
     config = given.pop("config", None)
     values: dict[str, Any] = read_toml(config) if config else {}
-    for name in ("classes", "average"):  # a run's own settings.toml records them
+    for name in ("classes", "average_runs"):  # a run's own settings.toml records them
         values.pop(name, None)
     for change in changes:
         _merge(values, change)
@@ -117,22 +117,22 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _average(runs: list[Path], given: dict[str, Any]) -> None:
-    """Raises PumpsegError for options of a training beside --average."""
+    """Raises PumpsegError for training options given with --average-runs."""
     from pumpseg_train.training.average import average
 
     out, data = given.pop("out"), given.pop("data", None)
     for name, value in given.items():
         if value or name not in ("set", "distributed", "workers"):
-            raise PumpsegError(f"--average trains nothing: leave {name.replace('_', ' ')} out")
+            raise PumpsegError(f"--average-runs does not train: leave --{name.replace('_', '-')} out")
     mask = average(runs, out, Path(data) if data else None).mask
     print(f"mask AP {mask.ap:.3f}, AP50 {mask.ap50:.3f}, AP75 {mask.ap75:.3f}")
     print(f"done: the mean of {len(runs)} runs is in {out}; pumpseg-export {out} -o model.onnx")
 
 
 def _choose_backend(name: str) -> None:
-    """Let Keras compute with TensorFlow, JAX or PyTorch, which it decides on when it is imported first.
+    """Makes TensorFlow, JAX or PyTorch the backend of Keras, which reads the choice when it is first imported.
 
-    Raises PumpsegError if that is not installed, or Keras was imported with another.
+    Raises PumpsegError if it is not installed, or Keras was imported with another.
     """
     if importlib.util.find_spec(name) is None:
         raise PumpsegError(f"--backend {name}: {name} is not installed: pip install {name}")
@@ -140,17 +140,17 @@ def _choose_backend(name: str) -> None:
     import keras
 
     if keras.backend.backend() != name:
-        raise PumpsegError(f"--backend {name}: Keras computes with {keras.backend.backend()} already")
+        raise PumpsegError(f"--backend {name}: Keras already runs on {keras.backend.backend()}")
 
 
 def _assignment(text: str) -> dict[str, Any]:
-    """`recipe.mosaic_share=0.3` as the nested dictionary that TOML makes of it."""
+    """`augmentation.mosaic_prob=0.3` as the nested dictionary that TOML reads."""
     from pumpseg_train.training.run import RunError
 
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RunError(f"--set {text}: not NAME=VALUE as TOML writes it ({error})") from None
+        raise RunError(f"--set {text}: not NAME=VALUE in TOML ({error})") from None
 
 
 def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from pumpseg.masks import rle
 from pumpseg_train.dataset.image_probe import FINGERPRINT_BITS, Picture, PictureTooLargeError, examine
 from pumpseg_train.dataset.masks import decode
 from pumpseg_train.dataset.raw_files import SplitFile
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 # Of FINGERPRINT_BITS. Scaled, re-encoded and brightened copies of 60 photos differed by up to 34 (all but brightened
 # ones by up to 8), the closest different photos of some 500 by 44.
@@ -47,7 +47,7 @@ class Finding:
 
 
 def check(
-    splits: Sequence[SplitFile], report: Report, *, near: int = NEAR, tiny: int = TINY, jobs: int | None = None
+    splits: Sequence[SplitFile], report: Progress, *, near: int = NEAR, tiny: int = TINY, jobs: int | None = None
 ) -> list[Finding]:
     """All findings, in the order of the files.
 

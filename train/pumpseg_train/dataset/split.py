@@ -17,7 +17,7 @@ from pumpseg_train.dataset.check import NEAR, near_pairs
 from pumpseg_train.dataset.image_probe import examine
 from pumpseg_train.dataset.provenance import pool_about
 from pumpseg_train.dataset.raw_files import ANNOTATIONS, SplitFile
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 _IMAGES = ""  # counted like a class
 _SWAPS = 100  # tried for every group
@@ -45,7 +45,7 @@ def divide(
     sources: Sequence[SplitFile],
     out: Path,
     shares: Mapping[str, float],
-    report: Report,
+    report: Progress,
     *,
     seed: int = 0,
     group: str | None = None,
@@ -103,7 +103,7 @@ def _pool(sources: Sequence[SplitFile]) -> list[_Entry]:
     return pool
 
 
-def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Report) -> list[list[_Entry]]:
+def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Progress) -> list[list[_Entry]]:
     """Images that must not be parted: the connected parts of "near-duplicate of" and "same match as"."""
 
     expression = None

@@ -1,4 +1,4 @@
-"""Pictures of results, so that one sees what the figures mean."""
+"""PredictionSheet of results, so that one sees what the figures mean."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import numpy as np
 from pumpseg.draw import draw
 from pumpseg.errors import PumpsegError
 from pumpseg.instances import Instances
-from pumpseg_train.evaluation.evaluate import Predict
+from pumpseg_train.evaluation.metrics import Predict
 
 _TILE = 320  # pixels: side of one picture on a sheet
 _COLUMNS = 4
 
 
-class Pictures:
+class PredictionSheet:
     """Wraps a `Predict` and keeps the first frames with what was found in them drawn in."""
 
     def __init__(self, predict: Predict, *, most: int = 12, score: float = 0.5) -> None:

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pumpseg.errors import PumpsegError
 from pumpseg_train.dataset.annotations import Dataset, Photo, read_frame
-from pumpseg_train.evaluation.evaluate import coco_truth, quiet
+from pumpseg_train.evaluation.metrics import coco_truth, quiet
 from pumpseg_train.evaluation.prediction_sheet import tile, write_sheet
 
 _RIGHT, _WRONG, _MISSED = (80, 220, 60), (60, 60, 255), (255, 196, 0)  # BGR

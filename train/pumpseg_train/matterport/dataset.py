@@ -12,7 +12,7 @@ from pumpseg_train.matterport.config import setting
 from pumpseg_train.matterport.targets import anchor_targets
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import Profile
-from pumpseg_train.samples.error_capture import TellingBatches
+from pumpseg_train.samples.error_capture import ErrorCapturingBatches
 
 
 class Dataset:
@@ -75,7 +75,7 @@ class Dataset:
         return np.empty((0, 0, 0)), np.empty(0, np.int32)
 
 
-class Batches(TellingBatches):
+class Batches(ErrorCapturingBatches):
     """`steps` batches of an epoch as `trainer.MatterportTrainer` takes them, images in a random order, each pass anew.
 
     Images without instances are passed over, as by mrcnn's data_generator; one that cannot be loaded ends the

@@ -12,13 +12,14 @@ import keras
 import numpy as np
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.evaluation.evaluate import Predict
+from pumpseg_train.evaluation.metrics import Predict
 from pumpseg_train.matterport.config import ConfigError, setting, to_profile
 from pumpseg_train.matterport.dataset import Batches
 from pumpseg_train.matterport.trainer import MatterportTrainer
 from pumpseg_train.matterport.weights_file import Loaded, load_weights, save_weights
 from pumpseg_train.model.network import build_mask_rcnn
-from pumpseg_train.training.fit import one_opencv_thread, predictor
+from pumpseg_train.samples.loader import one_opencv_thread
+from pumpseg_train.training.predictor import predictor
 
 _HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
 STAGES = {

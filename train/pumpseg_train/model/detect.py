@@ -10,7 +10,7 @@ from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.proposals import propose, take_kept
 from pumpseg_train.model.roi_align import pool_pyramid
-from pumpseg_train.model.tighten_boxes import close_around, grow
+from pumpseg_train.model.tighten_boxes import grow, tighten_to_masks
 
 
 class Detector(keras.Model):
@@ -71,7 +71,7 @@ class Detector(keras.Model):
         masks = ops.sigmoid(of_class(masks, ops.reshape(class_ids, (-1,)), profile))
         masks = ops.reshape(masks, (-1, profile.mask_size, profile.mask_size))
         if profile.mask_margin:
-            closed, masks = close_around(masks, ops.reshape(seen, (-1, 4)), ops.reshape(boxes, (-1, 4)))
+            closed, masks = tighten_to_masks(masks, ops.reshape(seen, (-1, 4)), ops.reshape(boxes, (-1, 4)))
             boxes = ops.reshape(closed, ops.shape(boxes))
         return {
             "boxes": boxes + ops.convert_to_tensor([0.0, 0.0, profile.last_pixel, profile.last_pixel]),

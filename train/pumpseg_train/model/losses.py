@@ -10,7 +10,7 @@ from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.proposals import propose
 from pumpseg_train.model.roi_align import pool_pyramid
-from pumpseg_train.model.targets import LEFT_OUT, anchor_targets, has_outline, mask_targets, roi_targets
+from pumpseg_train.model.targets import IGNORED, anchor_targets, has_outline, mask_targets, roi_targets
 from pumpseg_train.model.tighten_boxes import grow
 
 _WEIGHTS = {"rpn_class": 1.0, "rpn_box": 1.0, "class": 1.0, "box": 2.0, "mask": 1.0}
@@ -122,7 +122,7 @@ def smooth_l1_loss(given: Any, wanted: Any, chosen: Any, beta: float = 1.0) -> A
 
 def class_loss(logits: Any, labels: Any) -> Any:
     """Mean softmax cross-entropy of RoI logits (N, K + 1) against labels (N,); OTHER is background."""
-    used = labels != LEFT_OUT
+    used = labels != IGNORED
     onehot = ops.one_hot(ops.maximum(labels, 0), logits.shape[-1])
     return _mean(-ops.sum(onehot * ops.log_softmax(logits), axis=-1), used)
 

@@ -14,7 +14,7 @@ from keras import ops
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
 from pumpseg_train.model import boxes as bx
 
-LEFT_OUT = -1  # the label of an RoI that takes no part
+IGNORED = -1  # the label of an RoI that takes no part
 
 _CROWD_SHARE = 0.5  # a box with this share of its area in a crowd region is ignored
 
@@ -61,7 +61,7 @@ def anchor_targets(
 
 @dataclass(frozen=True)
 class RoiTargets:
-    """Sampled RoIs, positives first: `boxes` (B, R, 4), `class_ids` (B, R) with 0 = background, LEFT_OUT and
+    """Sampled RoIs, positives first: `boxes` (B, R, 4), `class_ids` (B, R) with 0 = background, IGNORED and
     OTHER, `truth_boxes` (B, R, 4) and `truth_index` (B, R) of the matched instance."""
 
     boxes: Any
@@ -101,7 +101,7 @@ def roi_targets(
     truth_index = ops.take_along_axis(matches.index, index, axis=1)
     labels = ops.take_along_axis(ops.cast(class_ids, "int32"), truth_index, axis=1)
     is_positive = ops.concatenate([is_positive, ops.zeros_like(is_negative)], axis=1)
-    labels = ops.where(is_positive, labels, ops.where(used, 0, LEFT_OUT))
+    labels = ops.where(is_positive, labels, ops.where(used, 0, IGNORED))
     return RoiTargets(
         ops.take_along_axis(candidates, ops.expand_dims(index, -1), axis=1),
         labels,

@@ -17,7 +17,7 @@ def grow(boxes: Any, margin: float) -> Any:
     return ops.concatenate([boxes[..., :2] - more, boxes[..., 2:] + more], axis=-1)
 
 
-def close_around(masks: Any, seen: Any, boxes: Any) -> tuple[Any, Any]:
+def tighten_to_masks(masks: Any, seen: Any, boxes: Any) -> tuple[Any, Any]:
     """Boxes (N, 4) around the masks (N, M, M) of probabilities in the boxes `seen` (N, 4), and the masks inside them.
 
     Each side lies where the largest probability of a row or column passes 0.5, between two cells. A mask that is

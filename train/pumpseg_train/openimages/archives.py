@@ -13,7 +13,7 @@ import requests
 from pumpseg_train.openimages.addresses import Addresses, file_name
 from pumpseg_train.openimages.photos import in_threads, write_whole
 from pumpseg_train.openimages.transfer import GONE, NotThereError, Transfer, TransferError, TryAgainError
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 # What a connection that drops in the middle of a member, or a damaged archive, looks like from inside zipfile.
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, remotezip.RemoteZipError)
@@ -37,7 +37,7 @@ def fetch_masks(
     names: Iterable[str],
     folder: Path,
     jobs: int,
-    report: Report,
+    report: Progress,
 ) -> dict[str, str]:
     """Brings the named masks into `folder`; those that lie there already are not asked for.
 
@@ -114,7 +114,7 @@ def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failur
 
 
 def _as_a_whole(
-    transfer: Transfer, url: str, left: list[str], path: Path, save: Save, failures: dict[str, str], report: Report
+    transfer: Transfer, url: str, left: list[str], path: Path, save: Save, failures: dict[str, str], report: Progress
 ) -> None:
     transfer.download(url, path, report)
     try:

@@ -20,7 +20,7 @@ from pumpseg_train.openimages.oidv6 import Oidv6, fetch_with_oidv6
 from pumpseg_train.openimages.photos import examine_photos, fetch_photos
 from pumpseg_train.openimages.tables import Scan, TableError, find_classes, read_boxes, read_masks
 from pumpseg_train.openimages.transfer import Transfer, TransferError
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 Rows = TypeVar("Rows")
 
@@ -61,7 +61,7 @@ class SplitResult:
     counts: Counter[str]
 
 
-def fetch_open_images(request: Request, transfer: Transfer, report: Report) -> tuple[SplitResult, ...]:
+def fetch_open_images(request: Request, transfer: Transfer, report: Progress) -> tuple[SplitResult, ...]:
     """Makes or completes the data set `request.out`.
 
     Every split's annotations.json is replaced as a whole, and lists only images that are there and decode, with
@@ -103,7 +103,7 @@ def fetch_open_images(request: Request, transfer: Transfer, report: Report) -> t
     return tuple(results)
 
 
-def _find_classes(request: Request, cache: Path, transfer: Transfer, report: Report) -> dict[str, str]:
+def _find_classes(request: Request, cache: Path, transfer: Transfer, report: Progress) -> dict[str, str]:
     mids = _from_table(
         request.addresses.class_names, cache, transfer, report, lambda path: find_classes(path, request.classes)
     )
@@ -117,7 +117,7 @@ def _find_classes(request: Request, cache: Path, transfer: Transfer, report: Rep
     return mids
 
 
-def _from_table(url: str, cache: Path, transfer: Transfer, report: Report, read: Callable[[Path], Rows]) -> Rows:
+def _from_table(url: str, cache: Path, transfer: Transfer, report: Progress, read: Callable[[Path], Rows]) -> Rows:
     """What `read` finds in a table, which is downloaded unless it is there, and once more if it is damaged."""
     path = cache / file_name(url)
     if path.is_file():
@@ -142,7 +142,7 @@ def _fetch_split(
     work: Path,
     cache: Path,
     transfer: Transfer,
-    report: Report,
+    report: Progress,
 ) -> tuple[SplitResult, dict[str, Any]] | None:
     """What came of a split and its part of the manifest, or None where there is nothing to have."""
     addresses, labels = request.addresses, tuple(mids.values())
@@ -217,7 +217,7 @@ def _photos(
     folder: Path,
     work: Path,
     transfer: Transfer,
-    report: Report,
+    report: Progress,
 ) -> tuple[dict[str, Picture], dict[str, str]]:
     """The photos that are there in the end, and why for those that are not."""
     known = {entry["id"]: entry["sha256"] for entry in manifest["splits"].get(SPLITS[split], {}).get("images", [])}

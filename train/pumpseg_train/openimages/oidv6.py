@@ -20,7 +20,7 @@ from pathlib import Path
 from pumpseg.errors import DatasetError, PumpsegError
 from pumpseg_train.dataset.image_probe import examine
 from pumpseg_train.openimages.addresses import CLASS_NAMES, Addresses, file_name
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 _POLL_SECONDS = 0.2
 
@@ -70,7 +70,7 @@ def fetch_with_oidv6(
     mids: Mapping[str, str],
     folder: Path,
     scratch: Path,
-    report: Report,
+    report: Progress,
     stall: float = 120.0,
 ) -> str | None:
     """Lets oidv6 download the `photos` (image id to class name) of a split into `folder`/ID.jpg, if they decode.
@@ -130,7 +130,7 @@ def _run(
     log: Path,
     places: Mapping[str, Path],
     stall: float,
-    report: Report,
+    report: Progress,
     what: str,
 ) -> bool:
     """Runs it to its end; returns whether it had to be ended because nothing came any more."""

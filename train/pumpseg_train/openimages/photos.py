@@ -9,7 +9,7 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.image_probe import Picture, examine
 from pumpseg_train.openimages.addresses import Addresses
 from pumpseg_train.openimages.transfer import Transfer, TransferError
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -23,7 +23,7 @@ def fetch_photos(
     image_ids: Sequence[str],
     folder: Path,
     jobs: int,
-    report: Report,
+    report: Progress,
 ) -> dict[str, str]:
     """Downloads `folder`/ID.jpg for every id; a file is there only if all of it decodes.
 
@@ -54,7 +54,7 @@ def fetch_photos(
 
 
 def examine_photos(
-    transfer: Transfer, image_ids: Iterable[str], folder: Path, jobs: int, report: Report
+    transfer: Transfer, image_ids: Iterable[str], folder: Path, jobs: int, report: Progress
 ) -> tuple[dict[str, Picture], dict[str, str]]:
     """What every photo of these ids is that lies in the folder, and why, for the ones that are damaged."""
     ids = [image_id for image_id in image_ids if (folder / f"{image_id}.jpg").is_file()]

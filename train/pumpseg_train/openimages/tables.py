@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 
 _BLOCK = 1 << 22
 
@@ -77,7 +77,7 @@ def find_classes(path: Path, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def read_boxes(path: Path, labels: Sequence[str], report: Report) -> tuple[list[BoxRow], Scan]:
+def read_boxes(path: Path, labels: Sequence[str], report: Progress) -> tuple[list[BoxRow], Scan]:
     """The boxes of these MIDs. Raises TableError."""
     columns = ("ImageID", "LabelName", "XMin", "YMin", "XMax", "YMax", "IsGroupOf", "IsDepiction")
     table = _Table(path, labels, columns, report)
@@ -88,7 +88,7 @@ def read_boxes(path: Path, labels: Sequence[str], report: Report) -> tuple[list[
     return rows, table.scan
 
 
-def read_masks(path: Path, labels: Sequence[str], report: Report) -> tuple[list[MaskRow], Scan]:
+def read_masks(path: Path, labels: Sequence[str], report: Progress) -> tuple[list[MaskRow], Scan]:
     """The masks of these MIDs. Raises TableError."""
     columns = ("MaskPath", "ImageID", "LabelName", "BoxID", "BoxXMin", "BoxYMin", "BoxXMax", "BoxYMax", "PredictedIoU")
     table = _Table(path, labels, columns, report)
@@ -125,7 +125,7 @@ class _Table:
     `scan` tells the figures afterwards.
     """
 
-    def __init__(self, path: Path, labels: Sequence[str], columns: Sequence[str], report: Report) -> None:
+    def __init__(self, path: Path, labels: Sequence[str], columns: Sequence[str], report: Progress) -> None:
         self._path, self._columns, self._report = path, columns, report
         self._labels = frozenset(labels)
         self._searched = [label.encode() for label in labels]

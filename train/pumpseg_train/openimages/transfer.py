@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.progress import Advance, Report
+from pumpseg_train.progress import Advance, Progress
 
 Result = TypeVar("Result")
 
@@ -76,7 +76,7 @@ class Transfer:
 
         return self.persist(url, once)
 
-    def download(self, url: str, path: Path, report: Report) -> None:
+    def download(self, url: str, path: Path, report: Progress) -> None:
         """`url` to `path`, which appears when it is complete.
 
         What has come lies in `path`.part and is gone on with after a dropped connection or in a later run, if the

@@ -1,4 +1,4 @@
-"""One batch of training samples: drawn, padded and stacked, here or in a process that does nothing else."""
+"""One batch of training samples: drawn, padded and stacked, in this process or in a worker process."""
 
 import multiprocessing
 import os
@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 
 from pumpseg_train.dataset.class_ids import CROWD
-from pumpseg_train.samples.augment import Material, Recipe, draw_sample
+from pumpseg_train.samples.augment import draw_sample
+from pumpseg_train.samples.config import AugmentationConfig
 from pumpseg_train.samples.scene import Scene
+from pumpseg_train.samples.sources import SampleSources
 
 MINI_MASK_SIZE = 56  # Matterport's Config.MINI_MASK_SHAPE
 MAX_INSTANCES = 100
@@ -22,43 +24,47 @@ MAX_INSTANCES = 100
 class BatchSampler:
     """What batches are drawn from, `batch_size` samples of `size` pixels each; see `augment.draw_sample`."""
 
-    material: Material
-    recipe: Recipe
+    sources: SampleSources
+    augmentation: AugmentationConfig
     size: int
     fill: int
     batch_size: int
     seed: int
 
     def batch(self, number: int) -> dict[str, np.ndarray]:
-        """The batch of that number, which follows from the seed alone."""
+        """The batch of that number; it depends on the seed only."""
         first = number * self.batch_size
         return collate(
             [
                 draw_sample(
-                    self.material, self.recipe, self.size, self.fill, np.random.default_rng((self.seed, first + index))
+                    self.sources,
+                    self.augmentation,
+                    self.size,
+                    self.fill,
+                    np.random.default_rng((self.seed, first + index)),
                 )
                 for index in range(self.batch_size)
             ]
         )
 
 
-_drawing: BatchSampler | None = None
+_sampler: BatchSampler | None = None
 
 
-def start_process(drawing: BatchSampler) -> None:
-    """Makes this process, started for it, one that draws batches until the process that started it ends."""
-    global _drawing
-    _drawing = drawing
+def start_process(sampler: BatchSampler) -> None:
+    """Prepares a worker process: it draws batches of `sampler` and ends with its parent."""
+    global _sampler
+    _sampler = sampler
     cv2.setNumThreads(1)
-    # Ctrl-C is for the training, which ends its processes itself; one that is killed cannot.
+    # The training handles Ctrl-C and ends its workers; one that was killed cannot, hence the thread.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def batch_of_process(number: int) -> dict[str, np.ndarray]:
     """The batch of that number, after `start_process`."""
-    assert _drawing is not None
-    return _drawing.batch(number)
+    assert _sampler is not None
+    return _sampler.batch(number)
 
 
 def _end_with_parent() -> None:
@@ -77,7 +83,7 @@ def collate(scenes: list[Scene]) -> dict[str, np.ndarray]:
         "mini_masks": np.zeros((len(scenes), MAX_INSTANCES, MINI_MASK_SIZE, MINI_MASK_SIZE), np.uint8),
     }
     for row, scene in enumerate(scenes):
-        # The largest first: should there be more than fit, the smallest are left out.
+        # The largest first: the smallest are dropped if there are too many.
         instances = sorted(scene.instances(), key=lambda instance: -instance.mask.size)[:MAX_INSTANCES]
         for column, instance in enumerate(instances):
             height, width = instance.mask.shape

@@ -1,4 +1,4 @@
-"""Errors while a batch is made, told as they were."""
+"""Batches that keep the first error of their own, which backends wrap into errors of theirs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 
-class TellingBatches(keras.utils.PyDataset):
-    """Batches, made by `batch`, whose first error can be raised again: backends wrap it into errors of their own."""
+class ErrorCapturingBatches(keras.utils.PyDataset):
+    """A Keras data set whose batches `batch` makes."""
 
     _error: Exception | None = None
 
@@ -25,7 +25,7 @@ class TellingBatches(keras.utils.PyDataset):
 
     @contextlib.contextmanager
     def original_error(self) -> Iterator[None]:
-        """Raises what went wrong with a batch inside this context as it was."""
+        """Raises the first error of a batch in this context unchanged."""
         try:
             yield
         except Exception:

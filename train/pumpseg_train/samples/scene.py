@@ -62,11 +62,11 @@ class Scene:
             return
         moved = np.column_stack([matrix[:, :2], matrix[:, 2] - low])
         size = (int(high[0] - low[0]), int(high[1] - low[1]))
-        alpha = _warp_affine(cutout.alpha, moved, size)
+        alpha = warp_affine(cutout.alpha, moved, size)
         if not alpha.any():
             return
         region = np.s_[low[1] : high[1], low[0] : high[0]]
-        colour = _warp_affine(cutout.image, moved, size, borderMode=cv2.BORDER_REPLICATE)
+        colour = warp_affine(cutout.image, moved, size, borderMode=cv2.BORDER_REPLICATE)
         weight = (alpha.astype(np.float32) / 255)[..., None]
         self.image[region] = (colour * weight + self.image[region] * (1 - weight)).astype(np.uint8)
         for mask in self.masks:
@@ -121,13 +121,13 @@ def photo_instances(photo: Photo) -> tuple[np.ndarray, tuple[Instance, ...]]:
 
 def warp(image: np.ndarray, instances: Iterable[Instance], matrix: np.ndarray, size: int, fill: int) -> Scene:
     """A photo and its instances seen through the affine `matrix` (2, 3), on a square of `size` pixels."""
-    scene = Scene(_warp_affine(image, matrix, (size, size), borderValue=(fill, fill, fill)), [], [], [])
+    scene = Scene(warp_affine(image, matrix, (size, size), borderValue=(fill, fill, fill)), [], [], [])
     scale = _scale(matrix)
     for instance in instances:
         moved = matrix.copy()
         moved[:, 2] += matrix[:, :2] @ (instance.x, instance.y)
         scene.class_ids.append(instance.class_id)
-        scene.masks.append(_warp_affine(instance.mask, moved, (size, size)))
+        scene.masks.append(warp_affine(instance.mask, moved, (size, size)))
         scene.areas.append(float(cv2.countNonZero(instance.mask)) * scale**2)
     return scene
 
@@ -184,7 +184,7 @@ def cut_out(image: np.ndarray, instance: Instance, longest: int | None = None) -
     return Cutout(instance.class_id, colour, alpha)
 
 
-def _warp_affine(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], **border: Any) -> np.ndarray:
+def warp_affine(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], **border: Any) -> np.ndarray:
     """`cv2.warpAffine` to `size` (w, h) that averages where the picture shrinks, instead of skipping pixels."""
     scale = _scale(matrix)
     if scale < 0.6 and scale * min(image.shape[:2]) >= 1:

@@ -17,7 +17,7 @@ import numpy as np
 from pumpseg.atomic_file import check_names, complete_file
 from pumpseg.errors import SinkError
 from pumpseg_train.dataset.masks import mask_record
-from pumpseg_train.progress import Report
+from pumpseg_train.progress import Progress
 from pumpseg_train.synth.film import Film, develop, metered
 from pumpseg_train.synth.ground import Camera, Ground, make_backdrop, make_ground, render_ground
 from pumpseg_train.synth.noise import Array
@@ -34,7 +34,7 @@ ACT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Frame:
+class RenderedFrame:
     """image: uint8 BGR (h, w, 3); masks: pumpkin id to its visible part, bool (h, w)."""
 
     image: Array
@@ -200,7 +200,7 @@ def _backdrop_of(stage: Stage, camera: Camera) -> Array:
     )
 
 
-def render_frame(stage: Stage, time: float, exposure: float, rng: np.random.Generator) -> Frame:
+def render_frame(stage: Stage, time: float, exposure: float, rng: np.random.Generator) -> RenderedFrame:
     """The picture at `time` seconds and who is where in it."""
     camera = camera_at(time, stage.seconds, stage.size)
     staged = []
@@ -223,7 +223,7 @@ def render_frame(stage: Stage, time: float, exposure: float, rng: np.random.Gene
     owner = compose(image, sprites, labels)
     masks = {ident: owner == ident for ident in sorted(labels)}
     photo = develop(image, stage.film, exposure, rng)
-    return Frame(photo, {ident: mask for ident, mask in masks.items() if mask.any()})
+    return RenderedFrame(photo, {ident: mask for ident, mask in masks.items() if mask.any()})
 
 
 def render_clip(
@@ -232,7 +232,7 @@ def render_clip(
     seed: int = 0,
     size: tuple[int, int] = (640, 480),
     scenario: str = "passing",
-) -> Iterator[Frame]:
+) -> Iterator[RenderedFrame]:
     """All frames of a clip, one after another; the same arguments give the same pixels."""
     stage = make_stage(seed, seconds, size, scenario)
     camera = camera_at(0.0, seconds, size)
@@ -252,7 +252,7 @@ def write_clip(
     size: tuple[int, int] = (640, 480),
     scenario: str = "passing",
     truth: Path | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> None:
     """Render a clip to an H.264 file (yuv420p, playable while it loads), all or nothing.
 
@@ -274,7 +274,7 @@ def write_clip(
     with (
         complete_file(path) as unfinished,
         nullcontext() if truth is None else complete_file(Path(truth)) as unfinished_truth,
-        (report or Report()).stage("rendering", total, "frames") as advance,
+        (report or Progress()).stage("rendering", total, "frames") as advance,
     ):
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})
@@ -292,7 +292,7 @@ def write_clip(
             unfinished_truth.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _truth_line(index: int, fps: int, size: tuple[int, int], frame: Frame) -> dict[str, Any]:
+def _truth_line(index: int, fps: int, size: tuple[int, int], frame: RenderedFrame) -> dict[str, Any]:
     return {
         "frame": index,
         "time": round(index / fps, 6),

@@ -11,18 +11,18 @@ import numpy as np
 from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.atomic_folder import new_folder
 from pumpseg_train.dataset.masks import mask_record
-from pumpseg_train.progress import Report
-from pumpseg_train.synth.material import LABEL, NOTHING, Material
-from pumpseg_train.synth.scene import Scene, render_scene
+from pumpseg_train.progress import Progress
+from pumpseg_train.synth.photo_sources import LABEL, NO_PHOTOS, PhotoSources
+from pumpseg_train.synth.scene import RenderedScene, render_scene
 
 SPLITS = ("train", "val")
 
 
 def scene_of(
-    seed: int, split: str, index: int, size: tuple[int, int] = (640, 480), material: Material = NOTHING
-) -> Scene:
+    seed: int, split: str, index: int, size: tuple[int, int] = (640, 480), photos: PhotoSources = NO_PHOTOS
+) -> RenderedScene:
     """The scene at this place of a data set; a longer set thus begins like a shorter one."""
-    return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size, material)
+    return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size, photos)
 
 
 def write_dataset(
@@ -32,13 +32,13 @@ def write_dataset(
     *,
     seed: int = 0,
     size: tuple[int, int] = (640, 480),
-    material: Material = NOTHING,
-    report: Report | None = None,
+    photos: PhotoSources = NO_PHOTOS,
+    report: Progress | None = None,
 ) -> None:
     """Render `out`/{train,val}/images/*.jpg and annotations.json, all or nothing.
 
     val_images: a tenth of `images` by default, at least 1. size: (width, height) in pixels, each 64 or more.
-    material: see `render_scene`; both splits draw from all of it.
+    photos: see `render_scene`; both splits draw from all of it.
     Raises DatasetError where `out` is not an empty or a new folder, or a number makes no sense.
     """
     if val_images is None:
@@ -49,14 +49,14 @@ def write_dataset(
         raise DatasetError(f"size {size[0]}x{size[1]}: scenes need at least 64x64 pixels")
     with new_folder(out) as unfinished:
         counts = {"train": images, "val": val_images}
-        with (report or Report()).stage("rendering", images + val_images, "images") as advance:
+        with (report or Progress()).stage("rendering", images + val_images, "images") as advance:
             for split in SPLITS:
-                for _ in _write_split(unfinished / split, split, counts[split], seed, size, material):
+                for _ in _write_split(unfinished / split, split, counts[split], seed, size, photos):
                     advance(1)
 
 
 def _write_split(
-    folder: Path, split: str, count: int, seed: int, size: tuple[int, int], material: Material
+    folder: Path, split: str, count: int, seed: int, size: tuple[int, int], photos: PhotoSources
 ) -> Iterator[None]:
     """Write one split, yielding after each image."""
     (folder / "images").mkdir(parents=True)
@@ -64,7 +64,7 @@ def _write_split(
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
-        scene = scene_of(seed, split, index, size, material)
+        scene = scene_of(seed, split, index, size, photos)
         name = f"synth_{seed}_{index:06d}.jpg"
         quality = int(np.random.default_rng([seed, SPLITS.index(split), index, 1]).integers(72, 96))
         coded, data = cv2.imencode(".jpg", scene.image, [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -15,8 +15,8 @@ from pumpseg_train.synth.ground import (
     make_ground,
     render_ground,
 )
-from pumpseg_train.synth.material import NOTHING, Material, cutout_sprite, draw_background
 from pumpseg_train.synth.noise import Array, smoothstep
+from pumpseg_train.synth.photo_sources import NO_PHOTOS, PhotoSources, cutout_sprite, draw_background
 from pumpseg_train.synth.props import make_ball, make_block, render_ball, render_block, render_leaf
 from pumpseg_train.synth.pumpkin import Pumpkin, make_pumpkin, random_light, random_turn, render_pumpkin
 from pumpseg_train.synth.solid import UPRIGHT, Light, Placement, Sprite, direction_map, rotation
@@ -31,7 +31,7 @@ CUTOUT_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Scene:
+class RenderedScene:
     """image: uint8 BGR (h, w, 3); masks: bool (N, h, w), visible parts of the pumpkins, disjoint."""
 
     image: Array
@@ -159,20 +159,22 @@ def visible_shares(sprites: list[Sprite], owner: Array, labels: list[int]) -> tu
     return areas, shares
 
 
-def render_scene(rng: np.random.Generator, size: tuple[int, int] = (640, 480), material: Material = NOTHING) -> Scene:
+def render_scene(
+    rng: np.random.Generator, size: tuple[int, int] = (640, 480), photos: PhotoSources = NO_PHOTOS
+) -> RenderedScene:
     """A random scene of `size` (width, height) pixels. It may, now and then, hold no pumpkin at all.
 
-    material: cut-outs take the place of some rendered pumpkins, a background that of ground and backdrop.
+    photos: cut-outs take the place of some rendered pumpkins, a background that of ground and backdrop.
     """
     layout = str(rng.choice(["ground", "portrait", "heap", "none"], p=[0.6, 0.17, 0.18, 0.05]))
     light = random_light(rng)
     if rng.random() < 0.06:
         light = replace(light, key=light.key * [0.35, 0.12, 0.08], sky=light.sky * [0.2, 0.11, 0.09])
     camera = _random_camera(rng, size, layout)
-    bodies = _bodies(rng, camera, light, layout, material)
+    bodies = _bodies(rng, camera, light, layout, photos)
 
-    if material.backgrounds:
-        albedo = draw_background(rng, material.backgrounds, size)
+    if photos.backgrounds:
+        albedo = draw_background(rng, photos.backgrounds, size)
         # Without a distance no haze veils the photo.
         distance, backdrop = np.zeros(albedo.shape[:2], np.float32), np.zeros_like(albedo)
     else:
@@ -201,7 +203,7 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int] = (640, 480), m
     film = random_film(rng)
     photo = develop(image, film, metered(image), rng)
     masks = [owner == label for label in labels if label]
-    return Scene(photo, np.array(masks, bool).reshape(-1, size[1], size[0]))
+    return RenderedScene(photo, np.array(masks, bool).reshape(-1, size[1], size[0]))
 
 
 def _random_camera(rng: np.random.Generator, size: tuple[int, int], layout: str) -> Camera:
@@ -227,7 +229,7 @@ def _lit(body: Body, bodies: list[Body]) -> Placement:
     return replace(body.placement, neighbours=tuple((other.placement.position, other.reach) for other in nearest))
 
 
-def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str, material: Material) -> list[Body]:
+def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str, photos: PhotoSources) -> list[Body]:
     if layout == "portrait":
         count, props = int(rng.integers(1, 4)), int(rng.integers(0, 3))
     elif layout == "heap":
@@ -251,8 +253,8 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str,
             # It comes to lie on those laid before that it would run into.
             lift = max((0.9 * (size + r) - np.hypot(spot[0] - x, spot[1] - z) for x, z, r in taken[:-1]), default=0.0)
             lift = float(np.clip(lift, 0, 1.4 * size))
-        if i < count and material.cutouts and rng.random() < CUTOUT_SHARE:
-            bodies.append(_cutout_body(rng, camera, light, spot, size, lift, material))
+        if i < count and photos.cutouts and rng.random() < CUTOUT_SHARE:
+            bodies.append(_cutout_body(rng, camera, light, spot, size, lift, photos))
         elif i < count:
             # A heap comes from one field: its pumpkins may share a shape, each turned its own way.
             again = layout == "heap" and len(grown) > 4 and rng.random() < 0.6
@@ -327,9 +329,9 @@ def _cutout_body(
     spot: tuple[float, float],
     size: float,
     lift: float,
-    material: Material,
+    photos: PhotoSources,
 ) -> Body:
-    cutout = material.cutouts[int(rng.integers(len(material.cutouts)))]
+    cutout = photos.cutouts[int(rng.integers(len(photos.cutouts)))]
     mirrored = bool(rng.random() < 0.5)
     placement, outline = place(camera, spot, size, UPRIGHT, _unit_support().reshape(-1, 3), lift)
     return Body(placement, outline, size * 0.92, True, lambda where: cutout_sprite(cutout, mirrored, where, light))

@@ -8,8 +8,8 @@ import numpy as np
 
 from pumpseg.atomic_file import write_json
 from pumpseg_train.dataset.annotations import read_dataset
-from pumpseg_train.evaluation.evaluate import Metrics, evaluate
-from pumpseg_train.training.fit import predictor
+from pumpseg_train.evaluation.metrics import Metrics, evaluate
+from pumpseg_train.training.predictor import predictor
 from pumpseg_train.training.run import (
     BEST_METRICS,
     BEST_WEIGHTS,
@@ -37,7 +37,7 @@ def average(runs: Sequence[Path], out: Path, data: Path | None = None) -> Metric
     for run, other in zip(runs, models, strict=True):
         if (other.profile.name, other.classes) != (model.profile.name, model.classes):
             raise RunError(f"{run} ({other.profile.name}, {other.classes}) is not as {runs[0]} ({model.classes})")
-    settings = dataclasses.replace(read_settings(runs[0]), average=tuple(map(str, runs)))
+    settings = dataclasses.replace(read_settings(runs[0]), average_runs=tuple(map(str, runs)))
     if data:
         settings = dataclasses.replace(settings, data=str(data))
     validation = read_dataset(Path(settings.data), "val")

@@ -15,18 +15,18 @@ from pumpseg.errors import PumpsegError, first_line
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.model.profile import EDGE, PROFILES, Profile
-from pumpseg_train.samples.augment import Recipe
+from pumpseg_train.samples.config import AugmentationConfig
 
 SETTINGS = "settings.toml"
 BEST_WEIGHTS = "best.weights.h5"
 BEST_METRICS = "best.json"
 FINISHED = "finished"
-FOLDERS = ("data", "start", "average", "extras", "cutouts", "others", "backgrounds")
+FOLDERS = ("data", "init_from", "average_runs", "auxiliary", "paste_from", "distractors", "backgrounds")
 """The settings that name folders of the machine that trains."""
 
 
 class RunError(PumpsegError, ValueError):
-    """A run folder that is missing, unfinished or does not match what is asked, or settings that cannot be."""
+    """A run folder that is missing, unfinished or does not match what is asked, or settings that are not possible."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Settings:
     """What defines a run; two runs with equal settings and data do the same."""
 
     data: str
-    extras: tuple[str, ...] = ()
-    cutouts: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
+    paste_from: tuple[str, ...] = ()
+    distractors: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
-    start: str = ""  # an earlier run to go on from; else the backbone's ImageNet weights
-    average: tuple[str, ...] = ()  # runs whose weights were averaged; nothing else was trained then
+    init_from: str = ""  # an earlier run whose weights to start from; else the backbone's ImageNet weights
+    average_runs: tuple[str, ...] = ()  # runs whose weights were averaged; nothing else was trained then
     profile: str = "edge"
     input_size: PositiveInt = 384  # side of the square training pictures, and the default of export
     epochs: PositiveInt = 24
@@ -54,9 +54,9 @@ class Settings:
     averaged_share: PositiveFloat = 0.1  # of the run: how far back the moving average of the weights reaches
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     patience: NonNegativeInt = 0  # epochs without a better mask AP after which the run ends; 0: never
-    pictures_every: NonNegativeInt = 4  # epochs between pictures of the results on validation photos; 0: none
+    pictures_every: NonNegativeInt = 4  # epochs between sheets of predictions on validation photos; 0: none
     seed: NonNegativeInt = 0
-    recipe: Recipe = field(default_factory=Recipe)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -73,10 +73,10 @@ class Settings:
 
 
 def make_settings(values: Mapping[str, Any], source: str = "settings") -> Settings:
-    """Settings from plain values, as TOML has them; a nested `recipe` holds those of `Recipe`.
+    """Settings from plain values, as TOML has them; a nested `augmentation` holds those of `AugmentationConfig`.
 
     Raises:
-        RunError: a name is unknown, or a value of the wrong kind or out of range; `source` says where it stood.
+        RunError: a name is unknown, or a value of the wrong kind or out of range; `source` names their file.
     """
     try:
         return _SETTINGS.validate_python(values)
@@ -90,14 +90,14 @@ def make_settings(values: Mapping[str, Any], source: str = "settings") -> Settin
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Raises: RunError when the file is missing or no TOML."""
+    """Raises: RunError when the file is missing or not valid TOML."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is no TOML: {error}") from None
+        raise RunError(f"{path} is not valid TOML: {error}") from None
 
 
 def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> None:
@@ -127,7 +127,7 @@ def load_run(run: Path) -> MaskRCNN:
     """The best model of a run.
 
     Raises:
-        RunError: the folder is no run, or has no checkpoint yet.
+        RunError: the folder is not a run, or has no checkpoint yet.
     """
     classes, profile = read_classes(run), read_settings(run).to_profile()
     if not (run / BEST_WEIGHTS).is_file():
@@ -141,7 +141,7 @@ def read_settings(run: Path) -> Settings:
     """The settings that a run was started with.
 
     Raises:
-        RunError: the folder is no run, or of another version of pumpseg.
+        RunError: the folder is not a run, or of another version of pumpseg.
     """
     values = _read(run)
     values.pop("classes", None)
@@ -152,7 +152,7 @@ def read_classes(run: Path) -> tuple[str, ...]:
     """The class names that a run learns, in the order of their ids.
 
     Raises:
-        RunError: the folder is no run, or its settings are damaged.
+        RunError: the folder is not a run, or its settings are damaged.
     """
     classes = _read(run).get("classes")
     if not isinstance(classes, list) or not classes:
@@ -181,7 +181,7 @@ def _read(run: Path) -> dict[str, Any]:
 
 
 def _comparable(name: str, value: Any) -> Any:
-    """A setting such that one folder, named in two ways, is one."""
+    """The value of a setting with folders resolved, so that two names of one folder are equal."""
     if name not in FOLDERS or not value:
         return value
     return str(Path(value).resolve()) if isinstance(value, str) else [str(Path(folder).resolve()) for folder in value]

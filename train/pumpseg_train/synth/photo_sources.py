@@ -20,17 +20,17 @@ _MAX_BACKGROUND = 1280
 
 
 @dataclass(frozen=True)
-class Material:
+class PhotoSources:
     """cutouts: each is drawn equally often. backgrounds: paths of photos without pumpkins."""
 
     cutouts: tuple[Cutout, ...] = ()
     backgrounds: tuple[Path, ...] = ()
 
 
-NOTHING = Material()
+NO_PHOTOS = PhotoSources()
 
 
-def read_material(cutouts: Iterable[Path], backgrounds: Iterable[Path]) -> Material:
+def load_photo_sources(cutouts: Iterable[Path], backgrounds: Iterable[Path]) -> PhotoSources:
     """Cuts the pumpkins out of folders with annotations.json + images/, and lists the images of `backgrounds`.
 
     Raises DatasetError for a folder that has none.
@@ -50,7 +50,7 @@ def read_material(cutouts: Iterable[Path], backgrounds: Iterable[Path]) -> Mater
             ]
         if len(found) == before:
             raise DatasetError(f"{folder} has no {LABEL} of {MIN_CUTOUT} pixels or more to cut out")
-    return Material(tuple(found), tuple(path for folder in backgrounds for path in list_images(folder)))
+    return PhotoSources(tuple(found), tuple(path for folder in backgrounds for path in list_images(folder)))
 
 
 def draw_background(rng: np.random.Generator, paths: tuple[Path, ...], size: tuple[int, int]) -> Array:

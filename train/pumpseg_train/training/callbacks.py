@@ -1,0 +1,133 @@
+"""What happens during a run: own samples for each epoch, validation, checkpoints, logs, an early end."""
+
+import importlib.util
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from pumpseg.atomic_file import write_json
+from pumpseg_train.dataset.annotations import Dataset
+from pumpseg_train.evaluation.metrics import evaluate
+from pumpseg_train.evaluation.prediction_sheet import PredictionSheet
+from pumpseg_train.model.network import MaskRCNN
+from pumpseg_train.samples.loader import Batches
+from pumpseg_train.training.predictor import predictor
+from pumpseg_train.training.run import BEST_METRICS, BEST_WEIGHTS, RunError, Settings, save_weights
+
+
+def run_callbacks(
+    model: MaskRCNN, validation: Dataset, batches: Batches, settings: Settings, run: Path
+) -> list[keras.callbacks.Callback]:
+    """All callbacks of a run, in their order."""
+    # The backup comes after the validation: an epoch whose validation was interrupted is repeated.
+    # Its folder is kept until the run is marked as finished.
+    return [
+        SeedEpoch(batches, settings.seed),
+        Speed(batches, settings.batch_size),
+        Validate(model, validation, run, settings),
+        keras.callbacks.CSVLogger(run / "history.csv", append=True),
+        *_tensorboard(run),
+        keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
+        StopAtNaN(f"start again with a learning rate below {settings.learning_rate:g}"),
+    ]
+
+
+class SeedEpoch(keras.callbacks.Callback):
+    """Gives each epoch its own samples, anchors and RoIs, the same ones when a run is resumed there."""
+
+    def __init__(self, batches: Batches, seed: int) -> None:
+        super().__init__()
+        self.batches = batches
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.batches.epoch = epoch
+        # Keras does not save seed generators. Each draw increments the second number.
+        dropouts = [layer for layer in self.model.box_head.layers if isinstance(layer, keras.layers.Dropout)]
+        for number, owner in enumerate([self.model, *dropouts]):
+            owner.seed_generator.state.assign([self._seed + number, epoch << 20])
+
+
+class Speed(keras.callbacks.Callback):
+    """Logs training images per second and the share of the time spent waiting for samples."""
+
+    def __init__(self, batches: Batches, batch_size: int) -> None:
+        super().__init__()
+        self._batches = batches
+        self._images = len(batches) * batch_size
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.wait_seconds = 0.0
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        seconds = time.perf_counter() - self._begin
+        if logs is not None:
+            logs.update(images_per_second=self._images / seconds, waiting_share=self._batches.wait_seconds / seconds)
+
+
+class Validate(keras.callbacks.Callback):
+    """After each epoch: logs the COCO AP of the averaged weights on `val` and saves the best ones.
+
+    Also draws predictions every few epochs, and ends a run that no longer improves.
+    """
+
+    def __init__(self, model: MaskRCNN, dataset: Dataset, run: Path, settings: Settings) -> None:
+        super().__init__()
+        self._mask_rcnn, self._dataset, self._run, self._settings = model, dataset, run, settings
+        self._predict = predictor(model)
+        self._average = keras.callbacks.SwapEMAWeights()
+        path = run / BEST_METRICS
+        self._best, self._best_epoch = -1.0, 0
+        if path.is_file():
+            best = json.loads(path.read_text(encoding="utf-8"))
+            self._best, self._best_epoch = best["mask"]["ap"], best["epoch"]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        number = epoch + 1
+        every = self._settings.pictures_every
+        sheet = PredictionSheet(self._predict) if every and number % every == 0 else None
+        self._average.set_model(self.model)
+        self._average.on_test_begin()
+        try:
+            metrics = evaluate(self._dataset, sheet or self._predict)
+            if metrics.mask.ap > self._best:
+                self._best, self._best_epoch = metrics.mask.ap, number
+                save_weights(self._mask_rcnn, self._run / BEST_WEIGHTS)
+                write_json(self._run / BEST_METRICS, {"epoch": number, **metrics.to_json()})
+        finally:
+            self._average.on_test_end()
+        if sheet:
+            sheet.save(self._run / "pictures" / f"epoch{number:03d}.jpg")
+        if logs is not None:
+            logs.update(
+                val_mask_ap=metrics.mask.ap,
+                val_mask_ap50=metrics.mask.ap50,
+                val_box_ap=metrics.box.ap,
+                val_box_ap50=metrics.box.ap50,
+            )
+        if self._settings.patience and number - self._best_epoch >= self._settings.patience:
+            self.model.stop_training = True
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Ends a run whose loss became NaN or infinite at once, before such weights are validated or saved."""
+
+    def __init__(self, advice: str) -> None:
+        super().__init__()
+        self._advice = advice
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs and not np.isfinite(logs["loss"]):
+            raise RunError(f"the loss became {logs['loss']}: {self._advice}")
+
+
+def _tensorboard(run: Path) -> list[keras.callbacks.Callback]:
+    """The TensorBoard callback, where TensorBoard and TensorFlow are installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("tensorboard", "tensorflow")):
+        return []
+    return [keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)]

@@ -59,9 +59,9 @@ def test_runs_of_other_classes_are_not_averaged(tiny_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "3"], "leave epochs out"),
-        (["--set", "seed=1"], "leave set out"),
-        (["--seed", "0"], "leave seed out"),
+        (["--epochs", "3"], "leave --epochs out"),
+        (["--set", "seed=1"], "leave --set out"),
+        (["--seed", "0"], "leave --seed out"),
     ],
 )
 def test_options_of_a_training_do_not_go_with_average(options, message, tiny_run, tmp_path, capsys):

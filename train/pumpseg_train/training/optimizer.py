@@ -27,16 +27,19 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         super().update_step(gradient, variable, learning_rate * factor)
 
 
-def make_optimizer(settings: Settings, model: MaskRCNN) -> LayerwiseAdamW:
-    """The optimizer of a run of `settings`."""
-    total = settings.epochs * settings.steps  # batches, also those that only accumulate gradients
-    schedule = keras.optimizers.schedules.CosineDecay(
+def learning_rate(settings: Settings) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Warm-up and cosine decay over the batches of a run, including those that only accumulate gradients."""
+    return keras.optimizers.schedules.CosineDecay(
         settings.learning_rate / 100,
-        max(1, total - settings.warmup_steps),
+        max(1, settings.epochs * settings.steps - settings.warmup_steps),
         alpha=0.01,
         warmup_target=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
     )
+
+
+def make_optimizer(settings: Settings, model: MaskRCNN) -> LayerwiseAdamW:
+    """The optimizer of a run of `settings`."""
     backbone = [
         variable.path
         for layer in model.trunk.layers
@@ -45,11 +48,11 @@ def make_optimizer(settings: Settings, model: MaskRCNN) -> LayerwiseAdamW:
     ]
     optimizer = LayerwiseAdamW(
         dict.fromkeys(backbone, settings.backbone_rate),
-        learning_rate=schedule,
+        learning_rate=learning_rate(settings),
         weight_decay=settings.weight_decay,
         global_clipnorm=settings.clip_norm,
         use_ema=True,
-        ema_momentum=1 - 1 / max(1.0, settings.averaged_share * total),
+        ema_momentum=1 - 1 / max(1.0, settings.averaged_share * settings.epochs * settings.steps),
         ema_overwrite_frequency=None,
         gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
     )

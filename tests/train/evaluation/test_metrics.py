@@ -12,7 +12,6 @@ from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
 from pumpseg_train.dataset.annotations import read_dataset, read_frame
 from pumpseg_train.evaluation.metrics import AveragePrecision, Metrics, detect, evaluate, false_alarms, score
-from pumpseg_train.training.predictor import predictor
 
 LARGE, MIDDLE, SMALL = (60, 60, 40, 35), (120, 70, 25, 28), (30, 95, 14, 12)
 SIDE = 112
@@ -158,18 +157,6 @@ def test_frames_are_read_as_a_camera_gives_them(tmp_path):
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(DatasetError, match=r"bad\.png is damaged, or not an image"):
         read_frame(tmp_path / "bad.png")
-
-
-def test_predictor_gives_instances_in_frame_pixels(tiny_model, fruit):
-    frame = read_frame(read_dataset(fruit, "val").photos[0].path)
-    found = predictor(tiny_model)(frame)
-    assert len(found) > 0
-    assert found.frame_size == (120, 160)
-    assert found.class_names == ("apple", "pumpkin")
-    assert found.class_ids.dtype == np.int64
-    assert found.boxes[:, 2].max() > 96, "not those of the 96 pixel input"
-    assert (found.scores >= tiny_model.profile.score_threshold).all()
-    assert found.masks.shape == (len(found), 120, 160)
 
 
 def test_figures_are_plain_values():

@@ -76,7 +76,7 @@ def test_options_override_what_is_set_and_that_the_config(fitted, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(
         'data = "data"\nclasses = ["pumpkin"]\nepochs = 3\nsteps = 4\nseed = 9\n'
-        "[augmentation]\nmosaic_share = 0.1\nmost_pasted = 3\n"
+        "[augmentation]\nmosaic_prob = 0.1\nmax_pasted = 3\n"
     )
     options = "--epochs 5 --set steps=6 --set epochs=7 --set augmentation.mosaic_prob=0.2"
     assert train_command.main(["--config", str(config), "--out", str(tmp_path / "run"), *options.split()]) == 0

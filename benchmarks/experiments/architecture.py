@@ -97,7 +97,7 @@ def compare_parts(arguments: argparse.Namespace) -> None:
             for part, network in model.parts.items():
                 path = Path(folder) / f"{part}.onnx"
                 onnx.save(convert_dense(network, shapes[part]), path)
-                session, _ = open_session(path, "cpu", threads=1)
+                session = open_session(path, "cpu", threads=1)
                 place = session.get_inputs()[0]
                 row.append((session, {place.name: np.zeros(place.shape, np.float32)}))
             sessions.append(row)

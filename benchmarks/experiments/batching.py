@@ -40,7 +40,7 @@ def measure(argv: Sequence[str] | None) -> int:
         path = Path(folder) / "features.onnx"
         onnx.save(backbone(onnx.load(find_model(arguments.model))), path)
         for threads in arguments.threads:
-            session, _ = open_session(path, "cpu", threads=threads)
+            session = open_session(path, "cpu", threads=threads)
             (place,) = session.get_inputs()
             images = {n: np.full((n, *place.shape[1:]), 127, np.uint8) for n in arguments.batches}
             times: dict[int, list[float]] = {n: [] for n in images}

@@ -122,7 +122,7 @@ def trunk_runner(path: Path, arguments: argparse.Namespace, folder: Path) -> Cal
     given = sorted({name for node in outside for name in node.input if name in inside})
     part = onnx.utils.Extractor(model).extract_model(["image"], given)
     onnx.save(part, folder / f"{path.stem}.onnx")
-    session, _ = open_session(folder / f"{path.stem}.onnx", arguments.provider, threads=arguments.threads)
+    session = open_session(folder / f"{path.stem}.onnx", arguments.provider, threads=arguments.threads)
     image = np.full(session.get_inputs()[0].shape, 127, np.uint8)
     return lambda: session.run(None, {"image": image})
 

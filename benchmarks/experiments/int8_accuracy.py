@@ -22,7 +22,6 @@ import onnx
 from pumpseg import Segmenter
 from pumpseg.cli.arguments import count
 from pumpseg.cli.command import run_command
-from pumpseg.inference.letterbox import letterbox
 from pumpseg.inference.model_file import METADATA_KEY, find_model
 from pumpseg_export.float16 import restore_float32
 from pumpseg_export.metadata import write_model
@@ -48,12 +47,8 @@ def compare(arguments: argparse.Namespace) -> None:
     plain = Segmenter(path, provider="cpu", threshold=0.0)
     photos = [photo for folder in arguments.calibrate for photo in list_images(folder)]
     photos = random.Random(0).sample(photos, min(arguments.photos, len(photos)))
-    info = plain.info
-    images = [
-        letterbox(read_frame(photo), info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
-        for photo in photos
-    ]
-    print(f"{path.stem}, {info.source_hash[:19]}, calibrated on {len(photos)} photos\n")
+    images = [plain.model.prepare(read_frame(photo))[0].copy() for photo in photos]
+    print(f"{path.stem}, {plain.info.source_hash[:19]}, calibrated on {len(photos)} photos\n")
     print("| int8 | calibrated by | mask AP | AP50 | AP75 | box AP |\n|---|---|---|---|---|---|")
     row("nothing (float32)", "", dataset, plain)
     graph = onnx.load(path)

@@ -28,15 +28,11 @@ from time import perf_counter, process_time
 import numpy as np
 
 from pumpseg.cli.command import run_command
-from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import choose_model, model_inputs, parse_metadata
-from pumpseg.inference.providers import open_session
-from pumpseg.segmenter import DEFAULT_THRESHOLD
+from pumpseg.inference.model import Model
+from pumpseg.inference.model_file import choose_model
 from pumpseg.video import VideoSource
 from pumpseg.video.sources.open import DEMO_CLIP
 from pumpseg.video.sources.video_file import import_av
-
-OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,12 +108,8 @@ def repeat_clip(source: Path, target: Path, times: int) -> None:
 
 def letterboxed(clip: Path, model: Path) -> list[np.ndarray]:
     """Model inputs, uint8 (1, H, W, 3) RGB, of every frame."""
-    session, _ = open_session(model, "cpu", threads=1)
-    info = parse_metadata(session.get_modelmeta().custom_metadata_map, model)
-    return [
-        letterbox(frame.image, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
-        for frame in VideoSource(clip)
-    ]
+    opened = Model.open(model, "cpu", threads=1)
+    return [opened.prepare(frame.image)[0].copy() for frame in VideoSource(clip)]
 
 
 @dataclass(frozen=True)
@@ -130,12 +122,10 @@ class Speed:
 
 def bare_speed(model: Path, images: Sequence[np.ndarray], threads: int, at_once: int) -> Speed:
     """Speed of session.run alone, with ONNX Runtime's own way of waiting for work."""
-    session, _ = open_session(model, "cpu", threads=threads)
-    info = parse_metadata(session.get_modelmeta().custom_metadata_map, model)
-    settings = session.get_overridable_initializers()
+    opened = Model.open(model, "cpu", threads=threads)
 
     def run(image: np.ndarray) -> None:
-        session.run(OUTPUTS, model_inputs(image, DEFAULT_THRESHOLD, info, settings))
+        opened.run(image, opened.info.recommended_threshold)
 
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(run, images[:8]))

@@ -35,9 +35,8 @@ import onnx
 
 from pumpseg import Segmenter
 from pumpseg.atomic_file import write_text
-from pumpseg.inference.letterbox import Rule, letterbox
-from pumpseg.inference.model_file import model_inputs
-from pumpseg.inference.providers import open_session
+from pumpseg.inference.letterbox import Rule
+from pumpseg.inference.model import Model
 from pumpseg.instances import Instances
 from pumpseg_bench.frames import FrameFile
 from pumpseg_bench.peak_throughput import PeakMeter
@@ -359,13 +358,12 @@ def count_flop(path: Path, detections: int) -> float:
 
 def time_shares(path: Path, image: np.ndarray) -> list[tuple[str, float]]:
     """Shares of the session's time, largest first, by part of the model, from ONNX Runtime's own profile."""
-    info = Segmenter(path, provider="cpu").info
-    blob = letterbox(image, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
     with tempfile.TemporaryDirectory() as folder:
-        session, _ = open_session(path, "cpu", threads=THREADS, profile=Path(folder) / "profile")
+        model = Model.open(path, "cpu", threads=THREADS, profile=Path(folder) / "profile")
+        blob, _ = model.prepare(image)
         for _ in range(3):
-            session.run(None, model_inputs(blob, info.score_threshold, info, session.get_overridable_initializers()))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            model.run(blob)
+        events = json.loads(Path(model.session.end_profiling()).read_text(encoding="utf-8"))
     spent: dict[str, float] = defaultdict(float)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):

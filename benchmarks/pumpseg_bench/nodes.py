@@ -10,17 +10,16 @@ import json
 import math
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import model_inputs, parse_metadata
-from pumpseg.inference.providers import OPENVINO, PROVIDERS, import_onnxruntime, open_session
-from pumpseg.segmenter import DEFAULT_THRESHOLD
+from pumpseg.inference.model import Model
+from pumpseg.inference.providers import OPENVINO, PROVIDERS, import_onnxruntime
 from pumpseg_bench.frames import FrameFile
 
 PROFILED_FRAMES = 10
@@ -61,8 +60,8 @@ def profile_nodes(path: Path, provider: str, threads: int | None, frames: FrameF
     if provider == OPENVINO:
         return _openvino_nodes(path, threads, frames)
     with tempfile.TemporaryDirectory() as folder:
-        session, _ = open_session(path, provider, threads=threads, profile=Path(folder) / "nodes")
-        events = _profile(session, _inputs(session, path, frames))
+        model = Model.open(path, provider, threads=threads, profile=Path(folder) / "nodes")
+        events = _profile(model, frames)
     places: dict[str, str] = {}
     seconds: dict[str, float] = defaultdict(float)
     for event in events:
@@ -75,12 +74,12 @@ def profile_nodes(path: Path, provider: str, threads: int | None, frames: FrameF
 
 
 def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeProfile:
-    session, _ = open_session(path, OPENVINO, threads=threads, profile=path)
+    model = Model.open(path, OPENVINO, threads=threads, profile=path)
     seconds: dict[str, float] = defaultdict(float)
     count = 0
-    for tensors in _inputs(session, path, frames):
-        session.run(None, tensors)
-        times = session.node_times()  # type: ignore[attr-defined]
+    for image in prepared(model, frames):
+        model.run(image, model.info.recommended_threshold)
+        times = model.session.node_times()  # type: ignore[attr-defined]
         count = len(times)
         for _, kind, spent in times:
             seconds[kind] += spent
@@ -102,7 +101,7 @@ def arithmetic(path: Path, frames: FrameFile) -> Arithmetic:
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "arithmetic")
             options.log_severity_level = 3
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            events = _profile(session, _inputs(session, path, frames))
+            events = _profile(Model(session, path), frames)
         optimised = level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         totals.append(
             sum(
@@ -137,15 +136,12 @@ def operations(op_name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[
     return 0
 
 
-def _profile(session: Any, inputs: Iterable[dict[str, NDArray[Any]]]) -> list[dict[str, Any]]:
+def _profile(model: Model, frames: FrameFile) -> list[dict[str, Any]]:
     """Events of the nodes' kernels in all runs but the first, which warms up."""
-    first = True
-    for tensors in inputs:
-        if first:
-            session.run(None, tensors)
-            first = False
-        session.run(None, tensors)
-    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    for number, image in enumerate(prepared(model, frames)):
+        for _ in range(1 if number else 2):
+            model.run(image, model.info.recommended_threshold)
+    events = json.loads(Path(model.session.end_profiling()).read_text(encoding="utf-8"))  # type: ignore[attr-defined]
     runs = sorted((event for event in events if event.get("name") == "model_run"), key=lambda event: event["ts"])
     # A provider other than the CPU is tried on a black image when it is opened.
     start = runs[-PROFILED_FRAMES]["ts"]
@@ -156,14 +152,12 @@ def _profile(session: Any, inputs: Iterable[dict[str, NDArray[Any]]]) -> list[di
     ]
 
 
-def _inputs(session: Any, path: Path, frames: FrameFile) -> Iterable[dict[str, NDArray[Any]]]:
-    """What a Segmenter would feed of some frames."""
-    info = parse_metadata(session.get_modelmeta().custom_metadata_map, path)
+def prepared(model: Model, frames: FrameFile) -> Iterator[NDArray[np.uint8]]:
+    """Some frames as the model's input, uint8 (1, h, w, 3) RGB, each valid until the next."""
     frame = frames.empty()
     for i in range(PROFILED_FRAMES):
         frames.read(i * frames.count // PROFILED_FRAMES, frame)
-        image = letterbox(frame, info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]
-        yield model_inputs(image, DEFAULT_THRESHOLD, info, session.get_overridable_initializers())
+        yield model.prepare(frame)[0]
 
 
 def _shapes(arguments: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from pumpseg.errors import ModelFileError, ProviderError
-from pumpseg.inference.model_file import ModelInfo, choose_model, find_model, parse_metadata
-from pumpseg.inference.providers import PROVIDERS, open_session
+from pumpseg.inference.model import Model
+from pumpseg.inference.model_file import choose_model, find_model
+from pumpseg.inference.providers import PROVIDERS
 from pumpseg_bench import machine
 from pumpseg_bench.accuracy_check import compare
 from pumpseg_bench.frames import FrameFile, write_frames
@@ -286,6 +287,5 @@ def _peak_share(work: Arithmetic, peak: Peak, session: float) -> float:
 
 
 def _model_of(name: str, path: Path, work: Arithmetic) -> BenchmarkedModel:
-    session, _ = open_session(path, "cpu", threads=1)
-    info: ModelInfo = parse_metadata(session.get_modelmeta().custom_metadata_map, path)
+    info = Model.open(path, "cpu", threads=1).info
     return BenchmarkedModel(name, path.stat().st_size, info.profile, info.input_size, work)

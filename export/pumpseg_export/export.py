@@ -125,7 +125,7 @@ def _export(
             graph = store_float16(graph)
         write_model(with_score_threshold(graph, lowered.score_threshold), description, partial.path)
         tolerance = FLOAT16_WEIGHTS if float16 else FLOAT32
-        agreement = verify(partial.path, dataclasses.replace(model, profile=lowered), size, photos, tolerance)
+        agreement = verify(partial.path, dataclasses.replace(model, profile=lowered), photos, tolerance)
         write_model(graph, description, partial.path)
         if dataset:
             metrics = evaluate(dataset, Segmenter(partial.path, provider="cpu", threshold=0.0))

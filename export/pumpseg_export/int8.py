@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from pumpseg import Segmenter
 from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import PumpsegError
-from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import METADATA_KEY, ModelInfo
+from pumpseg.inference.model_file import METADATA_KEY
 from pumpseg_export.float16 import restore_float32, store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
@@ -90,7 +89,7 @@ def export_int8(
     paths = list(calibration.photos)
     if len(paths) > calibration.count:
         paths = random.Random(0).sample(paths, calibration.count)
-    images = [_model_input(path, plain.info) for path in paths]
+    images = [plain.model.prepare(read_frame(path))[0].copy() for path in paths]
     before = evaluate(dataset, plain) if dataset else None
 
     graph = onnx.load(source)
@@ -146,7 +145,3 @@ def _quantisation(method: str, parts: Sequence[str], photos: int) -> dict[str, A
 
 def _loss(float32: Metrics | None, int8: Metrics | None) -> float:
     return float32.mask.ap - int8.mask.ap if float32 and int8 else 0.0
-
-
-def _model_input(path: Path, info: ModelInfo) -> NDArray[np.uint8]:
-    return letterbox(read_frame(path), info.input_size, info.fill, swap_red_blue=True, rule=info.letterbox)[0][None]

@@ -165,7 +165,7 @@ class _Feeds(CalibrationDataReader):
     """What a file gives as `name` for every image, one at a time, where that is not empty."""
 
     def __init__(self, file: Path, name: str, images: Sequence[NDArray[np.uint8]]) -> None:
-        self._session, _ = open_session(file, "cpu")
+        self._session = open_session(file, "cpu")
         self._name = name
         self._images = [image for image in images if self._run(image).size]
         self.set_range(0, len(self._images))

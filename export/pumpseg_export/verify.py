@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from pumpseg.errors import PumpsegError
-from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.providers import open_session
+from pumpseg.inference.model import Model
 from pumpseg_train.dataset.annotations import read_frame
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
@@ -49,29 +48,25 @@ class Agreement:
     mask: float
 
 
-def verify(
-    file: Path, model: MaskRCNN, size: tuple[int, int], photos: Iterable[Path], tolerance: Tolerance
-) -> Agreement:
+def verify(file: Path, model: MaskRCNN, photos: Iterable[Path], tolerance: Tolerance) -> Agreement:
     """Compares the detections of both sides as sets, down to the score threshold that the file has.
 
     Raises:
         VerificationError: fewer than `tolerance.share` agree, or nothing was detected and so nothing compared.
     """
-    session, _ = open_session(file, "cpu")
+    opened = Model.open(file, "cpu")
     detector = Detector(model)
     detector.compile(jit_compile=False)
-    profile = model.profile
     rows: list[tuple[float, float, float]] = []
     count = 0
     for path in photos:
         count += 1
-        image = letterbox(read_frame(path), size, profile.fill, swap_red_blue=True, rule=profile.letterbox)[0][None]
-        names = ("boxes", "scores", "class_ids", "masks")
-        exported = dict(zip(names, session.run(list(names), {"image": image}), strict=True))
+        image, _ = opened.prepare(read_frame(path))
+        exported = opened.run(image)._asdict()
         found = detector.predict_on_batch(image)
-        reference = {name: found[name][0][found["valid"][0]] for name in names}
+        reference = {name: found[name][0][found["valid"][0]] for name in exported}
         # What lies within the tolerance of the score threshold may rightly fall on either side of it.
-        least = profile.score_threshold + tolerance.score
+        least = model.profile.score_threshold + tolerance.score
         rows += compare(reference, exported, least) + compare(exported, reference, least)
     differences = np.array(rows).reshape(-1, 3)
     agrees = (differences <= (tolerance.box, tolerance.score, tolerance.mask)).all(axis=1)

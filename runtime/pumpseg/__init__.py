@@ -1,18 +1,34 @@
 """Live instance segmentation from one self-describing ONNX file."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pumpseg.draw import draw
-from pumpseg.errors import ModelFileError, OptionError, ProviderError, PumpsegError, SinkError, SourceError
-from pumpseg.inference.letterbox import Letterbox, letterbox
+from pumpseg.errors import (
+    DatasetError,
+    ModelFileError,
+    OptionError,
+    ProviderError,
+    PumpsegError,
+    SinkError,
+    SourceError,
+)
 from pumpseg.inference.model_file import ModelInfo
 from pumpseg.instances import Instances
 from pumpseg.masks.paste import CropMask
 from pumpseg.segmenter import Segmenter
 from pumpseg.timings import Timings
 
+if TYPE_CHECKING:
+    from pumpseg.video.sources.open import open_source
+    from pumpseg.video.tracking import Tracker
+
+    __version__: str
+
 __all__ = [
     "CropMask",
+    "DatasetError",
     "Instances",
-    "Letterbox",
     "ModelFileError",
     "ModelInfo",
     "OptionError",
@@ -22,6 +38,23 @@ __all__ = [
     "SinkError",
     "SourceError",
     "Timings",
+    "Tracker",
+    "__version__",
     "draw",
-    "letterbox",
+    "open_source",
 ]
+
+_ON_DEMAND = {"Tracker": "pumpseg.video.tracking", "open_source": "pumpseg.video.sources.open"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on demand what would double the time that importing pumpseg takes."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("pumpseg")
+    if name in _ON_DEMAND:
+        return getattr(import_module(_ON_DEMAND[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

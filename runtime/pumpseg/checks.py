@@ -1,4 +1,4 @@
-"""What the public functions ask of what they are given, told before anything is begun."""
+"""Checks of what the public functions are given, made before any work begins."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ def check_count(name: str, value: object, most: int | None = None) -> None:
 def check_share(name: str, value: object) -> None:
     """Raise OptionError unless the value is a number from 0 to 1."""
     if not isinstance(value, (int, float, np.floating, np.integer)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise OptionError(f"{name} must lie in 0..1, got {value!r}")
+        raise OptionError(f"{name} must be from 0 to 1, got {value!r}")
 
 
-def check_frame(frame: NDArray[np.uint8]) -> None:
-    """Raise ValueError, saying what to do, unless the frame is uint8 BGR (H, W, 3) and not empty."""
+def check_frame(frame: object) -> NDArray[np.uint8]:
+    """The frame itself. Raises ValueError, saying what to do, unless it is uint8 BGR (H, W, 3) and not empty."""
     if not isinstance(frame, np.ndarray):
-        raise ValueError(
-            f"a frame must be a NumPy array, got {type(frame).__name__}"
-            + (": was the image read at all?" if frame is None else "")
-        )
+        reason = ": was the image read at all?" if frame is None else ""
+        raise ValueError(f"a frame must be a NumPy array, got {type(frame).__name__}{reason}")
     if frame.dtype != np.uint8:
         raise ValueError(f"a frame must be uint8, got {frame.dtype}: scale it to 0..255 and use astype(np.uint8)")
     if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
@@ -41,3 +39,4 @@ def check_frame(frame: NDArray[np.uint8]) -> None:
         raise ValueError(f"a frame must have the shape (H, W, 3), got {frame.shape}")
     if frame.size == 0:
         raise ValueError(f"a frame must not be empty, got {frame.shape}")
+    return frame

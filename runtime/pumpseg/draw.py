@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.checks import check_frame
 from pumpseg.errors import OptionError
+from pumpseg.images import Image, as_frame
 
 if TYPE_CHECKING:
     from pumpseg.instances import Instances
@@ -38,24 +38,30 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
 def draw(
-    frame: NDArray[Any],
+    image: Image,
     instances: Instances,
     labels: Sequence[str] | Literal[False] | None = None,
     *,
     color: Color = "auto",
     masks_only: bool = False,
 ) -> NDArray[np.uint8]:
-    """A copy of the frame with the instances drawn on it.
+    """A copy of the image with the instances drawn on it, uint8 BGR (H, W, 3).
 
-    frame: uint8 BGR (H, W, 3), the one the instances were found in. labels: a text for each instance instead of its
-    class and score, "" for no tag; False draws no tags. masks_only: neither contours nor tags.
+    image: the one the instances were found in: a BGR array, a path, or a PIL image. labels: a text for each instance
+    instead of its class and score, "" for no tag; False draws no tags. masks_only: neither contours nor tags.
     color: what decides an instance's colour. "class": its class. "track": its track id; grey without one.
     "instance": its place from left to right, which changes less between frames than the order of scores. "auto" takes
     "track" for tracked instances, else "class" if the model has several classes, else "instance".
-    Raises ValueError for another array or a frame of another size, OptionError for another color, or for "track"
+    Raises ValueError for another array or an image of another size, OptionError for another color, or for "track"
     without a tracker.
+
+    >>> import numpy as np
+    >>> from pumpseg import Instances, draw
+    >>> frame = np.zeros((48, 64, 3), np.uint8)
+    >>> draw(frame, Instances.empty((48, 64)), color="class", masks_only=True).shape
+    (48, 64, 3)
     """
-    check_frame(frame)
+    frame = as_frame(image)
     if frame.shape[:2] != instances.frame_size:
         seen, found = ("x".join(map(str, size[::-1])) for size in (frame.shape[:2], instances.frame_size))
         raise ValueError(f"the frame is {seen}, its instances were found in one of {found}")

@@ -1,18 +1,43 @@
-"""Image files, read and written with OpenCV."""
+"""Images: what users give as one, and files read and written with OpenCV."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.atomic_file import complete_file
+from pumpseg.checks import check_frame
 from pumpseg.errors import SinkError, SourceError
+
+
+class PilImage(Protocol):
+    """What is used of a `PIL.Image.Image`."""
+
+    def convert(self, mode: str) -> Any: ...
+
+
+Image: TypeAlias = NDArray[Any] | str | Path | PilImage
+"""A BGR array, uint8 (H, W, 3), the path of an image file, or a PIL image."""
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _JPEG_QUALITY = 92
+
+
+def as_frame(image: Image) -> NDArray[np.uint8]:
+    """An image as a frame, uint8 BGR (H, W, 3); an array as it is.
+
+    The orientation tag of a file is honoured, that of a PIL image is not. Raises ValueError for another array or value,
+    SourceError for a file that cannot be read.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
+    if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
+        image = np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+    return check_frame(image)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -1,17 +1,20 @@
-"""What the model found in one frame. Masks stay M x M probabilities until somebody asks for pixels."""
+"""The instances found in one frame. Masks stay M x M probabilities until pixels are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.draw import Color, draw
 from pumpseg.errors import require
-from pumpseg.masks.paste import REPLICATE, CropMask, paste_crop
+from pumpseg.images import Image, check_image_format, write_image
+from pumpseg.masks.paste import REPLICATE, CellMasks, CropMask
 from pumpseg.masks.polygons import Polygon, trace
 from pumpseg.masks.rle import Rle, encode_crop
 
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
     import supervision
 
 UNCONFIRMED = -1
-"""In place of an id: a tracker has not seen the instance often enough to give it one."""
+"""In track_ids: the tracker has not seen the instance often enough to give it an id."""
 
 
 class CocoResult(TypedDict):
-    """One instance as COCO's results format has it. bbox: [x, y, width, height]; track_id: as in TAO."""
+    """One instance in COCO's results format. bbox: [x, y, width, height]; track_id: as in TAO."""
 
     image_id: int
     category_id: int
@@ -33,46 +36,46 @@ class CocoResult(TypedDict):
     track_id: NotRequired[int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Instances:
     """N instances of one frame, best score first as the model gives them.
 
     boxes: float32 (N, 4), xyxy in frame pixels, clipped to the frame; pixel (row, column) covers
         [column, column + 1) x [row, row + 1).
     scores: float32 (N,), 0..1. class_ids: int64 (N,), 0-based index into class_names.
-    mask_probabilities: float32 (N, M, M), and mask_boxes: float32 (N, 4), xyxy in frame pixels: the box that
-        the M x M cells cover. It is the box before clipping, so that masks do not shrink at the frame's edge.
     frame_size: (height, width). track_ids: int64 (N,) of a tracker, UNCONFIRMED for those without one; or None.
-    mask_border: see paste_crop.
+    cells: what the masks are pasted from.
 
-    Indexing with a number, a slice, a bool mask or an index array gives Instances again.
+    `Segmenter` makes them. Indexing with a number, a slice, a bool mask or an index array gives Instances again.
+
+    >>> import numpy as np
+    >>> from pumpseg import Instances
+    >>> boxes = np.array([[10, 10, 30, 50], [40, 0, 60, 20]], np.float32)
+    >>> scores, class_ids, cells = np.array([0.93, 0.8], np.float32), np.array([0, 1]), np.ones((2, 28, 28), np.float32)
+    >>> instances = Instances.in_frame(boxes, scores, class_ids, cells, (48, 64), ["pumpkin", "gourd"])
+    >>> instances
+    Instances(2: pumpkin 0.93, gourd 0.80)
+    >>> instances[instances.scores > 0.9].masks.shape
+    (1, 48, 64)
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int64]
-    mask_probabilities: NDArray[np.float32]
-    mask_boxes: NDArray[np.float32]
+    cells: CellMasks
     frame_size: tuple[int, int]
     class_names: tuple[str, ...]
     track_ids: NDArray[np.int64] | None = None
-    mask_border: str = REPLICATE
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
-        side = self.mask_probabilities.shape[-1]
-        wanted = {
-            "boxes": (count, 4),
-            "scores": (count,),
-            "class_ids": (count,),
-            "mask_probabilities": (count, side, side),
-            "mask_boxes": (count, 4),
-            "track_ids": (count,),
-        }
+        wanted = {"boxes": (count, 4), "scores": (count,), "class_ids": (count,), "track_ids": (count,)}
         for name, shape in wanted.items():
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 raise ValueError(f"{name} has the shape {array.shape}, {shape} is needed")
+        if len(self.cells) != count:
+            raise ValueError(f"there are {count} boxes and {len(self.cells)} masks")
 
     @classmethod
     def in_frame(
@@ -85,7 +88,7 @@ class Instances:
         class_names: Sequence[str],
         mask_border: str = REPLICATE,
     ) -> Instances:
-        """Instances of boxes (N, 4) xyxy in frame pixels that may reach out of the frame.
+        """Instances of boxes (N, 4) xyxy in frame pixels that may reach out of the frame; see CellMasks for masks.
 
         Boxes that hold nothing of the frame are left out.
         """
@@ -97,28 +100,34 @@ class Instances:
             boxes=clipped[inside],
             scores=scores[inside],
             class_ids=class_ids[inside],
-            mask_probabilities=mask_probabilities[inside],
-            mask_boxes=boxes[inside],
+            cells=CellMasks(mask_probabilities[inside], boxes[inside], mask_border),
             frame_size=frame_size,
             class_names=tuple(class_names),
-            mask_border=mask_border,
         )
 
     @classmethod
     def empty(cls, frame_size: tuple[int, int], class_names: Sequence[str] = (), mask_side: int = 28) -> Instances:
         """No instances, in a frame of frame_size (height, width)."""
-        return cls(
-            boxes=np.zeros((0, 4), np.float32),
-            scores=np.zeros(0, np.float32),
-            class_ids=np.zeros(0, np.int64),
-            mask_probabilities=np.zeros((0, mask_side, mask_side), np.float32),
-            mask_boxes=np.zeros((0, 4), np.float32),
-            frame_size=frame_size,
-            class_names=tuple(class_names),
+        boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        masks = np.zeros((0, mask_side, mask_side), np.float32)
+        return cls.in_frame(boxes, scores, np.zeros(0, np.int64), masks, frame_size, class_names)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Instances]) -> Instances:
+        """The instances of at least one part, all of one frame and one model, in order; their track ids are dropped."""
+        boxes, scores, class_ids = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "class_ids")
         )
+        cells = CellMasks.concatenate([part.cells for part in parts])
+        return replace(parts[0], boxes=boxes, scores=scores, class_ids=class_ids, cells=cells, track_ids=None)
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __repr__(self) -> str:
+        shown = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)][:5]
+        rest = ", ..." if len(self) > len(shown) else ""
+        return f"Instances({len(self)}{': ' if shown else ''}{', '.join(shown)}{rest})"
 
     def __getitem__(self, index: Any) -> Instances:
         if isinstance(index, (int, np.integer)):
@@ -127,15 +136,21 @@ class Instances:
         elif not isinstance(index, slice):
             index = np.asarray(index)
             index = index if index.size else index.astype(np.bool_ if index.dtype == np.bool_ else np.int64)
-        return replace(
+        chosen = replace(
             self,
             boxes=self.boxes[index],
             scores=self.scores[index],
             class_ids=self.class_ids[index],
-            mask_probabilities=self.mask_probabilities[index],
-            mask_boxes=self.mask_boxes[index],
+            cells=self.cells[index],
             track_ids=None if self.track_ids is None else self.track_ids[index],
         )
+        if "crop_masks" in self.__dict__:
+            crops = tuple(self.crop_masks[i] for i in np.arange(len(self))[index])
+            chosen.__dict__["crop_masks"] = crops
+        return chosen
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[i] for i in range(len(self)))
 
     def with_track_ids(self, track_ids: NDArray[np.int64]) -> Instances:
         """The same instances with a tracker's ids, int64 (N,). Masks that were pasted already are kept."""
@@ -143,9 +158,6 @@ class Instances:
         if "crop_masks" in self.__dict__:
             instances.__dict__["crop_masks"] = self.crop_masks
         return instances
-
-    def __iter__(self) -> Iterator[Instances]:
-        return (self[i] for i in range(len(self)))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -160,25 +172,46 @@ class Instances:
 
     @cached_property
     def crop_masks(self) -> tuple[CropMask, ...]:
-        """The mask of every instance inside its box, made once and kept."""
-        return tuple(
-            paste_crop(probabilities, box, self.frame_size, border=self.mask_border)
-            for probabilities, box in zip(self.mask_probabilities, self.mask_boxes, strict=True)
-        )
+        """The mask of every instance inside its box: much cheaper than `masks`. Made once and kept."""
+        return self.cells.paste(self.frame_size)
 
-    @property
+    @cached_property
     def masks(self) -> NDArray[np.bool_]:
-        """Full-frame masks, bool (N, H, W), made anew at every call. See crop_masks and to_rle."""
+        """Masks of the whole frame, bool (N, H, W). Made once and kept; see crop_masks and to_rle."""
         masks = np.zeros((len(self), *self.frame_size), np.bool_)
         for mask, crop in zip(masks, self.crop_masks, strict=True):
             crop_h, crop_w = crop.mask.shape
             mask[crop.y : crop.y + crop_h, crop.x : crop.x + crop_w] = crop.mask
         return masks
 
-    @property
+    @cached_property
     def areas(self) -> NDArray[np.int64]:
         """Pixels in every mask, int64 (N,)."""
-        return np.array([np.count_nonzero(crop.mask) for crop in self.crop_masks], np.int64)
+        return np.array([crop.area for crop in self.crop_masks], np.int64)
+
+    def draw(
+        self,
+        image: Image,
+        labels: Sequence[str] | Literal[False] | None = None,
+        *,
+        color: Color = "auto",
+        masks_only: bool = False,
+    ) -> NDArray[np.uint8]:
+        """A copy of the image with the instances on it; see `pumpseg.draw`."""
+        return draw(image, self, labels, color=color, masks_only=masks_only)
+
+    def save(
+        self,
+        path: str | Path,
+        image: Image,
+        labels: Sequence[str] | Literal[False] | None = None,
+        *,
+        color: Color = "auto",
+        masks_only: bool = False,
+    ) -> None:
+        """Write `draw(image, ...)` to an image file in the format of its suffix. Raises SinkError if it cannot."""
+        check_image_format(Path(path))
+        write_image(Path(path), self.draw(image, labels, color=color, masks_only=masks_only))
 
     def to_rle(self) -> list[Rle]:
         """COCO RLE of every mask, straight from its crop."""

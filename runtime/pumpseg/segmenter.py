@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.checks import check_count, check_frame, check_share
 from pumpseg.errors import ModelFileError
-from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import check_tensors, choose_model, model_inputs, parse_metadata
-from pumpseg.inference.providers import PROVIDERS, open_session
+from pumpseg.images import Image, as_frame
+from pumpseg.inference.model import Model
+from pumpseg.inference.model_file import ModelInfo
 from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
 from pumpseg.instances import Instances
 from pumpseg.timings import Timings
@@ -25,38 +24,33 @@ from pumpseg.timings import Timings
 if TYPE_CHECKING:
     from pumpseg.video.sources.frame_source import Source
 
-log = logging.getLogger("pumpseg")
-
-DEFAULT_THRESHOLD = 0.5
-_OUTPUTS = ["boxes", "scores", "class_ids", "masks"]
-
 
 class Segmenter:
     """Finds instances in frames with one model on one execution provider.
 
     model: None for the shipped default, the name of a shipped model, or the path of an ONNX file. Of a shipped model
         the int8 file is taken on a CPU that is fast at it, else the float32 file: "fast-int8" and "fast-fp32"
-        force one, and `info.precision` and `info.choice` tell which one it was and why.
+        force one, and `info.precision` and `info.choice` say which one it was and why.
     provider: "auto", "cpu", "cuda", "tensorrt", "openvino", "coreml" or "directml"; a named one is binding.
     threads: of one inference; the physical cores available to this process by default.
-    threshold: instances with a lower score are left out; candidates below it cost nothing. The model file's own
-        threshold is a lower bound.
-    tiles: from 2 on, also look at tiles x tiles overlapping tiles of every frame, each as large to the model as the
-        whole frame: for large pictures of many small things. It takes tiles * tiles + 1 times as long.
+    threshold: instances with a lower score are left out; candidates below it cost nothing. None takes the one that the
+        model file recommends. The file's `score_threshold` is a lower bound.
+    tiles: from 2 on, also run the model on tiles x tiles overlapping tiles of every frame and merge duplicate
+        detections: small objects appear larger. It takes tiles * tiles + 1 times as long.
     allow_spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
         shortest single inference; None polls during an inference only.
 
-    Attributes: `info` (ModelInfo), `path` (of the model file), `provider` (the one that really loaded), `threshold`,
-    `tiles`.
+    Several threads may share a segmenter. `close`, or leaving a `with` block, releases its model.
 
-    Several threads may share a segmenter: each one letterboxes into a buffer of its own.
+    Raises ModelFileError, ProviderError, and OptionError for a threshold outside 0..1, or a number of threads or tiles
+    that is out of range.
 
-    Raises ModelFileError, ProviderError, and OptionError for a threshold outside 0..1, or fewer or far more threads or
-    tiles than there can be.
-
-        segmenter = Segmenter()
-        instances = segmenter(cv2.imread("patch.jpg"))
-        print(instances.boxes, instances.scores, instances.masks.shape)
+    >>> from pumpseg import Segmenter, open_source
+    >>> frame = next(iter(open_source("demo"))).image
+    >>> with Segmenter() as segmenter:
+    ...     instances = segmenter(frame)
+    >>> instances.labels[0], instances.boxes.shape == (len(instances), 4), instances.masks.shape[1:]
+    ('pumpkin', True, (480, 640))
     """
 
     def __init__(
@@ -65,67 +59,90 @@ class Segmenter:
         *,
         provider: str = "auto",
         threads: int | None = None,
-        threshold: float = DEFAULT_THRESHOLD,
+        threshold: float | None = None,
         tiles: int = 1,
         allow_spinning: bool | None = None,
     ) -> None:
-        check_share("threshold", threshold)
+        if threshold is not None:
+            check_share("threshold", threshold)
         check_count("tiles", tiles, MAX_TILES)
-        self._session, self.provider = open_session(model, provider, threads=threads, allow_spinning=allow_spinning)
-        path, choice = choose_model(model, self.provider)
-        self.info = replace(parse_metadata(self._session.get_modelmeta().custom_metadata_map, path), choice=choice)
-        if self.info.precision != "float32" and choice:
-            log.info("model %s, %s", path.stem, choice)
-        check_tensors(self._session.get_inputs(), self._session.get_outputs(), self.info, path)
-        self._settings = self._session.get_overridable_initializers()
-        self.threshold = threshold
+        self.model = Model.open(model, provider, threads=threads, allow_spinning=allow_spinning)
+        self.threshold = self.info.recommended_threshold if threshold is None else threshold
         self.tiles = tiles
-        self.path = path
-        self._per_thread = threading.local()
 
-    def __call__(self, frame: NDArray[np.uint8]) -> Instances:
-        """Instances of one frame, uint8 BGR (H, W, 3). Raises ValueError for any other array."""
-        return self.timed(frame)[0]
+    @property
+    def info(self) -> ModelInfo:
+        """What the model file says about itself."""
+        return self.model.info
 
-    def timed(self, frame: NDArray[np.uint8]) -> tuple[Instances, Timings]:
-        """Instances of one frame, uint8 BGR (H, W, 3), and the seconds every step took."""
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class id."""
+        return self.info.class_names
+
+    @property
+    def path(self) -> Path:
+        """Path of the model file."""
+        return self.model.path
+
+    @property
+    def provider(self) -> str:
+        """Name of the provider that runs the model."""
+        return self.model.provider
+
+    def __repr__(self) -> str:
+        tiles = f", tiles {self.tiles}" if self.tiles > 1 else ""
+        return f"Segmenter({self.path.name} on {self.provider}, threshold {self.threshold:g}{tiles}, {self.info!r})"
+
+    @overload
+    def predict(self, image: Image) -> Instances: ...  # type: ignore[overload-overlap] # a str is a sequence, too
+
+    @overload
+    def predict(self, image: Sequence[Image]) -> list[Instances]: ...
+
+    def predict(self, image: Image | Sequence[Image]) -> Instances | list[Instances]:
+        """Instances of an image, or a list of them for a sequence of images.
+
+        image: a BGR array, uint8 (H, W, 3), the path of an image file, or a PIL image.
+        Raises ValueError for another array or value, SourceError for a file that cannot be read.
+        """
+        if isinstance(image, Sequence) and not isinstance(image, str):
+            return [self.timed(as_frame(one))[0] for one in image]
+        return self.timed(as_frame(image))[0]
+
+    __call__ = predict
+
+    def timed(self, frame: NDArray[Any]) -> tuple[Instances, Timings]:
+        """Instances of one frame, uint8 BGR (H, W, 3), and the seconds of every step."""
         check_frame(frame)
         if self.tiles == 1:
-            return self._find(frame)
-        found, timings = [], Timings(0.0, 0.0, 0.0)
+            return self._infer(frame)
+        found, timings = [], Timings()
         for tile in tile_grid(frame.shape[:2], self.tiles):
-            instances, taken = self._find(tile.of(frame))
+            instances, taken = self._infer(tile.of(frame))
             found.append((tile, instances))
             timings = timings + taken
         start = perf_counter()
         merged = merge(found, frame.shape[:2])
         return merged, replace(timings, post=timings.post + perf_counter() - start)
 
-    def _find(self, frame: NDArray[np.uint8]) -> tuple[Instances, Timings]:
+    def _infer(self, frame: NDArray[np.uint8]) -> tuple[Instances, Timings]:
         start = perf_counter()
-        info = self.info
-        image, placement = letterbox(
-            frame, info.input_size, info.fill, self._buffer(), swap_red_blue=True, rule=info.letterbox
-        )
+        image, placement = self.model.prepare(frame)
         ready = perf_counter()
-        tensors = model_inputs(
-            image[None], self.threshold, info, self._settings, PROVIDERS[self.provider].rois_multiple
-        )
-        boxes, scores, class_ids, masks = self._session.run(_OUTPUTS, tensors)
+        boxes, scores, class_ids, masks = self.model.run(image, self.threshold)
         ran = perf_counter()
         kept = scores >= self.threshold
         class_ids = class_ids[kept]
-        if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(self.info.class_names):
-            raise ModelFileError(
-                f"{self.path} gives class {class_ids.max()} but names {len(self.info.class_names)} classes"
-            )
+        if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(self.class_names):
+            raise ModelFileError(f"{self.path} gives class {class_ids.max()} but names {len(self.class_names)} classes")
         instances = Instances.in_frame(
             placement.to_frame(boxes[kept]),
             scores[kept],
             class_ids,
             masks[kept],
             placement.frame_size,
-            self.info.class_names,
+            self.class_names,
             self.info.mask_border,
         )
         return instances, Timings(ready - start, ran - ready, perf_counter() - ran)
@@ -148,8 +165,14 @@ class Segmenter:
         results = video.stream(opened, self, workers=workers, tracker=tracker)
         return ((result.frame.image, result.instances) for result in results)
 
-    def _buffer(self) -> NDArray[np.uint8]:
-        if not hasattr(self._per_thread, "image"):
-            self._per_thread.image = np.empty((*self.info.input_size, 3), np.uint8)
-        image: NDArray[np.uint8] = self._per_thread.image
-        return image
+    def close(self) -> None:
+        """Release the model; finding instances raises PumpsegError from now on."""
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,14 +1,14 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 
-from pumpseg.inference.model_file import METADATA_KEY, shipped_model
-from pumpseg_bench.nodes import _inputs, arithmetic, operations, profile_nodes
+from pumpseg.inference.model import Model
+from pumpseg.inference.model_file import shipped_model
+from pumpseg_bench.nodes import arithmetic, operations, prepared, profile_nodes
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,12 @@ def test_nodes_of_the_cpu_and_of_openvino(frames, setup):
     assert on_openvino.operators["Convolution"] > 0
 
 
-def test_frames_lie_where_the_model_wants_them(frames):
-    metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(shipped_model()).metadata_props}[METADATA_KEY]
-    metadata["letterbox"] = {"placement": "centred", "fill": [0, 0, 0], "min_side": 0, "min_scale": 0.0}
-    meta = SimpleNamespace(custom_metadata_map={METADATA_KEY: json.dumps(metadata)})
-    session = SimpleNamespace(get_modelmeta=lambda: meta, get_overridable_initializers=list)
-    image = next(iter(_inputs(session, Path("centred.onnx"), frames)))["image"]
+def test_frames_lie_where_the_model_wants_them(frames, tmp_path):
+    graph = onnx.load(shipped_model())
+    (entry,) = graph.metadata_props
+    letterbox = {"placement": "centred", "fill": [0, 0, 0], "min_side": 0, "min_scale": 0.0}
+    entry.value = json.dumps(json.loads(entry.value) | {"letterbox": letterbox})
+    onnx.save(graph, tmp_path / "centred.onnx")
+    image = next(prepared(Model.open(tmp_path / "centred.onnx", "cpu"), frames))
     # 640x480 becomes 384x288, with 48 lines above and below.
     assert np.flatnonzero(image[0].any(axis=(1, 2))).tolist() == list(range(48, 336))

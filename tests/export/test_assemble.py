@@ -13,8 +13,10 @@ from onnx import helper, numpy_helper
 from pumpseg import Segmenter
 from pumpseg.inference.letterbox import letterbox
 from pumpseg_export.assemble import anchors_of, assemble
+from pumpseg_export.export import describe
 from pumpseg_export.float16 import store_float16
 from pumpseg_export.graph import GraphWriter
+from pumpseg_export.metadata import write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, compare, verify
 from pumpseg_train.dataset.annotations import read_dataset, read_frame
 from pumpseg_train.model.boxes import anchors
@@ -94,8 +96,8 @@ def test_inputs_and_outputs_are_those_of_the_contract(tiny_onnx):
 def test_a_file_for_several_classes_and_a_wide_picture_agrees_with_keras(
     wide_graph, three_classes, photos, wide_image, run_graph, tmp_path
 ):
-    onnx.save(wide_graph, tmp_path / "wide.onnx")
-    agreement = verify(tmp_path / "wide.onnx", three_classes, (64, 128), photos, FLOAT32)
+    write_model(wide_graph, describe(three_classes, (64, 128), {}, "", ""), tmp_path / "wide.onnx")
+    agreement = verify(tmp_path / "wide.onnx", three_classes, photos, FLOAT32)
     assert agreement.photos == len(photos)
     assert agreement.detections > 20
     found = run_graph(wide_graph, wide_image)

@@ -67,7 +67,7 @@ def test_int8_finds_what_float32_finds(wide_graph, wide_int8, pictures, tmp_path
     sessions = []
     for number, graph in enumerate((wide_graph, wide_int8)):
         onnx.save(graph, tmp_path / f"{number}.onnx")
-        sessions.append(open_session(tmp_path / f"{number}.onnx", "cpu", threads=1)[0])
+        sessions.append(open_session(tmp_path / f"{number}.onnx", "cpu", threads=1))
     near, differences = [], []
     for image in pictures:
         plain, small = (dict(zip(names, s.run(names, {"image": image}), strict=True)) for s in sessions)

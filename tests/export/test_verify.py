@@ -5,6 +5,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from pumpseg_export.export import describe
+from pumpseg_export.metadata import write_model
 from pumpseg_export.verify import FLOAT32, VerificationError, compare, verify
 from pumpseg_train.dataset.annotations import read_dataset
 
@@ -57,12 +59,13 @@ def perturbed(graph, part):
 
 @pytest.mark.parametrize("part", ["trunk/", "box_head/", "mask_head/"])
 def test_a_file_with_other_weights_is_refused(part, wide_graph, three_classes, photos, tmp_path):
-    onnx.save(perturbed(wide_graph, part), tmp_path / "other.onnx")
+    description = describe(three_classes, (64, 128), {}, "", "")
+    write_model(perturbed(wide_graph, part), description, tmp_path / "other.onnx")
     with pytest.raises(VerificationError, match=r"\d+ of \d+ detections in 2 photos differ from Keras"):
-        verify(tmp_path / "other.onnx", three_classes, (64, 128), photos, FLOAT32)
+        verify(tmp_path / "other.onnx", three_classes, photos, FLOAT32)
 
 
 def test_comparing_nothing_is_no_agreement(wide_graph, three_classes, tmp_path):
-    onnx.save(wide_graph, tmp_path / "wide.onnx")
+    write_model(wide_graph, describe(three_classes, (64, 128), {}, "", ""), tmp_path / "wide.onnx")
     with pytest.raises(VerificationError, match="nothing was detected in 0 photos"):
-        verify(tmp_path / "wide.onnx", three_classes, (64, 128), [], FLOAT32)
+        verify(tmp_path / "wide.onnx", three_classes, [], FLOAT32)

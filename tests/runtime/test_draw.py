@@ -56,7 +56,8 @@ def test_no_instances_leave_an_equal_frame():
 
 
 def test_a_mask_without_a_pixel_is_drawn_as_a_label_only():
-    instances = replace(three_instances(), mask_probabilities=np.zeros((3, 28, 28), np.float32))
+    instances = three_instances()
+    instances = replace(instances, cells=replace(instances.cells, probabilities=np.zeros((3, 28, 28), np.float32)))
     frame = np.zeros((240, 320, 3), np.uint8)
     drawn = draw(frame, instances)
     assert (drawn != draw(frame, instances, [""] * 3)).any(), "the labels"

@@ -8,6 +8,7 @@ from pycocotools import mask as coco
 
 from pumpseg.errors import PumpsegError
 from pumpseg.instances import UNCONFIRMED, Instances
+from pumpseg.masks.paste import CellMasks
 
 
 @given(st.tuples(*[st.floats(-5, 25, width=32)] * 2), st.floats(0, 0.99), st.floats(0, 0.99))
@@ -101,16 +102,12 @@ def test_no_instances():
 
 
 def test_arrays_that_do_not_belong_together_are_refused():
-    with pytest.raises(ValueError, match="scores"):
-        Instances(
-            boxes=np.zeros((2, 4), np.float32),
-            scores=np.zeros(1, np.float32),
-            class_ids=np.zeros(2, np.int64),
-            mask_probabilities=np.zeros((2, 4, 4), np.float32),
-            mask_boxes=np.zeros((2, 4), np.float32),
-            frame_size=(4, 4),
-            class_names=("a",),
-        )
+    boxes, class_ids = np.zeros((2, 4), np.float32), np.zeros(2, np.int64)
+    cells = CellMasks(np.zeros((2, 4, 4), np.float32), boxes)
+    with pytest.raises(ValueError, match="scores has the shape"):
+        Instances(boxes, np.zeros(1, np.float32), class_ids, cells, (4, 4), ("a",))
+    with pytest.raises(ValueError, match="there are 2 boxes and 1 masks"):
+        Instances(boxes, np.zeros(2, np.float32), class_ids, cells[:1], (4, 4), ("a",))
 
 
 def with_ids(instances):

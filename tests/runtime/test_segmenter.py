@@ -2,10 +2,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
-from pumpseg import Segmenter
+from pumpseg import PumpsegError, Segmenter, SourceError
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,8 @@ def test_threads_share_a_segmenter(segmenter):
     ("frame", "message"),
     [
         (None, "was the image read at all"),
-        ([[1]], "NumPy array, got list"),
+        ({}, "NumPy array, got dict"),
+        ([1], "NumPy array, got int"),
         (np.zeros((4, 4, 3)), "uint8, got float64"),
         (np.zeros((4, 4), np.uint8), "COLOR_GRAY2BGR"),
         (np.zeros((4, 4, 1), np.uint8), "COLOR_GRAY2BGR"),
@@ -98,7 +101,6 @@ def test_frames_need_not_be_contiguous(segmenter):
         {"threshold": 1.5},
         {"threshold": -0.1},
         {"threshold": "0.5"},
-        {"threshold": None},
         {"threads": 0},
         {"threads": 1.5},
         {"threads": 100_000},
@@ -111,6 +113,49 @@ def test_wrong_settings_are_refused(model_path, options):
         Segmenter(model_path, **options)
 
 
+def test_an_array_a_path_a_pil_image_or_several(segmenter, tmp_path):
+    frame = frame_with_red_square()
+    cv2.imwrite(str(tmp_path / "a.png"), frame)
+    picture = PIL.Image.fromarray(frame[..., ::-1].copy())
+    images = [frame, tmp_path / "a.png", str(tmp_path / "a.png"), picture, picture.convert("RGBA")]
+    found = segmenter.predict(images)
+    assert isinstance(found, list)
+    for instances in (*found, segmenter(frame), segmenter.predict(picture)):
+        np.testing.assert_array_equal(instances.boxes, [[32, 32, 64, 64]])
+    assert segmenter(()) == []
+
+
+def test_an_image_that_cannot_be_read_is_named(segmenter, tmp_path):
+    with pytest.raises(SourceError, match=r"cannot read .*none\.jpg: No such file"):
+        segmenter(tmp_path / "none.jpg")
+
+
+def test_the_threshold_is_the_models_own_unless_given(make_model, metadata):
+    path = make_model(metadata | {"recommended_threshold": 0.9})
+    frame = frame_with_red_square()
+    frame[frame > 0] = 200
+    recommended, given = Segmenter(path, provider="cpu"), Segmenter(path, provider="cpu", threshold=0.5)
+    assert (recommended.threshold, given.threshold) == (0.9, 0.5)
+    assert (len(recommended(frame)), len(given(frame))) == (0, 1)
+    assert Segmenter(make_model(), provider="cpu").threshold == 0.5
+
+
+def test_a_segmenter_says_what_it_is(segmenter, model_path):
+    assert repr(segmenter) == (
+        "Segmenter(bright.onnx on cpu, threshold 0.5, ModelInfo(edge, float32, 64x64, classes: pumpkin))"
+    )
+    assert "tiles 2" in repr(Segmenter(model_path, provider="cpu", tiles=2))
+    assert segmenter.class_names == ("pumpkin",)
+    assert segmenter.path == model_path
+
+
+def test_a_segmenter_can_be_closed(model_path):
+    with Segmenter(model_path, provider="cpu") as segmenter:
+        assert len(segmenter(frame_with_red_square())) == 1
+    with pytest.raises(PumpsegError, match="is closed"):
+        segmenter(frame_with_red_square())
+
+
 def test_stream_gives_frames_and_instances(segmenter, clip):
     pairs = list(segmenter.stream(clip))
     assert len(pairs) == 20
@@ -120,6 +165,7 @@ def test_stream_gives_frames_and_instances(segmenter, clip):
 def test_importing_the_package_loads_nothing_heavy():
     code = (
         "import pumpseg, pumpseg.cli.video, sys; "
-        "assert not {'tensorflow', 'keras', 'onnx', 'torch', 'onnxruntime', 'av'} & set(sys.modules)"
+        "heavy = 'tensorflow keras onnx torch onnxruntime av trackers supervision ray PIL'.split(); "
+        "assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -16,9 +17,9 @@ _WINDOWS_ARM_DOT_PRODUCT = 43  # PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE of winnt.h
 
 @functools.cache
 def int8_dot_product(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Name of this processor's instructions for int8 dot products; empty if it has none or the system does not tell.
+    """Name of this processor's instructions for int8 dot products; empty if it has none or the system does not say.
 
-    Linux tells; macOS and Windows on ARM, too, and on x86 they do not.
+    Linux says so everywhere, macOS and Windows on ARM only.
     """
     if sys.platform == "linux":
         features = _features(cpuinfo)
@@ -35,7 +36,7 @@ def int8_dot_product(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def _features(cpuinfo: Path) -> set[str]:
-    """Features of the first processor; one line says "flags" (x86) or "Features" (ARM)."""
+    """Features of the first processor, from the line that begins with "flags" (x86) or "Features" (ARM)."""
     try:
         with cpuinfo.open(encoding="ascii", errors="replace") as lines:
             line = next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -44,30 +45,24 @@ def _features(cpuinfo: Path) -> set[str]:
     return set(line.partition(":")[2].split())
 
 
-def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Physical cores that this process may run on, at least 1; 0 where the system does not tell.
+def physical_cores(
+    topology: Path = Path("/sys/devices/system/cpu"), quota: Path = Path("/sys/fs/cgroup/cpu.max")
+) -> int:
+    """Physical cores that this process may use, at least 1; 0 where the system does not say.
 
     Two hyper-threads of a core count once. The process's CPU affinity and the CPU quota of its control group
-    (containers) are respected.
+    (containers) are respected; a quota is rounded up.
     """
     if not hasattr(os, "sched_getaffinity"):
         return 0
-    logical = os.sched_getaffinity(0)
     cores = set()
-    for cpu in logical:
+    for cpu in os.sched_getaffinity(0):
         siblings = topology / f"cpu{cpu}" / "topology" / "thread_siblings_list"
         try:
             cores.add(siblings.read_text(encoding="ascii").strip())
         except OSError:
             cores.add(str(cpu))
-    return max(1, min(len(cores), _quota()))
-
-
-def _quota(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Whole cores that the control group may use up, rounded up; a very large number without a limit."""
-    unlimited = 1 << 20
-    try:
-        quota, period = limit_file.read_text(encoding="ascii").split()
-        return unlimited if quota == "max" else -(-int(quota) // int(period))
-    except (OSError, ValueError):
-        return unlimited
+    with contextlib.suppress(OSError, ValueError):  # no control group, or "max": no limit
+        allowed, period = map(int, quota.read_text(encoding="ascii").split())
+        return max(1, min(len(cores), -(-allowed // period)))
+    return len(cores)

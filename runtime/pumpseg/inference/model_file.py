@@ -1,7 +1,7 @@
 """The model file: which one to take, and what it says about itself.
 
 A model is one ONNX file whose metadata holds a JSON value under the key "pumpseg"; docs/model-file.md
-describes it. Everything the runtime needs to know stands there, and nothing but ONNX is ever executed.
+describes it. It has everything the runtime needs to know, and nothing but ONNX is ever executed.
 """
 
 from __future__ import annotations
@@ -12,38 +12,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pumpseg.errors import ModelFileError
 from pumpseg.inference.cpu import int8_dot_product
 from pumpseg.inference.letterbox import TOP_LEFT, Rule
 from pumpseg.masks.paste import MASK_BORDERS, REPLICATE
 
 METADATA_KEY = "pumpseg"
-# Inputs with a default; the first is also what the metadata say of it.
+# Inputs with a default; the metadata name the default of the first.
 SCORE_THRESHOLD = "score_threshold"
 ROIS_MULTIPLE = "rois_multiple"
 FORMAT = 1
 SHIPPED_MODELS = ("fast", "accurate")
 DEFAULT_MODEL = "fast"
-# After a shipped model's name: one file of it, whatever the machine. Only int8 is part of the file's own name.
+DEFAULT_THRESHOLD = 0.5  # where the file recommends none
+# After a shipped model's name: that precision on every machine. Only "-int8" is also part of the file's name.
 FLOAT32_SUFFIX, INT8_SUFFIX = "-fp32", "-int8"
 
 _CPU_PROVIDERS = ("cpu", "openvino")
-_MODELS_FOLDER = Path(__file__).parents[1] / "models"
+MODELS_FOLDER = Path(__file__).parents[1] / "models"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo:
     """What a model file says about itself.
 
-    input_size: (height, width) in pixels. fill: RGB around the letterboxed frame, which lies where the rule
-    `letterbox` says. score_threshold: the least, and the default, of the graph's input of that name.
-    nms_threshold: baked into the graph. mask_border: how masks are pasted
-    (see `masks.paste.paste_crop`). training and metrics: free-form, as the exporter wrote them. precision: what the
-    network computes in, "float32" or "int8"; quantisation: how it was made int8, empty otherwise. choice: why this
-    file was taken of a shipped model that has several, empty where it was named.
+    input_size: (height, width) in pixels. fill: RGB around the letterboxed frame; letterbox: where the frame goes.
+    score_threshold: the lowest, and the default, of the graph's input of that name. recommended_threshold: for
+    detections to use. nms_threshold: part of the graph. mask_border: how masks are pasted, see `paste_crop`.
+    training and metrics: free-form, as the exporter wrote them. precision: what the network computes in, "float32" or
+    "int8"; quantisation: how it was made int8, empty otherwise. choice: why this file was taken of a shipped model
+    that has several, empty where it was named.
+
+    >>> from pumpseg import Segmenter
+    >>> Segmenter("fast-fp32").info
+    ModelInfo(edge, float32, 384x384, classes: pumpkin)
     """
 
     profile: str
@@ -61,10 +63,16 @@ class ModelInfo:
     mask_border: str = REPLICATE
     quantisation: Mapping[str, Any] = field(default_factory=dict)
     choice: str = ""
+    recommended_threshold: float = DEFAULT_THRESHOLD
 
     @property
     def precision(self) -> str:
         return str(self.quantisation.get("type", "float32"))
+
+    def __repr__(self) -> str:
+        height, width = self.input_size
+        names = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
+        return f"ModelInfo({self.profile}, {self.precision}, {width}x{height}, classes: {names})"
 
 
 class Tensor(Protocol):
@@ -77,7 +85,7 @@ class Tensor(Protocol):
 
 @dataclass(frozen=True)
 class _TensorRule:
-    """None stands for a side of any length."""
+    """None means a side of any length."""
 
     type: str
     shape: tuple[int | None, ...]
@@ -86,14 +94,14 @@ class _TensorRule:
 def shipped_model(name: str = DEFAULT_MODEL) -> Path:
     """Path of a model that comes with the package: "fast" or "fast-fp32" in float32, "fast-int8" in int8.
 
-    Raises ModelFileError for a name that is none, and for a model that this installation lacks.
+    Raises ModelFileError for an unknown name, and for a model that this installation lacks.
     """
     if not _is_shipped(name):
         raise ModelFileError(
             f"there is no shipped model {name!r}; there are {', '.join(SHIPPED_MODELS)}, "
             f"also with {FLOAT32_SUFFIX} or {INT8_SUFFIX}"
         )
-    path = _MODELS_FOLDER / f"{name.removesuffix(FLOAT32_SUFFIX)}.onnx"
+    path = MODELS_FOLDER / f"{name.removesuffix(FLOAT32_SUFFIX)}.onnx"
     if not path.is_file():
         raise ModelFileError(f"the model {name!r} is missing from this installation: no file {path}")
     return path
@@ -118,7 +126,7 @@ def find_model(model: str | Path | None) -> Path:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
-        raise ModelFileError(f"{str(path)[:200]} cannot be looked at: {error.strerror}") from None
+        raise ModelFileError(f"{str(path)[:200]} cannot be read: {error.strerror}") from None
     if is_folder:
         raise ModelFileError(f"{path} is a folder, not an ONNX file")
     if not is_file:
@@ -128,43 +136,43 @@ def find_model(model: str | Path | None) -> Path:
 
 
 def choose_model(model: str | Path | None, provider: str) -> tuple[Path, str]:
-    """The file to run on a provider, and why this one of a shipped model's two; nothing is told of a file named.
+    """The file to run on a provider, and why this one of a shipped model's two: "" for a file that was named.
 
-    The int8 file of a shipped model is taken where the provider computes on the CPU and that has the instructions.
+    Takes the int8 file of a shipped model where the provider computes on a CPU that has the instructions for it.
 
     Raises ModelFileError as `find_model` does.
     """
     name = DEFAULT_MODEL if model is None else str(model)
     if name not in SHIPPED_MODELS:
         return find_model(model), ""
-    int8 = _MODELS_FOLDER / f"{name}{INT8_SUFFIX}.onnx"
+    int8 = MODELS_FOLDER / f"{name}{INT8_SUFFIX}.onnx"
     instructions = int8_dot_product()
     if provider not in _CPU_PROVIDERS:
         return find_model(name), f"float32: {provider} does not compute on the CPU"
     if not int8.is_file():
         return find_model(name), f"float32: there is no int8 file of {name} in this installation"
     if not instructions:
-        return find_model(name), "float32: no int8 dot product (VNNI or ARM's) is known of this processor"
+        return find_model(name), "float32: this processor is not known to have an int8 dot product (VNNI or ARM's)"
     return int8, f"int8: this processor has {instructions}"
 
 
 def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
-    """Model info from the metadata map of an ONNX file; path is for the messages only.
+    """Model info from the metadata map of an ONNX file; path: for the messages.
 
     Raises ModelFileError if the key is missing, its value damaged, or its format too new for this package.
     """
     if METADATA_KEY not in metadata:
-        raise ModelFileError(f'{path} was not made by pumpseg-export: its metadata have no "{METADATA_KEY}" key')
+        raise ModelFileError(f'{path} was not made by pumpseg-export: its metadata has no "{METADATA_KEY}" key')
     try:
         values = json.loads(metadata[METADATA_KEY])
     except ValueError as error:
-        raise ModelFileError(f"{path}: its pumpseg metadata are not JSON ({error})") from None
+        raise ModelFileError(f"{path}: its pumpseg metadata is not JSON ({error})") from None
     if not isinstance(values, dict):
-        raise ModelFileError(f"{path}: its pumpseg metadata are not a JSON object")
+        raise ModelFileError(f"{path}: its pumpseg metadata is not a JSON object")
 
     file_format = values.get("format")
     if not isinstance(file_format, int) or isinstance(file_format, bool) or file_format < 1:
-        raise ModelFileError(f"{path}: its pumpseg metadata name no format (seen: {file_format!r})")
+        raise ModelFileError(f"{path}: its pumpseg metadata names no format (seen: {file_format!r})")
     if file_format > FORMAT:
         raise ModelFileError(
             f"{path} has format {file_format}, this pumpseg reads up to {FORMAT}: upgrade pumpseg to use it"
@@ -191,6 +199,9 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
     mask_border = values.get("mask_border", REPLICATE)
     if mask_border not in MASK_BORDERS:
         raise ValueError(f"unknown mask_border {mask_border!r}, 'replicate' and 'fade' are known")
+    recommended = values.get("recommended_threshold", DEFAULT_THRESHOLD)
+    if isinstance(recommended, bool) or not isinstance(recommended, (int, float)) or not 0 <= recommended <= 1:
+        raise ValueError(f"recommended_threshold must be a number from 0 to 1, got {recommended!r}")
     class_names = values["classes"]
     if not isinstance(class_names, list) or not class_names or not all(isinstance(n, str) for n in class_names):
         raise ValueError(f"classes must be a list of names, got {class_names!r}")
@@ -209,27 +220,8 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
         letterbox=rule,
         mask_border=mask_border,
         quantisation=dict(values.get("quantisation") or {}),
+        recommended_threshold=float(recommended),
     )
-
-
-def model_inputs(
-    image: NDArray[np.uint8], score: float, info: ModelInfo, settings: Sequence[Tensor], rois_multiple: int = 1
-) -> dict[str, NDArray[Any]]:
-    """What a session takes for a letterboxed image, uint8 (1, H, W, 3) RGB, of which instances below `score` are
-    left out anyway: what cannot reach it takes no time in the heads then.
-
-    settings: of the session, `get_overridable_initializers()`; files of before have none, or not all.
-    rois_multiple: the heads run on a multiple of so many RoIs.
-    """
-    # The graph keeps what is above the threshold, callers what reaches it.
-    least = np.nextafter(np.float32(max(score, info.score_threshold)), np.float32(0))
-    tensors: dict[str, NDArray[Any]] = {
-        "image": image,
-        SCORE_THRESHOLD: np.array([least], np.float32),
-        ROIS_MULTIPLE: np.array([rois_multiple], np.int64),
-    }
-    known = {"image", *(tensor.name for tensor in settings)}
-    return {name: tensor for name, tensor in tensors.items() if name in known}
 
 
 def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:
@@ -258,7 +250,7 @@ def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: Mod
 
 
 def _fits(shape: Sequence[int | str | None], wanted: tuple[int | None, ...]) -> bool:
-    # Sides that the file leaves open are strings or None; a shape left open altogether is empty.
+    # Sides left open are strings or None; a shape left open altogether is empty.
     if not shape:
         return True
     return len(shape) == len(wanted) and all(

@@ -1,7 +1,7 @@
-"""Open an ONNX Runtime session on an execution provider, and know for certain which one it really got.
+"""Open a session on an execution provider, and make sure that it is the one that was asked for.
 
-ONNX Runtime falls back to the CPU in silence when a provider that was compiled in cannot load
-(microsoft/onnxruntime#23372), so what counts here is `session.get_providers()` after creation.
+ONNX Runtime silently falls back to the CPU when a provider that was compiled in cannot load
+(microsoft/onnxruntime#23372), so what counts is `session.get_providers()` after creation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from pumpseg.checks import check_count
 from pumpseg.errors import ModelFileError, ProviderError, first_line, require
 from pumpseg.inference.bound_session import BoundSession
 from pumpseg.inference.cpu import int8_dot_product, physical_cores
-from pumpseg.inference.model_file import choose_model
 from pumpseg.inference.openvino_session import OpenVinoSession
 
 if TYPE_CHECKING:
@@ -31,12 +30,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pumpseg")
 
-# Since 1.29 ONNX Runtime reports its use to its makers, also on Linux (microsoft/onnxruntime#27379), unless told
-# otherwise before it is imported.
+T = TypeVar("T")
+
+# Since 1.29 ONNX Runtime sends telemetry, on Linux too (microsoft/onnxruntime#27379), unless this is set before it is
+# imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 AUTO = "auto"
-MAX_THREADS = 1024  # ONNX Runtime starts whatever it is asked for, and no machine has more cores
+MAX_THREADS = 1024  # ONNX Runtime would start any number, and no machine has more cores
 OPENVINO = "openvino"
 _ROIS_AT_A_TIME = 32
 _CPU = "CPUExecutionProvider"
@@ -44,7 +45,7 @@ _CUDA = "CUDAExecutionProvider"
 
 
 class Session(Protocol):
-    """What is used of a session, whichever library runs it."""
+    """What we use of a session, whichever library runs it."""
 
     def run(self, names: Any, model_inputs: Any) -> Any: ...
 
@@ -59,12 +60,12 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider: its name in ONNX Runtime, the wheel that has it, and the options we give it.
+    """An execution provider: its name in ONNX Runtime, how to install it, and the options we give it.
 
-    fallback: providers for the nodes that it cannot run, in order; the CPU is always the last of them.
-    library: its own file, asked for the reason when it does not load. notice: told before it is tried.
-    device: where OrtValue puts the input, for those with memory of their own. rois_multiple: how many RoIs the heads
-    run on at a time, for those that prepare their kernels anew for every number of them.
+    fallback: providers for the nodes that it cannot run, in order; the CPU is always the last.
+    library: its shared library, which is loaded to learn why the provider does not load. notice: logged before the
+    session opens. device: where OrtValue puts the input, for providers with memory of their own.
+    rois_multiple: the heads run on a multiple of so many RoIs, for providers that prepare new kernels for each number.
     """
 
     name: str
@@ -80,12 +81,12 @@ class Provider:
 
 
 def _cuda_options() -> dict[str, str]:
-    # The heads may get a number of RoIs not seen before: an exhaustive search would stall for a quarter of a second.
+    # For each new number of RoIs an exhaustive search would stall for a quarter of a second.
     return {"cudnn_conv_algo_search": "HEURISTIC"}
 
 
 def _tensorrt_options() -> dict[str, str]:
-    # Building an engine takes minutes; the cache makes that happen once for each model and GPU.
+    # Building an engine takes minutes; with the cache it happens once for each model and GPU.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pumpseg" / "tensorrt"
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
@@ -137,8 +138,8 @@ PROVIDERS = {
         ),
     )
 }
-# Left out are TensorRT, which builds an engine for minutes at the first start, and OpenVINO, which starts at half the
-# speed and takes a third more memory: whoever gains from them in the long run names them.
+# Not tried: TensorRT builds an engine for minutes at the first start, and OpenVINO starts half as fast and takes a
+# third more memory. Users who gain from them in the long run name them.
 AUTO_ORDER = ("cuda", "directml", "coreml", "cpu")
 
 
@@ -147,59 +148,56 @@ def provider_names() -> tuple[str, ...]:
     return (AUTO, *PROVIDERS)
 
 
+def first_that_loads(attempt: Callable[[str], T]) -> T:
+    """What `attempt` returns for the best provider, by name, that does not raise ProviderError; logs which and why.
+
+    Raises ProviderError if none loads, and PumpsegError if ONNX Runtime is not installed.
+    """
+    ort = import_onnxruntime()
+    available = ort.get_available_providers()
+    names = [name for name in AUTO_ORDER if PROVIDERS[name].ort_name in available]
+    reasons = []
+    for name in names:
+        try:
+            result = attempt(name)
+        except ProviderError as error:
+            reasons.append(str(error))
+            continue
+        others = [other for other in names if other != name]
+        best = f"the best of {', '.join([name, *others])}" if others else f"the only one in this {_wheel(ort)}"
+        log.info("provider %s: %s", name, "; ".join(reasons) or best)
+        return result
+    raise ProviderError(f"no execution provider loads: {'; '.join(reasons) or ', '.join(available)}")
+
+
 def open_session(
-    model: str | Path | None,
-    provider: str = AUTO,
+    path: Path,
+    provider: str,
     *,
     threads: int | None = None,
     allow_spinning: bool | None = None,
     profile: Path | None = None,
-) -> tuple[Session, str]:
-    """A session of an ONNX file and the name of the provider that runs it.
+) -> Session:
+    """A session of an ONNX file on a provider by name, which is known to run it.
 
-    model: a path, or the name of a shipped model, whose file `choose_model` takes for the provider.
-    provider: "auto" takes the best one that loads and logs which and why; any other name is binding.
     threads: of one inference, the physical cores available to this process by default. allow_spinning: whether idle
     threads keep polling for work; None polls during an inference only; OpenVINO's never do for long.
     profile: start of the name of ONNX Runtime's profile, written by end_profiling(); OpenVINO has node_times().
 
-    Raises OptionError for threads below 1 or above MAX_THREADS, ProviderError if the provider named is unknown or
-    does not load, ModelFileError if the file is damaged, and PumpsegError if ONNX Runtime is not installed.
+    Raises OptionError for threads below 1 or above MAX_THREADS, ProviderError if the provider is unknown or does not
+    load, ModelFileError if the file is damaged, and PumpsegError if ONNX Runtime is not installed.
     """
-    if provider not in provider_names():
+    if provider not in PROVIDERS:
         raise ProviderError(f"unknown provider {provider!r}; there are {', '.join(provider_names())}")
     if threads is not None:
         check_count("threads", threads, MAX_THREADS)
+    chosen = PROVIDERS[provider]
     if provider == OPENVINO:
-        return _open_openvino(choose_model(model, provider)[0], threads, profile), provider
-    ort = import_onnxruntime()
-    if provider != AUTO:
-        path, _ = choose_model(model, provider)
-        return _open_on(ort, path, PROVIDERS[provider], threads, allow_spinning, profile), provider
-
-    available = ort.get_available_providers()
-    reasons = []
-    for name in AUTO_ORDER:
-        candidate = PROVIDERS[name]
-        if candidate.ort_name not in available:
-            continue
-        try:
-            session = _open_on(ort, choose_model(model, name)[0], candidate, threads, allow_spinning, profile)
-        except ProviderError as error:
-            reasons.append(str(error))
-            continue
-        others = [n for n in AUTO_ORDER if n != name and PROVIDERS[n].ort_name in available]
-        why = "; ".join(reasons) or (
-            f"the best of {', '.join([name, *others])}" if others else f"the only one in this {_wheel(ort)}"
-        )
-        log.info("provider %s: %s", name, why)
-        return session, name
-    raise ProviderError(f"no execution provider loads: {'; '.join(reasons) or ', '.join(available)}")
-
-
-def _open_openvino(path: Path, threads: int | None, profile: Path | None) -> OpenVinoSession:
-    session = OpenVinoSession(path, threads=threads, profile=profile is not None)
-    _try_out(session, PROVIDERS[OPENVINO])
+        session: Session = OpenVinoSession(path, threads=threads, profile=profile is not None)
+    else:
+        session = _open_on(import_onnxruntime(), path, chosen, threads, allow_spinning, profile)
+    if provider != "cpu":
+        _try_out(session, chosen)
     return session
 
 
@@ -219,7 +217,7 @@ def _open_on(
         )
     chain = [(provider.ort_name, provider.options())]
     chain += [(name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name]
-    options = _session_options(ort, provider, threads, allow_spinning)
+    options = session_options(ort, provider, threads, allow_spinning)
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if provider.notice:
@@ -242,18 +240,14 @@ def _open_on(
             f"{', '.join(_short_names(got))} would run instead (this {_wheel(ort)} has "
             f"{', '.join(_short_names(available))}): {provider.install}"
         )
-    if provider.device is not None:
-        session = BoundSession(ort, session, provider.device)
-    if provider.ort_name != _CPU:
-        _try_out(session, provider)
-    return session
+    return session if provider.device is None else BoundSession(ort, session, provider.device)
 
 
 def _try_out(session: Session, provider: Provider) -> None:
     """Run a black image: a provider that loads may fail on its first kernel, and its first run is slow."""
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or not all(type(n) is int for n in inputs[0].shape):
-        # Not a model of ours; that is for the check of the contract to say.
+        # Not a model of ours; check_tensors reports that.
         return
     try:
         session.run(None, {inputs[0].name: np.zeros(inputs[0].shape, np.uint8)})
@@ -261,20 +255,21 @@ def _try_out(session: Session, provider: Provider) -> None:
         raise ProviderError(f"provider {provider.name} loads but cannot run the model: {first_line(error)}") from None
 
 
-def _session_options(
+def session_options(
     ort: Any, provider: Provider, threads: int | None, allow_spinning: bool | None
 ) -> onnxruntime.SessionOptions:
+    """The options of a session, as `open_session` describes them; ort: the onnxruntime module."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = physical_cores() if threads is None else threads
-    # The graph is a chain: a second operator never waits for a thread of its own.
+    # The graph is a chain: there is never a second operator to run at the same time.
     options.inter_op_num_threads = 1
-    # Failures come as exceptions; what is left is noise such as notes on Memcpy nodes.
+    # Failures are raised; the rest is noise, such as notes on Memcpy nodes.
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if allow_spinning is False else "1")
     options.add_session_config_entry("session.force_spinning_stop", "1" if allow_spinning is None else "0")
-    # Without dot-product instructions uint8 times int8 overflows 16 bits; this has the weights made uint8, which takes
-    # nearly twice the time where there are such instructions.
+    # Without dot-product instructions uint8 times int8 overflows 16 bits. This makes the weights uint8, which nearly
+    # doubles the time where there are such instructions.
     options.add_session_config_entry("session.x64quantprecision", "0" if int8_dot_product() else "1")
     for name, value in provider.session_options.items():
         setattr(options, name, value)
@@ -283,7 +278,7 @@ def _session_options(
 
 @contextlib.contextmanager
 def _quiet(ort: Any) -> Iterator[None]:
-    """Silence onnxruntime's default logger while a provider's library is tried; 2 is its own default."""
+    """Silence onnxruntime's default logger while a provider's library loads; 2 is its default level."""
     ort.set_default_logger_severity(4)
     try:
         yield
@@ -292,14 +287,14 @@ def _quiet(ort: Any) -> Iterator[None]:
 
 
 def _preload_cuda(ort: Any) -> None:
-    """Load CUDA and cuDNN from NVIDIA's wheels. What it fails to find shows in the check that follows."""
+    """Load CUDA and cuDNN from NVIDIA's wheels. The check that follows shows what is missing."""
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
             ort.preload_dlls()
 
 
 def _load_failure(ort: Any, library: str | None) -> str:
-    """Why a provider's library does not load, such as a CUDA library that is missing; empty if unknown."""
+    """Why a provider's library does not load, such as a missing CUDA library; empty if unknown."""
     if library is None or platform.system() != "Linux":
         return ""
     try:
@@ -314,5 +309,5 @@ def _wheel(ort: Any) -> str:
 
 
 def _short_names(ort_names: list[str]) -> list[str]:
-    """Our names for those of onnxruntime; those that we do not offer are left out."""
+    """Our names for onnxruntime's, without those that we do not offer."""
     return [provider.name for provider in PROVIDERS.values() if provider.ort_name in ort_names]

@@ -61,15 +61,7 @@ def merge(found: Sequence[tuple[Tile, Instances]], frame_size: tuple[int, int]) 
     everything = [
         _in_frame(instances[_uncut(tile, instances, frame_size)], tile, frame_size) for tile, instances in found
     ]
-    first = everything[0]
-    together = replace(
-        first,
-        boxes=np.concatenate([instances.boxes for instances in everything]),
-        scores=np.concatenate([instances.scores for instances in everything]),
-        class_ids=np.concatenate([instances.class_ids for instances in everything]),
-        mask_probabilities=np.concatenate([instances.mask_probabilities for instances in everything]),
-        mask_boxes=np.concatenate([instances.mask_boxes for instances in everything]),
-    )
+    together = Instances.concatenate(everything)
     origin = np.repeat(np.arange(len(everything)), [len(instances) for instances in everything])
     order = np.argsort(-together.scores, kind="stable")
     return _once(together[order], origin[order])
@@ -94,9 +86,8 @@ def _uncut(tile: Tile, instances: Instances, frame_size: tuple[int, int]) -> NDA
 
 def _in_frame(instances: Instances, tile: Tile, frame_size: tuple[int, int]) -> Instances:
     shift = np.array([tile.x, tile.y] * 2, np.float32)
-    return replace(
-        instances, boxes=instances.boxes + shift, mask_boxes=instances.mask_boxes + shift, frame_size=frame_size
-    )
+    cells = replace(instances.cells, boxes=instances.cells.boxes + shift)
+    return replace(instances, boxes=instances.boxes + shift, cells=cells, frame_size=frame_size)
 
 
 def _once(instances: Instances, origin: NDArray[np.int64]) -> Instances:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,13 +15,73 @@ REPLICATE, FADE = MASK_BORDERS = ("replicate", "fade")
 """What masks do beyond the middles of their outer cells: keep their value, or fade to zero one cell on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CropMask:
-    """The mask of one instance inside its box: bool (h, w), its top-left pixel at column x and row y."""
+    """The mask of one instance inside its box: bool (h, w), its top-left pixel at column x and row y.
+
+    >>> import numpy as np
+    >>> from pumpseg import CropMask
+    >>> CropMask(5, 7, np.ones((20, 30), bool))
+    CropMask(30x20 at x=5, y=7, 600 pixels)
+    """
 
     x: int
     y: int
     mask: NDArray[np.bool_]
+
+    @property
+    def area(self) -> int:
+        """Pixels in the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"CropMask({width}x{height} at x={self.x}, y={self.y}, {self.area} pixels)"
+
+
+@dataclass(frozen=True, eq=False)
+class CellMasks:
+    """Masks as the model gives them: a grid of probabilities in a box each, pasted when pixels are asked for.
+
+    probabilities: float32 (N, M, M). boxes: float32 (N, 4), xyxy in frame pixels, that the M x M cells cover. They are
+    not clipped to the frame, so that masks do not shrink at its edge. border: see `paste_crop`.
+    """
+
+    probabilities: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    border: str = REPLICATE
+
+    def __post_init__(self) -> None:
+        count, side = len(self.boxes), self.probabilities.shape[-1]
+        for name, array, shape in (
+            ("probabilities", self.probabilities, (count, side, side)),
+            ("boxes", self.boxes, (count, 4)),
+        ):
+            if array.shape != shape:
+                raise ValueError(f"mask {name} have the shape {array.shape}, {shape} is needed")
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[CellMasks]) -> CellMasks:
+        """The masks of at least one part, in order; the parts must have the same border and number of cells."""
+        return replace(
+            parts[0],
+            probabilities=np.concatenate([part.probabilities for part in parts]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> CellMasks:
+        """Those at a slice, bool mask or index array."""
+        return replace(self, probabilities=self.probabilities[index], boxes=self.boxes[index])
+
+    def paste(self, frame_size: tuple[int, int]) -> tuple[CropMask, ...]:
+        """The pixels of every mask in a frame of frame_size (height, width)."""
+        return tuple(
+            paste_crop(probabilities, box, frame_size, border=self.border)
+            for probabilities, box in zip(self.probabilities, self.boxes, strict=True)
+        )
 
 
 def paste_crop(

@@ -17,7 +17,7 @@ def shipped(make_model, metadata, tmp_path, monkeypatch):
     """An installation with two files of "fast", on a processor with VNNI; returns its folder."""
     make_model(name="fast.onnx")
     make_model(metadata | {"quantisation": {"type": "int8", "method": "minmax"}}, name="fast-int8.onnx")
-    monkeypatch.setattr(model_file, "_MODELS_FOLDER", tmp_path)
+    monkeypatch.setattr(model_file, "MODELS_FOLDER", tmp_path)
     monkeypatch.setattr(model_file, "int8_dot_product", lambda: "avx512_vnni")
     return tmp_path
 
@@ -36,7 +36,7 @@ def test_float32_elsewhere(shipped, monkeypatch):
     segmenter = Segmenter("fast", provider="cpu")
     assert segmenter.path == shipped / "fast.onnx"
     assert segmenter.info.precision == "float32"
-    assert segmenter.info.choice.startswith("float32: no int8 dot product")
+    assert segmenter.info.choice.startswith("float32: this processor is not known to have an int8 dot product")
 
 
 def test_an_installation_without_int8_files_works_and_says_so(shipped, caplog):

@@ -18,6 +18,19 @@ def test_metadata_become_model_info(metadata):
     assert info.fill == (127, 127, 127)
     assert info.score_threshold == 0.05
     assert info.licence == "Apache-2.0"
+    assert info.mask_border == "replicate"
+    assert info.recommended_threshold == 0.5
+    assert repr(info) == "ModelInfo(edge, float32, 64x64, classes: pumpkin)"
+
+
+def test_a_file_may_recommend_a_threshold(metadata):
+    given = {"pumpseg": json.dumps({**metadata, "recommended_threshold": 0.3})}
+    assert parse_metadata(given, PATH).recommended_threshold == 0.3
+
+
+def test_many_classes_are_not_all_shown(metadata):
+    info = parse_metadata({"pumpseg": json.dumps({**metadata, "classes": list("abcdefgh")})}, PATH)
+    assert repr(info) == "ModelInfo(edge, float32, 64x64, classes: a, b, c, d, e, ...)"
 
 
 def test_a_file_without_our_key_is_refused():
@@ -30,7 +43,7 @@ def test_a_file_without_our_key_is_refused():
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
-        ("{}", "name no format"),
+        ("{}", "names no format"),
         ('{"format": true}', "no format"),
     ],
 )
@@ -56,6 +69,10 @@ def test_a_newer_format_asks_for_an_upgrade(metadata):
         ("input_size", [384], "input_size"),
         ("input_size", [0, 384], "input_size"),
         ("score_threshold", "high", "high"),
+        ("recommended_threshold", 1.5, "recommended_threshold must be a number from 0 to 1, got 1.5"),
+        ("recommended_threshold", "0.5", "recommended_threshold"),
+        ("recommended_threshold", True, "recommended_threshold"),
+        ("mask_border", "sharp", "unknown mask_border 'sharp'"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(metadata, key, value, message):
@@ -84,17 +101,6 @@ def test_other_outputs_are_refused(make_model):
         Segmenter(path)
 
 
-def test_an_onnx_file_of_something_else_is_refused(tmp_path):
-    value = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, [1])], [value("y", 1, [1])]
-    )
-    path = tmp_path / "relu.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
-    with pytest.raises(ModelFileError, match="not made by pumpseg-export"):
-        Segmenter(path)
-
-
 @pytest.mark.parametrize("content", [b"", b"just text", bytes(range(256)) * 40])
 def test_a_damaged_file_is_refused(tmp_path, content):
     path = tmp_path / "broken.onnx"
@@ -118,7 +124,7 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 
 
 def test_shipped_models_go_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("pumpseg.inference.model_file._MODELS_FOLDER", tmp_path)
+    monkeypatch.setattr("pumpseg.inference.model_file.MODELS_FOLDER", tmp_path)
     with pytest.raises(ModelFileError, match="missing from this installation"):
         shipped_model("fast")
     with pytest.raises(ModelFileError, match=f"there are {', '.join(SHIPPED_MODELS)}"):

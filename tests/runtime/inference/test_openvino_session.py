@@ -8,7 +8,6 @@ from pumpseg import Segmenter
 from pumpseg.errors import ModelFileError, ProviderError
 from pumpseg.inference.model_file import shipped_model
 from pumpseg.inference.openvino_session import OpenVinoSession
-from pumpseg.inference.providers import open_session
 from pumpseg.video.sources.open import open_source
 
 pytest.importorskip("openvino")
@@ -31,7 +30,7 @@ def test_the_shipped_model_gives_what_the_cpu_provider_gives(both):
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
         np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.01)
         # bfloat16, OpenVINO's default where the CPU has it, is off by 0.3 and more here.
-        np.testing.assert_allclose(found.mask_probabilities, wanted.mask_probabilities, atol=1e-3)
+        np.testing.assert_allclose(found.cells.probabilities, wanted.cells.probabilities, atol=1e-3)
         compared += len(found)
     assert compared > 5
 
@@ -44,15 +43,14 @@ def test_the_shipped_model_may_find_nothing(both):
 
 def test_the_score_threshold_can_be_set():
     # What cannot reach it does not get as far as the heads; the results are those of a file that knows none.
-    assert [tensor.name for tensor in open_session(None, "openvino")[0].get_overridable_initializers()] == [
-        "score_threshold"
-    ]
+    session = OpenVinoSession(shipped_model(), threads=1)
+    assert [tensor.name for tensor in session.get_overridable_initializers()] == ["score_threshold"]
     frame = list(open_source("demo"))[40].image
     weak, strong = (Segmenter(provider="openvino", threads=1, threshold=score)(frame) for score in (0.1, 0.7))
     count = len(strong)
     assert 0 < count < len(weak)
     np.testing.assert_allclose(strong.boxes, weak.boxes[:count], atol=1e-3)
-    np.testing.assert_allclose(strong.mask_probabilities, weak.mask_probabilities[:count], atol=1e-4)
+    np.testing.assert_allclose(strong.cells.probabilities, weak.cells.probabilities[:count], atol=1e-4)
 
 
 def test_any_number_of_instances_and_then_none(model_path):

@@ -9,11 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pumpseg import Segmenter
 from pumpseg.errors import ProviderError, PumpsegError
 from pumpseg.inference import providers
-from pumpseg.inference.cpu import physical_cores
-from pumpseg.inference.model_file import model_inputs
+from pumpseg.inference.model import Model
 from pumpseg.inference.providers import PROVIDERS, open_session
 
 
@@ -78,7 +76,7 @@ def test_a_provider_that_falls_back_in_silence_is_an_error(model_path, pretend):
 def test_auto_takes_the_next_that_loads_and_says_why(model_path, pretend, caplog):
     pretend([CUDA, CPU], loads=[CPU])
     with caplog.at_level(logging.INFO, "pumpseg"):
-        _, name = open_session(model_path, "auto")
+        name = Model.open(model_path, "auto").provider
     assert name == "cpu"
     assert len(caplog.messages) == 1
     assert "provider cpu: provider cuda did not load" in caplog.messages[0]
@@ -88,7 +86,7 @@ def test_auto_takes_the_next_that_loads_and_says_why(model_path, pretend, caplog
 def test_auto_prefers_what_is_fast(model_path, pretend, caplog):
     asked = pretend([CPU, CUDA], loads=[CPU, CUDA])
     with caplog.at_level(logging.INFO, "pumpseg"):
-        _, name = open_session(model_path, "auto")
+        name = Model.open(model_path, "auto").provider
     assert name == "cuda"
     assert asked == [[CUDA, CPU]]
     assert caplog.messages == ["provider cuda: the best of cuda, cpu"]
@@ -99,23 +97,17 @@ def test_a_provider_that_loads_but_cannot_run_is_an_error(model_path, pretend, c
     with pytest.raises(ProviderError, match="cuda loads but cannot run the model: no kernel image"):
         open_session(model_path, "cuda")
     with caplog.at_level(logging.INFO, "pumpseg"):
-        assert open_session(model_path, "auto")[1] == "cpu"
+        assert Model.open(model_path, "auto").provider == "cpu"
     assert "no kernel image" in caplog.messages[0]
 
 
-def test_a_provider_that_prepares_kernels_for_each_number_of_rois_gets_few_numbers(pretend, monkeypatch):
+def test_a_provider_that_prepares_kernels_for_each_number_of_rois_gets_few_numbers(pretend):
     pretend([CUDA, CPU], loads=[CUDA, CPU])
-    given = []
-
-    def noted(*arguments):
-        tensors = model_inputs(*arguments)
-        given.append(tensors["rois_multiple"].tolist())
-        return tensors
-
-    monkeypatch.setattr("pumpseg.segmenter.model_inputs", noted)
-    for provider in ("cuda", "cpu"):
-        assert len(Segmenter("fast-fp32", provider=provider)(np.zeros((48, 64, 3), np.uint8))) == 0
-    assert given == [[32], [1]]
+    for provider, multiple in (("cuda", 32), ("cpu", 1)):
+        model = Model.open("fast-fp32", provider)
+        image, _ = model.prepare(np.zeros((48, 64, 3), np.uint8))
+        assert model.inputs(image)["rois_multiple"].tolist() == [multiple]
+        assert len(model.run(image).scores) == 0
 
 
 def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path, monkeypatch):
@@ -129,20 +121,20 @@ def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path
 @pytest.mark.parametrize(("instructions", "exact"), [("", "1"), ("avx512_vnni", "0")])
 def test_int8_is_slowed_down_only_where_it_would_overflow(instructions, exact, monkeypatch):
     monkeypatch.setattr(providers, "int8_dot_product", lambda: instructions)
-    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, None)
+    options = providers.session_options(onnxruntime, PROVIDERS["cpu"], None, None)
     assert options.get_session_config_entry("session.x64quantprecision") == exact
 
 
 def test_every_provider_makes_session_options():
     for provider in PROVIDERS.values():
-        options = providers._session_options(onnxruntime, provider, 1, None)
+        options = providers.session_options(onnxruntime, provider, 1, None)
         assert options.intra_op_num_threads == 1
         assert all(isinstance(value, str) for value in provider.options().values())
 
 
 @pytest.mark.parametrize(("allow_spinning", "entries"), [(None, ("1", "1")), (True, ("1", "0")), (False, ("0", "0"))])
 def test_spinning(allow_spinning, entries):
-    options = providers._session_options(onnxruntime, PROVIDERS["cpu"], None, allow_spinning)
+    options = providers.session_options(onnxruntime, PROVIDERS["cpu"], None, allow_spinning)
     assert entries == (
         options.get_session_config_entry("session.intra_op.allow_spinning"),
         options.get_session_config_entry("session.force_spinning_stop"),
@@ -152,31 +144,7 @@ def test_spinning(allow_spinning, entries):
 def test_a_missing_onnxruntime_names_both_extras(model_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(PumpsegError, match=r'pip install "pumpseg\[cpu\]", or "pumpseg\[gpu\]"'):
-        open_session(model_path)
-
-
-def test_hyper_threads_of_a_core_count_once(tmp_path, monkeypatch):
-    for cpu in range(4):
-        (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
-        pair = f"{cpu % 2},{cpu % 2 + 2}\n"
-        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(pair)
-    monkeypatch.setattr("pumpseg.inference.cpu._quota", lambda: 64)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    assert physical_cores(tmp_path) == 2
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {1, 3}, raising=False)
-    assert physical_cores(tmp_path) == 1
-    assert physical_cores(tmp_path / "none") == 2
-
-
-def test_a_container_quota_limits_the_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr("pumpseg.inference.cpu._quota", lambda: 3)
-    assert physical_cores(tmp_path) == 3
-
-
-def test_cores_where_the_system_does_not_tell(monkeypatch):
-    monkeypatch.delattr("os.sched_getaffinity", raising=False)
-    assert physical_cores() == 0
+        Model.open(model_path)
 
 
 @pytest.mark.parametrize("said", [None, "0"])

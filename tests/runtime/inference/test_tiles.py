@@ -51,7 +51,7 @@ def test_what_two_windows_show_counts_once():
     assert merged.frame_size == frame
     np.testing.assert_allclose(merged.scores, [0.9, 0.8])
     np.testing.assert_allclose(merged.boxes, [[5, 5, 25, 25], [86, 20, 105, 41]])
-    np.testing.assert_allclose(merged.mask_boxes, merged.boxes)
+    np.testing.assert_allclose(merged.cells.boxes, merged.boxes)
     assert merged.areas.tolist() == [400, 19 * 21]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -76,10 +77,8 @@ def test_a_missed_instance_costs_recall(dataset):
 
 def test_shifted_masks_cost_mask_ap_but_not_box_ap(dataset):
     def shift(found):
-        moved = np.roll(found.mask_probabilities, SIDE // 4, axis=2)
-        return Instances(
-            found.boxes, found.scores, found.class_ids, moved, found.mask_boxes, found.frame_size, found.class_names
-        )
+        moved = np.roll(found.cells.probabilities, SIDE // 4, axis=2)
+        return replace(found, cells=replace(found.cells, probabilities=moved))
 
     metrics = evaluate(dataset, oracle(dataset, change=shift))
     assert metrics.box.ap == pytest.approx(1)
@@ -95,15 +94,7 @@ def test_class_names_are_matched_not_their_numbers(tmp_path, make_split):
     confused = {"apple": "pumpkin", "pumpkin": "apple"}
 
     def swap(found):
-        return Instances(
-            found.boxes,
-            found.scores,
-            found.class_ids,
-            found.mask_probabilities,
-            found.mask_boxes,
-            found.frame_size,
-            tuple(confused[name] for name in found.class_names),
-        )
+        return replace(found, class_names=tuple(confused[name] for name in found.class_names))
 
     assert evaluate(dataset, oracle(dataset, ("apple", "pumpkin"), swap)).box.ap < 0.1
 
@@ -115,14 +106,7 @@ def test_a_class_that_the_data_lacks_does_not_count(dataset):
         found = perfect(frame)
         masks = [np.pad(np.ones((30, 30), bool), ((5, 85), (5, 125)))]
         melon = instances_of(masks, [1], ("pumpkin", "melon"), score=1.0)
-        return Instances(
-            *(
-                np.concatenate([getattr(melon, name), getattr(found, name)])
-                for name in ("boxes", "scores", "class_ids", "mask_probabilities", "mask_boxes")
-            ),
-            found.frame_size,
-            found.class_names,
-        )
+        return Instances.concatenate([melon, found])
 
     assert evaluate(dataset, with_melon).box.ap == pytest.approx(1)
 

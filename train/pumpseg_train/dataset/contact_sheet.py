@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pumpseg.draw import draw
 from pumpseg.instances import Instances
+from pumpseg.masks.paste import CellMasks
 from pumpseg_train.dataset.annotations import Dataset, Photo, read_frame
 
 _CAPTION = 22  # pixels
@@ -69,8 +70,7 @@ def _instances(dataset: Dataset, photo: Photo, width: int, height: int) -> tuple
         boxes=np.array(boxes, np.float32),
         scores=np.ones(len(boxes), np.float32),
         class_ids=np.array(class_ids, np.int64),
-        mask_probabilities=np.stack(grids),
-        mask_boxes=np.array(boxes, np.float32),
+        cells=CellMasks(np.stack(grids), np.array(boxes, np.float32)),
         frame_size=(height, width),
         class_names=dataset.classes,
     )

@@ -26,7 +26,9 @@ from pumpseg.inference.model_file import METADATA_KEY, find_model
 from pumpseg_export.float16 import restore_float32
 from pumpseg_export.metadata import write_model
 from pumpseg_export.quantise import MASK_HEAD, METHODS, TRUNK, quantise
-from pumpseg_train.dataset.annotations import Dataset, list_images, read_dataset, read_frame
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.labelled_set import LabelledSet
+from pumpseg_train.dataset.photo_file import list_images, read_frame
 from pumpseg_train.evaluation.metrics import evaluate
 
 
@@ -63,7 +65,7 @@ def compare(arguments: argparse.Namespace) -> None:
                 row(name, method, dataset, Segmenter(Path(folder) / "int8.onnx", provider="cpu", threshold=0.0))
 
 
-def row(name: str, method: str, dataset: Dataset, segmenter: Segmenter) -> None:
+def row(name: str, method: str, dataset: LabelledSet, segmenter: Segmenter) -> None:
     metrics = evaluate(dataset, segmenter)
     figures = (metrics.mask.ap, metrics.mask.ap50, metrics.mask.ap75, metrics.box.ap)
     print(f"| {name} | {method} | " + " | ".join(f"{figure:.4f}" for figure in figures) + " |", flush=True)

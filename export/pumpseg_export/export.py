@@ -20,7 +20,8 @@ from pumpseg_export.assemble import assemble, with_score_threshold
 from pumpseg_export.float16 import store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, verify
-from pumpseg_train.dataset.annotations import Dataset, read_dataset
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import Metrics, evaluate
 from pumpseg_train.matterport.weights_file import load_whole
 from pumpseg_train.model.network import MaskRCNN
@@ -110,7 +111,7 @@ def _export(
     output: Path,
     description: dict[str, Any],
     photos: list[Path],
-    dataset: Dataset | None,
+    dataset: LabelledSet | None,
     split: str,
     float16: bool,
 ) -> Report:

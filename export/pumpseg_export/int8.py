@@ -18,7 +18,8 @@ from pumpseg.inference.model_file import METADATA_KEY
 from pumpseg_export.float16 import restore_float32, store_float16
 from pumpseg_export.metadata import describe_metrics, write_model
 from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
-from pumpseg_train.dataset.annotations import read_dataset, read_frame
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import Metrics, evaluate
 
 

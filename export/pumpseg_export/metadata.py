@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 
 from pumpseg.inference.model_file import METADATA_KEY
-from pumpseg_train.dataset.annotations import Dataset
+from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import Metrics
 
 
-def describe_metrics(split: str, dataset: Dataset, metrics: Metrics) -> dict[str, Any]:
+def describe_metrics(split: str, dataset: LabelledSet, metrics: Metrics) -> dict[str, Any]:
     """The metadata's "metrics"."""
     return {"split": split, "photos": len(dataset.photos), **metrics.to_json()}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model import Model
-from pumpseg_train.dataset.annotations import read_frame
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
 

@@ -18,7 +18,8 @@ from pumpseg_export.float16 import store_float16
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.metadata import write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, compare, verify
-from pumpseg_train.dataset.annotations import read_dataset, read_frame
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.model.boxes import anchors
 from pumpseg_train.model.profile import EDGE, MATTERPORT_RESNET101
 

@@ -11,7 +11,8 @@ import pytest
 from pumpseg import Segmenter
 from pumpseg_export.cli import main
 from pumpseg_train.cli.evaluate import main as evaluate_main
-from pumpseg_train.dataset.annotations import read_dataset, read_frame
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import evaluate
 from pumpseg_train.matterport.weights_file import save_weights
 from pumpseg_train.model import matterport

@@ -1,8 +1,6 @@
 """pumpseg-data check: every planted fault is found and named, and nothing else."""
 
-import io
 import json
-import warnings
 
 import cv2
 import numpy as np
@@ -13,7 +11,6 @@ from PIL import Image, ImageEnhance
 
 from pumpseg_train.cli.data import main
 from pumpseg_train.dataset.check import near_pairs
-from pumpseg_train.dataset.image_probe import PictureTooLargeError, examine, size_of
 from pumpseg_train.dataset.masks import encode
 
 SIZE = (90, 120)  # h, w
@@ -164,7 +161,7 @@ def test_every_planted_fault_is_found_and_nothing_else(clean, tmp_path, capsys):
     assert "turned.jpg: the file is 90x120 upright, the json says 120x90: its EXIF orientation 6" in printed
     assert "1.png and copy.png: the same file" in printed
     assert "fault   image damaged             train 3" in printed
-    assert "a corner lies 15.0 pixels beyond the edge" in printed
+    assert "a corner is 15.0 pixels beyond the edge" in printed
     val_only = findings(val, tmp_path, 0)
     assert val_only == {}
 
@@ -213,25 +210,12 @@ def test_ten_of_a_kind_are_shown_unless_all_are_asked_for(tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": [{}], "annotations": [], "categories": []}'])
 def test_what_is_no_data_set_is_one_line(tmp_path, capsys, text):
-    for command in (["check"], ["stats"], ["show", "--out", "x.png"], ["split", "--out", str(tmp_path / "out")]):
+    for command in (["check"], ["stats"], ["show", "--save", "x.png"], ["split", "--out", str(tmp_path / "out")]):
         assert main([command[0], str(tmp_path), *command[1:]]) == 2
         assert "holds no data set" in capsys.readouterr().err
     (tmp_path / "annotations.json").write_text(text)
     assert main(["check", str(tmp_path)]) == 2
     assert "is not COCO json" in capsys.readouterr().err
-
-
-def test_copies_have_near_fingerprints_and_others_do_not():
-    def print_of(image, **options):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", **options)
-        return examine(buffer.getvalue(), "x", fingerprint=True).fingerprint
-
-    images = [Image.fromarray(picture(seed)).resize((640, 480)) for seed in range(12)]
-    prints = [print_of(image, quality=95) for image in images]
-    copies = [print_of(image.resize((200, 150)), quality=50) for image in images]
-    pairs = {(a, b) for a, b, _ in near_pairs(prints + copies, 32)}
-    assert pairs == {(n, n + 12) for n in range(12)}
 
 
 @given(st.lists(st.integers(0, 2**256 - 1) | st.integers(0, 15), max_size=8), st.integers(0, 127))
@@ -245,20 +229,7 @@ def test_near_pairs_are_all_pairs_that_are_near(prints, near):
     assert list(near_pairs(prints, near)) == wanted
 
 
-def test_a_picture_too_large_to_decode_is_told_as_that(clean, tmp_path, monkeypatch):
+def test_a_picture_too_large_to_decode_is_reported_as_that(clean, tmp_path, monkeypatch):
     save(clean / "val" / "images" / "2.png", np.zeros((200, 200, 3), np.uint8))
-    path = clean / "val" / "images" / "2.png"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15_000)
-    for look in (lambda: examine(path.read_bytes(), "2.png"), lambda: size_of(path)):
-        with pytest.raises(PictureTooLargeError, match=r"2\.png is too large: it has more than 30,000 pixels"):
-            look()
     assert findings(clean, tmp_path, 1) == {(True, "image too large"): [("val", "2.png")]}
-
-
-def test_a_large_picture_is_as_good_as_any(tmp_path, monkeypatch, recwarn):
-    save(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow warns of it, and refuses twice as many
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # pytest undoes those of the modules
-    assert examine((tmp_path / "a.png").read_bytes(), "a.png").width == 8
-    assert size_of(tmp_path / "a.png") == (8, 8, 1)
-    assert not recwarn.list

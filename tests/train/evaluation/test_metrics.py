@@ -11,7 +11,8 @@ import pytest
 
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
-from pumpseg_train.dataset.annotations import read_dataset, read_frame
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import AveragePrecision, Metrics, detect, evaluate, false_alarms, score
 
 LARGE, MIDDLE, SMALL = (60, 60, 40, 35), (120, 70, 25, 28), (30, 95, 14, 12)
@@ -187,4 +188,4 @@ def test_ids_of_annotations_do_not_matter(dataset, ids):
         )
         for photo in dataset.photos
     )
-    assert evaluate(dataclasses.replace(dataset, photos=photos), oracle(dataset)).mask.ap50 == pytest.approx(1)
+    assert evaluate(dataclasses.replace(dataset, splits={"val": photos}), oracle(dataset)).mask.ap50 == pytest.approx(1)

@@ -33,7 +33,7 @@ def masks(photo):
 
 def perfect(dataset):
     return [
-        result(photo, mask, dataset.category_ids[annotation.class_id - 1])
+        result(photo, mask, annotation.class_id)
         for photo in dataset.photos
         for annotation, mask in zip(photo.annotations, masks(photo), strict=True)
     ]
@@ -53,14 +53,14 @@ def test_nothing_found_is_all_missed(dataset):
 
 def test_a_pumpkin_taken_for_an_apple_is_a_confusion_not_a_false_alarm(dataset):
     photo = dataset.photos[1]
-    matrix, photos = match_photos(dataset, [result(photo, masks(photo)[0], dataset.category_ids[1])], 0.5)
+    matrix, photos = match_photos(dataset, [result(photo, masks(photo)[0], 2)], 0.5)
     assert matrix.tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
     assert (photos[1].wrong, photos[1].missed) == (1, 1), "wrong, and the pumpkin was not found"
 
 
 def test_the_second_of_two_detections_of_one_object_is_wrong(dataset):
     photo = dataset.photos[1]
-    twice = [result(photo, masks(photo)[0], dataset.category_ids[0], score) for score in (0.6, 0.8)]
+    twice = [result(photo, masks(photo)[0], 1, score) for score in (0.6, 0.8)]
     matrix, photos = match_photos(dataset, twice, 0.5)
     assert matrix[2].tolist() == [1, 0, 0]
     assert photos[1].found.tolist() == [True, False], "the better score comes first"
@@ -70,10 +70,10 @@ def test_the_second_of_two_detections_of_one_object_is_wrong(dataset):
 def test_what_lies_in_a_crowd_region_counts_neither_way(dataset):
     photo = dataset.photos[1]
     crowd = dataclasses.replace(photo.annotations[0], crowd=True)
-    changed = dataclasses.replace(dataset, photos=(dataclasses.replace(photo, annotations=(crowd,)),))
+    changed = dataclasses.replace(dataset, splits={"val": (dataclasses.replace(photo, annotations=(crowd,)),)})
     part = masks(photo)[0].copy()
     part[:95] = 0
-    matrix, photos = match_photos(changed, [result(photo, part, dataset.category_ids[0])], 0.5)
+    matrix, photos = match_photos(changed, [result(photo, part, 1)], 0.5)
     assert matrix.sum() == 0
     assert photos[0].ignored.tolist() == [True]
     assert (photos[0].wrong, photos[0].missed) == (0, 0)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.image_probe import examine
 from pumpseg_train.dataset.masks import decode, upright
+from pumpseg_train.dataset.photo_file import probe
 from pumpseg_train.openimages.join import Region, Rules, annotate, make_plan, read_mask
 from pumpseg_train.openimages.tables import BoxRow, MaskRow
 
@@ -82,7 +82,7 @@ def test_masks_lie_on_the_photo_as_it_is_loaded(tmp_path, orientation):
     exif[0x0112] = orientation
     image.save(path, exif=exif, quality=95)
     cv2.imwrite(str(tmp_path / "a.png"), np.kron(stored[..., 0], np.ones((2, 2), np.uint8)))
-    picture = examine(path.read_bytes(), "a.jpg")
+    picture = probe(path.read_bytes(), "a.jpg")
     frame = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     assert frame.shape == (picture.height, picture.width)
     where = (0.5, 0.1, 50 / 60, 0.4)
@@ -96,7 +96,7 @@ def test_masks_lie_on_the_photo_as_it_is_loaded(tmp_path, orientation):
 
 def test_a_mask_that_lies_elsewhere_than_its_box_is_counted(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.pad(np.full((5, 5), 255, np.uint8), (0, 35)))
-    picture = examine(cv2.imencode(".jpg", np.zeros((40, 40, 3), np.uint8))[1].tobytes(), "a.jpg")
+    picture = probe(cv2.imencode(".jpg", np.zeros((40, 40, 3), np.uint8))[1].tobytes(), "a.jpg")
     counts = Counter()
     annotate([Region("/m/1", False, (0.5, 0.5, 1, 1), mask())], picture, tmp_path, Rules(), counts)
     assert counts == {"masks that do not fill their box": 1}
@@ -104,7 +104,7 @@ def test_a_mask_that_lies_elsewhere_than_its_box_is_counted(tmp_path):
 
 def test_a_damaged_mask_is_named_and_removed(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no png")
-    picture = examine(cv2.imencode(".jpg", np.zeros((40, 40, 3), np.uint8))[1].tobytes(), "a.jpg")
+    picture = probe(cv2.imencode(".jpg", np.zeros((40, 40, 3), np.uint8))[1].tobytes(), "a.jpg")
     with pytest.raises(DatasetError, match=r"the mask a\.png is damaged"):
         read_mask(tmp_path / "a.png", picture)
     assert not (tmp_path / "a.png").exists()
@@ -112,5 +112,5 @@ def test_a_damaged_mask_is_named_and_removed(tmp_path):
 
 def test_masks_an_edge_pixel_off_in_shape_are_taken(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((1066, 1600), 255, np.uint8))
-    picture = examine(cv2.imencode(".jpg", np.zeros((683, 1024, 3), np.uint8))[1].tobytes(), "a.jpg")
+    picture = probe(cv2.imencode(".jpg", np.zeros((683, 1024, 3), np.uint8))[1].tobytes(), "a.jpg")
     assert read_mask(tmp_path / "a.png", picture).shape == (683, 1024)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.annotations import Annotation, Photo, read_dataset
+from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
+from pumpseg_train.dataset.labelled_set import Annotation, Photo
 from pumpseg_train.samples.scene import (
     Cutout,
     Instance,
@@ -220,8 +221,8 @@ def test_photo_instances_scale_with_a_shrunk_photo_and_put_crowds_last(tmp_path)
     image[200:600, 400:1200] = ORANGE
     cv2.imwrite(str(tmp_path / "large.png"), image[..., ::-1])
     square = [400, 200, 1200, 200, 1200, 600, 400, 600]
-    annotations = (Annotation(1, 1, True, [square]), Annotation(2, 1, False, [square]))
-    shrunk, instances = photo_instances(Photo(1, tmp_path / "large.png", 2560, 1000, annotations))
+    annotations = (Annotation(1, [square], crowd=True), Annotation(1, [square]))
+    shrunk, instances = photo_instances(Photo(tmp_path / "large.png", 2560, 1000, annotations))
     assert shrunk.shape == (500, 1280, 3)
     assert [instance.class_id for instance in instances] == [1, CROWD]
     first = instances[0]
@@ -257,4 +258,4 @@ def test_a_mosaic_keeps_images_masks_and_classes_together():
 def test_a_photo_of_another_shape_than_its_annotations_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "turned.png"), np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(DatasetError, match="is 60x40, its annotations are for 40x60"):
-        photo_instances(Photo(1, tmp_path / "turned.png", 40, 60, ()))
+        photo_instances(Photo(tmp_path / "turned.png", 40, 60))

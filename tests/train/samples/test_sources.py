@@ -33,7 +33,8 @@ def test_load_sources_leaves_out_fragments(tmp_path, make_split):
         counts = np.diff(np.flatnonzero(np.diff(bitten.T.ravel(), prepend=2, append=2)))
         segmentation = {"size": [120, 160], "counts": [int(count) for count in counts]}
         annotation = dataclasses.replace(photo.annotations[0], segmentation=segmentation)
-        changed = dataclasses.replace(dataset, photos=(dataclasses.replace(photo, annotations=(annotation,)),))
+        changed_photo = dataclasses.replace(photo, annotations=(annotation,))
+        changed = dataclasses.replace(dataset, splits={"train": (changed_photo,)})
         assert sum(len(cutouts) for cutouts in load_sources(changed).cutouts) == kept
 
 
@@ -46,7 +47,7 @@ def test_load_sources_leaves_out_crowds_and_classes_that_are_not_learnt(tmp_path
 
     photo = read_dataset(tmp_path).photos[1]
     crowd = dataclasses.replace(photo, annotations=(dataclasses.replace(photo.annotations[0], crowd=True),))
-    assert load_sources(dataclasses.replace(read_dataset(tmp_path), photos=(crowd,))).cutouts == ()
+    assert load_sources(dataclasses.replace(read_dataset(tmp_path), splits={"train": (crowd,)})).cutouts == ()
 
 
 def test_load_sources_refuses_auxiliary_sets_of_other_classes_and_empty_backgrounds(tmp_path, make_split, fruit):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pumpseg_train.dataset.annotations import read_dataset, read_frame
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.training.predictor import predictor
 
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg_train.dataset.annotations import read_frame
-from pumpseg_train.dataset.labelled_set import Label, LabelledPhoto
+from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, Photo, sort_classes
 from pumpseg_train.dataset.masks import encode
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import Predict
 
 
@@ -17,37 +17,39 @@ def pseudo_label(
     photos: Iterable[Path],
     predict: Predict,
     *,
-    score: float,
-    most: int,
+    threshold: float,
+    max_detections: int,
     solidity: float = 0.0,
     progress: Callable[[], None] = lambda: None,
-) -> list[LabelledPhoto]:
-    """The photos in which `predict` is sure of something, labelled with that.
+) -> LabelledSet:
+    """The photos in which `predict` is sure of something, labelled with that, as the split train.
 
-    Detections of at least `score` become instances if their mask fills at least `solidity` of its convex
-    hull: heaps and fragments do not. All the rest of the picture becomes a crowd region, so that what the
-    teacher has missed is not learnt as background. Photos with more than `most` detections are left out:
-    in heaps it errs too often.
+    Detections with a score of at least `threshold` become instances if their mask fills at least `solidity` of its
+    convex hull, unlike piles and fragments. The rest of the picture becomes a crowd region, so that what the model
+    missed is not learnt as background. Photos with more than `max_detections` are left out: models err too often in
+    piles.
 
     Raises:
         DatasetError: a photo cannot be read.
     """
-    labelled = []
+    labelled: list[Photo] = []
+    classes: tuple[str, ...] = ()
     for path in photos:
         frame = read_frame(path)
         instances = predict(frame)
-        instances = instances[instances.scores >= score]
-        labels = [
-            Label(name, encode(mask))
-            for name, mask in zip(instances.labels, instances.masks, strict=True)
+        classes = instances.class_names
+        instances = instances[instances.scores >= threshold]
+        annotations = [
+            Annotation(int(class_id) + 1, encode(mask))
+            for class_id, mask in zip(instances.class_ids, instances.masks, strict=True)
             if fills_hull(mask.view(np.uint8), solidity)
         ]
-        if labels and len(instances) <= most:
+        if annotations and len(instances) <= max_detections:
             height, width = frame.shape[:2]
-            rest = Label(labels[0].class_name, encode(np.ones((height, width), bool)), crowd=True)
-            labelled.append(LabelledPhoto(path, width, height, (*labels, rest)))
+            rest = Annotation(annotations[0].class_id, encode(np.ones((height, width), bool)), crowd=True)
+            labelled.append(Photo(path, width, height, (*annotations, rest)))
         progress()
-    return labelled
+    return sort_classes(LabelledSet(classes, {"train": tuple(labelled)}))
 
 
 def fills_hull(mask: NDArray[np.uint8], share: float) -> bool:

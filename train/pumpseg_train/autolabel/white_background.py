@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg_train.autolabel.pseudo_labels import fills_hull
-from pumpseg_train.dataset.annotations import read_frame
-from pumpseg_train.dataset.labelled_set import Label, LabelledPhoto
+from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, Photo
 from pumpseg_train.dataset.masks import encode
+from pumpseg_train.dataset.photo_file import read_frame
 
 _WORKING_SIDE = 400  # pixels: small photos are enlarged to about this, large ones shrunk
 _MARGIN = 12
@@ -23,12 +23,10 @@ _COLOURED = 80  # saturation of what is probably object, and
 _SURE = 110  # surely
 
 
-def label_on_white(
-    photos: Iterable[Path], class_name: str, progress: Callable[[], None] = lambda: None
-) -> list[LabelledPhoto]:
-    """The photos whose coloured objects on white could be told apart, each object an instance of the class.
+def label_on_white(photos: Iterable[Path], class_name: str, progress: Callable[[], None] = lambda: None) -> LabelledSet:
+    """The photos whose coloured objects on white could be separated, each an instance of the class; the split train.
 
-    Photos with anything doubtful on them, such as objects that touch, are left out as a whole.
+    Photos with anything doubtful in them, such as objects that touch, are left out entirely.
 
     Raises:
         DatasetError: a photo cannot be read.
@@ -39,10 +37,9 @@ def label_on_white(
         masks = objects_on_white(frame)
         if masks:
             height, width = frame.shape[:2]
-            labels = tuple(Label(class_name, encode(mask)) for mask in masks)
-            labelled.append(LabelledPhoto(path, width, height, labels))
+            labelled.append(Photo(path, width, height, tuple(Annotation(1, encode(mask)) for mask in masks)))
         progress()
-    return labelled
+    return LabelledSet((class_name,), {"train": tuple(labelled)})
 
 
 def objects_on_white(frame: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:

@@ -1,17 +1,18 @@
 """pumpseg-data pseudo-label and label-on-white."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pumpseg.cli.arguments import share, whole
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import Commands
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from pumpseg_train.dataset.labelled_set import LabelledSet
 
-    from pumpseg_train.dataset.labelled_set import LabelledPhoto
-    from pumpseg_train.progress import Advance
+_Label = Callable[[list[Path], Callable[[], None]], "LabelledSet"]
 
 
 def add_pseudo_label(commands: Commands) -> None:
@@ -19,24 +20,24 @@ def add_pseudo_label(commands: Commands) -> None:
         "pseudo-label",
         help="let a trained model label photos",
         description="Label photos with what MODEL is sure of. The rest of each photo becomes a crowd region, so that "
-        "what the model missed is not learnt as background. Give the result to pumpseg-train as --extras.",
+        "what the model missed is not learnt as background. Give the result to pumpseg-train as --auxiliary.",
     )
     parser.add_argument(
         "model", metavar="MODEL", help="ONNX file, name of a shipped model, or folder of a training run"
     )
     _add_common(parser)
     parser.add_argument(
-        "--threshold", type=float, default=0.5, metavar="S", help="what the model must be sure of (default 0.5)"
+        "--threshold", type=share, default=0.5, metavar="S", help="minimum score of a detection that becomes a label"
     )
     parser.add_argument(
-        "--most", type=int, default=25, metavar="N", help="leave out photos with more detections (default 25)"
+        "--max-detections", type=whole(1, 100), default=25, metavar="N", help="leave out photos with more detections"
     )
     parser.add_argument(
         "--solidity",
-        type=float,
+        type=share,
         default=0.0,
-        metavar="S",
-        help="least share of its convex hull that a mask fills: 0.9 for round things (default 0)",
+        metavar="SHARE",
+        help="minimum share of its convex hull that a mask fills: 0.9 for round things",
     )
     parser.set_defaults(run=_pseudo_label, if_interrupted="interrupted, nothing was written")
 
@@ -56,49 +57,52 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be new or empty")
     parser.add_argument(
-        "--reject", type=Path, metavar="FILE", help="names of photos to leave out, one a line: what you saw to be wrong"
+        "--reject", type=Path, metavar="FILE", help="names of photos to leave out, one a line: those labelled wrongly"
     )
 
 
 def _pseudo_label(arguments: argparse.Namespace) -> None:
-    for name, low, high in (("score", 0, 1), ("solidity", 0, 1), ("most", 1, 100)):
-        value = getattr(arguments, name)
-        if not low <= value <= high:
-            raise PumpsegError(f"--{name} {value}: between {low} and {high} is possible")
     from pumpseg_train.autolabel.pseudo_labels import pseudo_label
     from pumpseg_train.cli.model import load_model
-    from pumpseg_train.dataset.atomic_folder import new_folder
 
-    photos = _photos(arguments)
-    with new_folder(arguments.out) as unfinished:
-        model = load_model(arguments.model)
-        with _progress(len(photos)) as advance:
-            labelled = pseudo_label(
-                photos,
-                model.predict,
-                score=arguments.threshold,
-                most=arguments.most,
-                solidity=arguments.solidity,
-                progress=lambda: advance(1),
-            )
-        _write(unfinished, arguments.photos, len(photos), labelled)
-    _tell(arguments.out, len(photos), labelled)
+    def label(photos: list[Path], progress: Callable[[], None]) -> "LabelledSet":
+        return pseudo_label(
+            photos,
+            load_model(arguments.model).predict,
+            threshold=arguments.threshold,
+            max_detections=arguments.max_detections,
+            solidity=arguments.solidity,
+            progress=progress,
+        )
+
+    _write(arguments, label)
 
 
 def _label_on_white(arguments: argparse.Namespace) -> None:
     from pumpseg_train.autolabel.white_background import label_on_white
-    from pumpseg_train.dataset.atomic_folder import new_folder
 
-    photos = _photos(arguments)
-    with new_folder(arguments.out) as unfinished:
-        with _progress(len(photos)) as advance:
-            labelled = label_on_white(photos, arguments.class_name, lambda: advance(1))
-        _write(unfinished, arguments.photos, len(photos), labelled)
-    _tell(arguments.out, len(photos), labelled)
+    _write(arguments, lambda photos, progress: label_on_white(photos, arguments.class_name, progress))
+
+
+def _write(arguments: argparse.Namespace, label: _Label) -> None:
+    from pumpseg_train.dataset.annotations import write_set
+    from pumpseg_train.dataset.atomic_folder import atomic_folder
+    from pumpseg_train.progress import StderrProgress
+
+    out, photos = arguments.out, _photos(arguments)
+    with atomic_folder(out) as unfinished:
+        with StderrProgress().stage("labelling", len(photos), "photos") as advance:
+            labelled = label(photos, lambda: advance(1))
+        if not labelled.photos:
+            raise PumpsegError(f"nothing could be labelled in the {len(photos)} photos of {arguments.photos}")
+        write_set(labelled, unfinished)
+    count = len(labelled.photos)
+    print(f"wrote {out}: {count} of {len(photos)} photos, {labelled.count('train')} instances")
+    print(f"to look through them: pumpseg-data show {out} --save sheet.png --count {count} --columns 12")
 
 
 def _photos(arguments: argparse.Namespace) -> list[Path]:
-    from pumpseg_train.dataset.annotations import list_images
+    from pumpseg_train.dataset.photo_file import list_images
 
     rejected: set[str] = set()
     if arguments.reject:
@@ -112,24 +116,3 @@ def _photos(arguments: argparse.Namespace) -> list[Path]:
     if unknown := rejected - {path.name for path in photos}:
         raise PumpsegError(f"--reject {arguments.reject}: {arguments.photos} has no photo {min(unknown)}")
     return [path for path in photos if path.name not in rejected]
-
-
-def _progress(total: int) -> "AbstractContextManager[Advance]":
-    from pumpseg_train.progress import StderrProgress
-
-    return StderrProgress().stage("labelling", total, "photos")
-
-
-def _write(folder: Path, source: Path, photos: int, labelled: "list[LabelledPhoto]") -> None:
-    from pumpseg_train.convert.coco import write
-    from pumpseg_train.dataset.labelled_set import labelled_set
-
-    if not labelled:
-        raise PumpsegError(f"nothing could be labelled in the {photos} photos of {source}")
-    write(labelled_set({"train": labelled}), folder, link=False)
-
-
-def _tell(out: Path, photos: int, labelled: "list[LabelledPhoto]") -> None:
-    count = sum(not label.crowd for photo in labelled for label in photo.labels)
-    print(f"wrote {out}: {len(labelled)} of {photos} photos, {count} instances")
-    print(f"look at them: pumpseg-data show {out} --out sheet.png --count {len(labelled)} --columns 12")

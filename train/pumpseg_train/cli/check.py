@@ -3,11 +3,10 @@
 import argparse
 from collections import Counter, defaultdict
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 
 from pumpseg.atomic_file import write_json
-from pumpseg.errors import PumpsegError
+from pumpseg.cli.arguments import whole
 from pumpseg_train.cli.command import Commands, check_output
 
 _SHOWN = 10
@@ -17,33 +16,36 @@ def add_check(commands: Commands) -> None:
     parser = commands.add_parser(
         "check",
         help="find what is wrong with a data set",
-        description="Look for faults in DATA/{train,val,test} or DATA: missing and damaged images, masks that are "
-        "empty, tiny, doubled, outside their image or unlike their box, near-duplicates, classes that differ between "
-        "splits. "
+        description="Find faults in DATA/{train,val,test} or DATA: missing and damaged images; masks that are empty, "
+        "tiny, doubled, outside their image or unlike their box; near-duplicates; classes that differ between splits. "
         "Exit code: 0 no faults, 1 faults, 2 no data set.",
     )
-    parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("--strict", action="store_true", help="warnings count as faults too")
+    parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")
+    parser.add_argument("--strict", action="store_true", help="count warnings as faults too")
     parser.add_argument("--all", action="store_true", help=f"print every finding, not {_SHOWN} of each kind")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all findings here")
-    parser.add_argument("--near", type=int, metavar="BITS", help="of 256 that duplicates may differ in (default 32)")
+    parser.add_argument(
+        "--near",
+        type=whole(0, 127),
+        metavar="BITS",
+        help="of 256 that duplicates may differ in; different photos differ in 128 or so (default 32)",
+    )
     parser.add_argument("--tiny", type=int, metavar="PX", help="warn of masks of fewer pixels (default 16)")
     parser.set_defaults(run=_run, if_interrupted="interrupted")
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from pumpseg_train.dataset.annotations import Fault, read_splits
     from pumpseg_train.dataset.check import NEAR, TINY, check
-    from pumpseg_train.dataset.raw_files import read_files
     from pumpseg_train.progress import StderrProgress
 
-    near = NEAR if arguments.near is None else arguments.near
-    if not 0 <= near < 128:
-        raise PumpsegError(f"--near {near}: between 0 and 127 bits are possible, different photos differ in 128 or so")
-    splits = read_files(arguments.data)
+    faults: list[Fault] = []
+    labelled = read_splits(arguments.data, faults.append)
     if arguments.json:
-        check_output(arguments.json, chain.from_iterable(split.paths for split in splits))
+        check_output(arguments.json, labelled.paths)
+    near = NEAR if arguments.near is None else arguments.near
     tiny = TINY if arguments.tiny is None else arguments.tiny
-    findings = check(splits, StderrProgress(), near=near, tiny=tiny)
+    findings = check(labelled, faults, StderrProgress(), near=near, tiny=tiny)
     if arguments.json:
         write_json(arguments.json, [asdict(finding) for finding in findings])
 
@@ -59,8 +61,8 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"          {finding.split}: {finding.what}: {finding.detail}")
         if len(shown) < len(same):
             print(f"          ... and {len(same) - len(shown)} more: --all prints them")
-    faults = sum(finding.fault for finding in findings)
-    warnings = len(findings) - faults
-    images = sum(len(split.images) for split in splits)
-    print(f"{arguments.data}: {images} images in {len(splits)} splits, {faults} faults, {warnings} warnings")
-    return 1 if faults or (arguments.strict and warnings) else 0
+    number = sum(finding.fault for finding in findings)
+    warnings = len(findings) - number
+    size = f"{len(labelled.photos)} images in {len(labelled.splits)} splits"
+    print(f"{arguments.data}: {size}, {number} faults, {warnings} warnings")
+    return 1 if number or (arguments.strict and warnings) else 0

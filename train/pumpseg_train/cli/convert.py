@@ -19,18 +19,18 @@ def add_convert(commands: Commands) -> None:
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder, or a json or yaml file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be new or empty")
-    parser.add_argument("--from", dest="source_format", choices=_FORMATS, default="coco", help="default coco")
-    parser.add_argument("--to", dest="target_format", choices=_FORMATS, default="coco", help="default coco")
+    parser.add_argument("--from", dest="source_format", choices=_FORMATS, default="coco", help="format of SOURCE")
+    parser.add_argument("--to", dest="target_format", choices=_FORMATS, default="coco", help="format of DIR")
     parser.add_argument(
         "--classes",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="classes to keep, in the order of their ids; names those of labels that name none",
+        help="to keep, in the order of their ids; also names the classes of labels that do not name any",
     )
-    parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="several may become one")
+    parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="classes; several may get one name")
     parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a source without splits")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="photos of COCO json, if they lie elsewhere")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of COCO json")
     parser.add_argument("--link", action="store_true", help="hard-link the photos instead of copying them")
     parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
 
@@ -54,10 +54,10 @@ def _run(arguments: argparse.Namespace) -> None:
         renamed=renamed,
         images=arguments.images,
         link=arguments.link,
-        note=lambda text: print(f"note: {text}"),
     )
+    for note in labelled.notes:
+        print(f"note: {note}")
     for split, photos in labelled.splits.items():
-        crowds = sum(label.crowd for photo in photos for label in photo.labels)
-        instances = sum(len(photo.labels) for photo in photos) - crowds
+        instances, crowds = labelled.count(split), labelled.count(split, crowd=True)
         print(f"{split}: {len(photos)} images, {instances} instances, {crowds} crowd regions")
     print(f"wrote {arguments.out}")

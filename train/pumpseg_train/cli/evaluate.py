@@ -88,7 +88,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--report {arguments.report}: it is no folder")
     if not 0 <= arguments.threshold <= 1:
         raise PumpsegError(f"--threshold {arguments.threshold}: a score lies between 0 and 1")
-    from pumpseg_train.dataset.annotations import list_images, read_dataset
+    from pumpseg_train.dataset.annotations import read_dataset
+    from pumpseg_train.dataset.photo_file import list_images
     from pumpseg_train.evaluation.metrics import detect, false_alarms, score
     from pumpseg_train.progress import StderrProgress
 

@@ -13,14 +13,14 @@ def add_split(commands: Commands) -> None:
     parser = commands.add_parser(
         "split",
         help="divide a data set into train, val and test",
-        description="Pool the splits of DATA (or DATA itself) and divide them anew. Near-duplicates stay in one split, "
-        "classes are spread evenly, the same seed gives the same result.",
+        description="Pool the splits of DATA (or DATA itself) and divide them again. Near-duplicates stay in one "
+        "split, classes are spread evenly, the same seed gives the same result.",
     )
-    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be new or empty")
-    parser.add_argument("--val", type=float, default=0.2, metavar="SHARE", help="default 0.2")
-    parser.add_argument("--test", type=float, default=0.0, metavar="SHARE", help="default 0")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
+    parser.add_argument("--val", type=float, default=0.2, metavar="SHARE", help="of the images")
+    parser.add_argument("--test", type=float, default=0.0, metavar="SHARE", help="of the images")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random order")
     parser.add_argument(
         "--group", metavar="REGEX", help="images whose names match it in the same way stay together: '^(.*)_frame'"
     )
@@ -34,12 +34,12 @@ def _run(arguments: argparse.Namespace) -> None:
     if not (arguments.val >= 0 and arguments.test >= 0 and shares["train"] > _MIN_SHARE):
         raise PumpsegError(f"--val {arguments.val:g} --test {arguments.test:g}: shares from 0, together below 1")
     shares = {split: share for split, share in shares.items() if share > 0}
-    from pumpseg_train.dataset.raw_files import read_files
+    from pumpseg_train.dataset.annotations import read_splits
     from pumpseg_train.dataset.split import divide
     from pumpseg_train.progress import StderrProgress
 
     result = divide(
-        read_files(arguments.data),
+        read_splits(arguments.data),
         arguments.out,
         shares,
         StderrProgress(),

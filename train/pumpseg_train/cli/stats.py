@@ -1,7 +1,6 @@
 """pumpseg-data stats."""
 
 import argparse
-from itertools import chain
 from pathlib import Path
 
 from pumpseg.atomic_file import write_json
@@ -10,19 +9,19 @@ from pumpseg_train.cli.command import Commands, check_output
 
 def add_stats(commands: Commands) -> None:
     parser = commands.add_parser("stats", help="count images, instances, classes and sizes")
-    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.set_defaults(run=_run, if_interrupted="interrupted")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pumpseg_train.dataset.raw_files import read_files
+    from pumpseg_train.dataset.annotations import read_splits
     from pumpseg_train.dataset.stats import statistics
 
-    splits = read_files(arguments.data)
+    labelled = read_splits(arguments.data)
     if arguments.json:
-        check_output(arguments.json, chain.from_iterable(split.paths for split in splits))
-    figures = {split.name: statistics(split) for split in splits}
+        check_output(arguments.json, labelled.paths)
+    figures = {split: statistics(labelled, split) for split in labelled.splits}
     if arguments.json:
         write_json(arguments.json, figures)
     for split, values in figures.items():

@@ -1,14 +1,13 @@
 """The formats by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert import coco, labelme, via, yolo
-from pumpseg_train.convert import mask_png as pngs
-from pumpseg_train.dataset.atomic_folder import new_folder
+from pumpseg_train.convert import coco, labelme, mask_png, via, yolo
+from pumpseg_train.dataset.atomic_folder import atomic_folder
 from pumpseg_train.dataset.labelled_set import LabelledSet, choose_classes
 
 
@@ -31,8 +30,8 @@ FORMATS = {
     "via": Format(via.read, via.write),
     "labelme": Format(labelme.read, labelme.write),
     "yolo": Format(yolo.read, yolo.write),
-    "masks": Format(pngs.read_masks, pngs.write_masks),
-    "index": Format(pngs.read_index, pngs.write_index),
+    "masks": Format(mask_png.read_masks, mask_png.write_masks),
+    "index": Format(mask_png.read_index, mask_png.write_index),
 }
 # Formats whose labels need not name a class, so that --classes names them rather than chooses among them.
 _NAMELESS = ("via", "yolo", "masks", "index")
@@ -49,12 +48,11 @@ def convert(
     renamed: dict[str, str] | None = None,
     images: Path | None = None,
     link: bool = False,
-    note: Callable[[str], None] = lambda text: None,
 ) -> LabelledSet:
     """Reads `source`, and writes it to the new folder `out`, all or nothing; returns what was written.
 
     split: what a source without train/, val/ or test/ is. classes: those to keep, in the order of their ids.
-    images: where the photos of COCO json lie. link: hard links instead of copies of the photos.
+    images: the folder of the photos of COCO json. link: hard links instead of copies of the photos.
     Raises DatasetError.
     """
     if doubled := [name for number, name in enumerate(classes) if name in classes[:number]]:
@@ -65,8 +63,5 @@ def convert(
         labelled = FORMATS[source_format].read(source, split, classes)
     nameless = source_format in _NAMELESS and tuple(classes) == labelled.classes
     labelled = choose_classes(labelled, () if nameless else classes, renamed or {})
-    with new_folder(out) as unfinished:
-        written = FORMATS[target_format].write(labelled, unfinished, link=link)
-    for text in written.notes:
-        note(text)
-    return written
+    with atomic_folder(out) as unfinished:
+        return FORMATS[target_format].write(labelled, unfinished, link=link)

@@ -1,4 +1,4 @@
-"""labelme: a json beside every image."""
+"""labelme: a json next to every image."""
 
 import base64
 import binascii
@@ -13,17 +13,10 @@ import numpy as np
 from PIL import Image
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.convert.source import Reading, images_in, split_folders
 from pumpseg_train.convert.via import round_polygon
 from pumpseg_train.dataset.atomic_folder import place_image
-from pumpseg_train.dataset.labelled_set import (
-    Label,
-    LabelledPhoto,
-    LabelledSet,
-    images_in,
-    labelled_photo,
-    labelled_set,
-    split_folders,
-)
+from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes
 from pumpseg_train.dataset.masks import decode, encode, finite, rings_of
 
 _VERSION = "5.5.0"  # of the format that is written
@@ -34,17 +27,18 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
 
     Images without a json are not labelled yet and left out. Raises DatasetError.
     """
-    splits, clipped, unlabelled = {}, list[str](), 0
+    reading, unlabelled = Reading(), 0
     for name, folder in split_folders(source, split).items():
-        files = sorted(folder.glob("*.json"))
-        photos = [_photo(path, clipped) for path in files]
-        unlabelled += len(set(images_in(folder)) - {photo.path for photo in photos})
-        splits[name] = photos
-    notes = [f"{unlabelled} images without a json were left out"] if unlabelled else []
-    return labelled_set(splits, clipped=clipped, notes=notes)
+        reading.begin(name)
+        images = {_read_file(path, reading) for path in sorted(folder.glob("*.json"))}
+        unlabelled += len(set(images_in(folder)) - images)
+    if unlabelled:
+        reading.notes.append(f"{unlabelled} images without a json were left out")
+    return sort_classes(reading.finish())
 
 
-def _photo(path: Path, clipped: list[str]) -> LabelledPhoto:
+def _read_file(path: Path, reading: Reading) -> Path:
+    """Adds the photo of a json to `reading`; returns its path."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         image = path.parent / content["imagePath"].replace("\\", "/")
@@ -55,15 +49,20 @@ def _photo(path: Path, clipped: list[str]) -> LabelledPhoto:
             key = ("alone", number) if group is None else ("group", group, shape["label"])
             crowd = bool((shape.get("flags") or {}).get("iscrowd", False))
             if not isinstance(shape["label"], str):
-                raise TypeError(f"label {shape['label']!r} is no text")
+                raise TypeError(f"label {shape['label']!r} is not text")
             parts[key].append((shape["label"], _segmentation(shape, size), crowd))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
         raise DatasetError(f"{path} is not labelme json: {type(error).__name__} {error}") from error
     if not image.is_file():
         hint = "; its imageData can be written out with labelme_export_json" if content.get("imageData") else ""
         raise DatasetError(f"{path} is about {image}, which does not exist{hint}")
-    labels = [Label(shapes[0][0], _joined([s for _, s, _ in shapes], size), shapes[0][2]) for shapes in parts.values()]
-    return labelled_photo(image, labels, size, clipped)
+    annotations = [
+        Annotation(reading.class_id(label), _joined([segmentation for _, segmentation, _ in shapes], size), crowd)
+        for shapes in parts.values()
+        for label, _, crowd in shapes[:1]
+    ]
+    reading.add(image, annotations, size)
+    return image
 
 
 def _segmentation(shape: dict[str, Any], size: tuple[int, int]) -> Any:
@@ -100,7 +99,7 @@ def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
 
 
 def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
-    """Writes `out`/{train,val,test}/ with a json beside every image.
+    """Writes `out`/{train,val,test}/ with a json next to every image.
 
     Polygons become polygon shapes, those of one instance joined by a group_id; run lengths become mask shapes.
     Crowd regions have the flag iscrowd. Returns what was written, which is all of it.
@@ -111,16 +110,19 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
         for photo in photos:
             name = place_image(photo.path, folder, taken, link=link)
             shapes: list[dict[str, Any]] = []
-            for group, label in enumerate(photo.labels, start=1):
-                common = {"label": label.class_name, "flags": {"iscrowd": True} if label.crowd else {}}
-                if isinstance(label.segmentation, list):
-                    rings = rings_of(label.segmentation, photo.width, photo.height)
+            for group, annotation in enumerate(photo.annotations, start=1):
+                common = {
+                    "label": labelled.name_of(annotation),
+                    "flags": {"iscrowd": True} if annotation.crowd else {},
+                }
+                if isinstance(annotation.segmentation, list):
+                    rings = rings_of(annotation.segmentation, photo.width, photo.height)
                     number = group if len(rings) > 1 else None
                     for ring in rings:
                         shape = {"points": ring.tolist(), "group_id": number, "shape_type": "polygon"}
                         shapes.append({**common, **shape})
                 else:
-                    shape = _mask_shape(decode(label.segmentation, photo.width, photo.height))
+                    shape = _mask_shape(annotation.mask(photo.width, photo.height))
                     shapes.append({**common, "group_id": None, "shape_type": "mask", **shape})
             content: dict[str, Any] = {
                 "version": _VERSION,

@@ -8,6 +8,7 @@ index is 1000 * class number + instance number, as in Cityscapes' instanceIds; a
 that class without instances, which becomes a crowd region. 255 in a palette is Pascal VOC's "void".
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,49 +19,40 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.convert.source import Reading, images_in, only_class, split_folders
 from pumpseg_train.dataset.atomic_folder import place_image
-from pumpseg_train.dataset.labelled_set import (
-    Label,
-    LabelledPhoto,
-    LabelledSet,
-    images_in,
-    labelled_photo,
-    labelled_set,
-    only_class,
-    split_folders,
-    without_crowds,
-)
-from pumpseg_train.dataset.masks import decode, encode
+from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, without_crowds
+from pumpseg_train.dataset.masks import encode
 
 _CROWD = "_crowd"
 _PER_CLASS = 1000
 _VOID = 255
-_Sized = tuple[Label, tuple[int, int]]  # a label, and the width and height of the picture that it came from
 
 
 def read_masks(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a PNG an instance, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
-    lonely: list[Path] = []
+    unmatched: list[Path] = []
 
-    def labels_of(image: Path, files: list[Path]) -> list[_Sized]:
-        labels = []
+    def annotations_of(image: Path, files: list[Path]) -> list[Annotation]:
+        found = []
         for path in files:
-            pixels = _pixels(path)
-            mask = _without_alpha(pixels) != 0
-            crowd = path.stem.endswith(_CROWD)
-            labels.append((Label(_class_of(path, image, classes), encode(mask), crowd), mask.shape[::-1]))
-        return labels
-
-    def labels_in(images: list[Path], folder: Path) -> Iterator[list[_Sized]]:
-        beside = _by_photo(sorted(folder.glob("*.png")), {image.stem for image in images})
-        lonely.extend(beside.pop("", []))
-        return (labels_of(image, images_in(folder / image.stem) or beside.get(image.stem, [])) for image in images)
-
-    found = _read(source, split, classes, labels_in)
-    if not lonely:
+            mask = _without_alpha(_pixels(path)) != 0
+            class_id = _class_id(path, image, classes)
+            found.append(Annotation(class_id, encode(mask), crowd=path.stem.endswith(_CROWD)))
         return found
-    note = f"{len(lonely)} masks are called like no photo and were left out, the first is {lonely[0]}"
-    if not any(photo.labels for photos in found.splits.values() for photo in photos):
+
+    def annotations_in(images: list[Path], folder: Path) -> Iterator[list[Annotation]]:
+        by_photo = _by_photo(sorted(folder.glob("*.png")), {image.stem for image in images})
+        unmatched.extend(by_photo.pop("", []))
+        return (
+            annotations_of(image, images_in(folder / image.stem) or by_photo.get(image.stem, [])) for image in images
+        )
+
+    found = _read(source, split, classes, annotations_in)
+    if not unmatched:
+        return found
+    note = f"{len(unmatched)} masks match no photo's name and were left out, the first is {unmatched[0]}"
+    if not any(photo.annotations for photo in found.photos):
         raise DatasetError(f"no photo has a mask: {note}")
     return replace(found, notes=(*found.notes, note))
 
@@ -81,7 +73,7 @@ def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
 def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads a PNG of instance numbers a photo, from SOURCE/{train,val,test} or one folder. Raises DatasetError."""
 
-    def labels_of(image: Path, folder: Path) -> list[_Sized]:
+    def annotations_of(image: Path, folder: Path) -> list[Annotation]:
         path = folder / f"{image.stem}.png"
         if not classes:
             only_class(classes, "pictures of instance numbers")
@@ -92,7 +84,7 @@ def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
         pixels = _pixels(path)
         if pixels.ndim != 2:
             raise DatasetError(f"{path} has {pixels.shape[2]} channels: an index picture has one")
-        labels = []
+        found = []
         for value in np.unique(pixels):
             if value == 0 or (palette and value == _VOID):
                 continue
@@ -101,46 +93,41 @@ def read_index(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
                 number, instance = instance, 0
             if not 1 <= number <= len(classes):
                 raise DatasetError(f"{path} has the value {value}, whose class {number} is none of the {len(classes)}")
-            label = Label(classes[number - 1], encode(pixels == value), crowd=instance == 0)
-            labels.append((label, (pixels.shape[1], pixels.shape[0])))
-        return labels
+            found.append(Annotation(number, encode(pixels == value), crowd=instance == 0))
+        return found
 
-    def labels_in(images: list[Path], folder: Path) -> Iterator[list[_Sized]]:
-        return (labels_of(image, folder) for image in images)
-
-    return _read(source, split, classes, labels_in)
+    return _read(source, split, classes, lambda images, folder: (annotations_of(image, folder) for image in images))
 
 
 def _read(
     source: Path,
     split: str,
     classes: Sequence[str],
-    labels_in: Callable[[list[Path], Path], Iterable[list[_Sized]]],
+    annotations_in: Callable[[list[Path], Path], Iterable[list[Annotation]]],
 ) -> LabelledSet:
-    splits = {}
+    reading = Reading(list(classes))
     for name, folder in split_folders(source, split).items():
-        photos: list[LabelledPhoto] = []
+        reading.begin(name)
         for needed in ("images", "masks"):
             if not (folder / needed).is_dir():
                 raise DatasetError(f"{folder} holds no {needed}/")
         images = images_in(folder / "images")
-        for image, found in zip(images, labels_in(images, folder / "masks"), strict=True):
-            sizes = {size for _, size in found}
+        for image, annotations in zip(images, annotations_in(images, folder / "masks"), strict=True):
+            sizes = {(width, height) for height, width in (a.segmentation["size"] for a in annotations)}
             if len(sizes) > 1:
                 raise DatasetError(f"the masks of {image} have different sizes: {sorted(sizes)}")
-            photos.append(labelled_photo(image, [label for label, _ in found], next(iter(sizes), None)))
-        splits[name] = photos
-    return labelled_set(splits, classes)
+            reading.add(image, annotations, next(iter(sizes), None))
+    return reading.finish()
 
 
-def _class_of(path: Path, image: Path, classes: Sequence[str]) -> str:
+def _class_id(path: Path, image: Path, classes: Sequence[str]) -> int:
     if len(classes) == 1:
-        return classes[0]
+        return 1
     name = path.stem.removeprefix(f"{image.stem}_")
     fitting = [known for known in classes if name == known or name.startswith(f"{known}_")]
     if not fitting:
         raise DatasetError(f"{path} begins with no class name: name the classes with --classes, or just one")
-    return max(fitting, key=len)
+    return classes.index(max(fitting, key=len)) + 1
 
 
 def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -155,10 +142,10 @@ def _pixels(path: Path) -> NDArray[Any]:
         with Image.open(path) as image:
             return np.asarray(image)
     except (OSError, ValueError, SyntaxError):
-        raise DatasetError(f"{path} is not a readable image") from None
+        raise DatasetError(f"{path} cannot be read as an image") from None
 
 
-def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
+def write_masks(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/{train,val,test}/images and masks/NAME/CLASS_001.png, crowd regions as CLASS_001_crowd.png.
 
     Returns what was written, which is all of it.
@@ -171,14 +158,14 @@ def write_masks(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
             name = place_image(photo.path, out / split / "images", taken, link=link)
             folder = out / split / "masks" / Path(name).stem
             folder.mkdir()
-            for number, label in enumerate(photo.labels, start=1):
-                mask = decode(label.segmentation, photo.width, photo.height) * np.uint8(255)
-                crowd = _CROWD if label.crowd else ""
-                Image.fromarray(mask).save(folder / f"{label.class_name}_{number:03}{crowd}.png")
+            for number, annotation in enumerate(photo.annotations, start=1):
+                mask = annotation.mask(photo.width, photo.height) * np.uint8(255)
+                crowd = _CROWD if annotation.crowd else ""
+                Image.fromarray(mask).save(folder / f"{labelled.name_of(annotation)}_{number:03}{crowd}.png")
     return labelled
 
 
-def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
+def write_index(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/{train,val,test}/images and masks/NAME.png of 16 bits. Where instances overlap the later one wins.
 
     Returns what was written: without instances that are wholly covered, and with one class without crowd regions.
@@ -195,22 +182,22 @@ def write_index(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
         for photo in photos:
             name = place_image(photo.path, out / split / "images", taken, link=link)
             pixels = np.zeros((photo.height, photo.width), np.uint16)
-            values, counts = [], dict.fromkeys(labelled.classes, 0)
-            for label in sorted(photo.labels, key=lambda label: not label.crowd):
-                counts[label.class_name] += not label.crowd
-                number = labelled.classes.index(label.class_name) + 1
-                value = counts[label.class_name] if not several else number
-                if several and not label.crowd:
-                    value = _PER_CLASS * number + counts[label.class_name]
-                if value >= 1 << 16 or counts[label.class_name] >= _PER_CLASS:
+            values, counts = [], Counter[int]()
+            for annotation in sorted(photo.annotations, key=lambda annotation: not annotation.crowd):
+                number = annotation.class_id
+                counts[number] += not annotation.crowd
+                value = counts[number] if not several else number
+                if several and not annotation.crowd:
+                    value = _PER_CLASS * number + counts[number]
+                if value >= 1 << 16 or counts[number] >= _PER_CLASS:
                     raise DatasetError(f"{photo.path} has more classes or instances than an index picture can hold")
-                values.append((label, value))
-                pixels[decode(label.segmentation, photo.width, photo.height).view(np.bool_)] = value
+                values.append((annotation, value))
+                pixels[annotation.mask(photo.width, photo.height).view(np.bool_)] = value
             visible = set(np.unique(pixels).tolist())
-            labels = tuple(label for label, value in values if value in visible)
-            hidden += len(values) - len(labels)
-            written.append(replace(photo, labels=labels))
+            annotations = tuple(annotation for annotation, value in values if value in visible)
+            hidden += len(values) - len(annotations)
+            written.append(replace(photo, annotations=annotations))
             Image.fromarray(pixels).save(out / split / "masks" / f"{Path(name).stem}.png")
         splits[split] = tuple(written)
-    notes = (f"{hidden} instances are wholly covered by others and lost",) if hidden else ()
+    notes = (f"{hidden} instances are covered by others entirely and lost",) if hidden else ()
     return replace(labelled, splits=splits, notes=(*labelled.notes, *notes))

@@ -1,4 +1,4 @@
-"""VGG Image Annotator, versions 1 and 2: via_region_data.json or a saved project, beside the images."""
+"""VGG Image Annotator, versions 1 and 2: via_region_data.json or a saved project, next to the images."""
 
 import json
 import math
@@ -7,16 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.convert.source import Reading, only_class, split_folders
 from pumpseg_train.dataset.atomic_folder import place_image
-from pumpseg_train.dataset.labelled_set import (
-    Label,
-    LabelledSet,
-    labelled_photo,
-    labelled_set,
-    only_class,
-    split_folders,
-    without_crowds,
-)
+from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes, without_crowds
 from pumpseg_train.dataset.masks import finite, one_ring, rings_of
 
 FILE = "via_region_data.json"
@@ -34,15 +27,15 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
         files = {split: source}
     else:
         files = {name: _json_in(folder) for name, folder in split_folders(source, split).items()}
-    splits, clipped = {}, list[str]()
+    reading = Reading()
     for name, path in files.items():
-        photos = []
+        reading.begin(name)
         for entry in _entries(path):
             try:
                 regions = entry["regions"]
                 regions = list(regions.values()) if isinstance(regions, dict) else regions
-                labels = [
-                    Label(_class_of(region, classes), [finite(_polygon(region["shape_attributes"]))])
+                annotations = [
+                    Annotation(reading.class_id(_class_of(region, classes)), [_polygon(region["shape_attributes"])])
                     for region in regions
                 ]
                 image = path.parent / Path(entry["filename"]).name
@@ -50,11 +43,10 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
                 raise
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise DatasetError(
-                    f"{path}: {str(entry)[:60]}... is no VIA entry: {type(error).__name__} {error}"
+                    f"{path}: {str(entry)[:60]}... is not a VIA entry: {type(error).__name__} {error}"
                 ) from error
-            photos.append(labelled_photo(image, labels, clipped=clipped))
-        splits[name] = photos
-    return labelled_set(splits, clipped=clipped)
+            reading.add(image, annotations)
+    return sort_classes(reading.finish())
 
 
 def _json_in(folder: Path) -> Path:
@@ -103,13 +95,13 @@ def _polygon(shape: dict[str, Any]) -> list[float]:
         if len(shape["all_points_x"]) < 3:
             raise ValueError(f"a polygon of {len(shape['all_points_x'])} corners")
         points = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
-        return [float(value) for point in points for value in point]
+        return finite(value for point in points for value in point)
     if kind == "rect":
         x, y, width, height = (float(shape[key]) for key in ("x", "y", "width", "height"))
-        return [x, y, x + width, y, x + width, y + height, x, y + height]
+        return finite([x, y, x + width, y, x + width, y + height, x, y + height])
     if kind in ("circle", "ellipse"):
         rx, ry = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
-        return round_polygon(shape["cx"], shape["cy"], rx, ry, shape.get("theta", 0))
+        return finite(round_polygon(shape["cx"], shape["cy"], rx, ry, shape.get("theta", 0)))
     raise ValueError(f"a {kind} has no area")
 
 
@@ -138,13 +130,11 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
         for photo in photos:
             name = place_image(photo.path, folder, taken, link=link)
             regions = []
-            for label in photo.labels:
-                rings = rings_of(label.segmentation, photo.width, photo.height)
-                if not rings:
-                    continue
-                ring = one_ring(rings).round(2).tolist()
+            for annotation in photo.annotations:
+                ring = one_ring(rings_of(annotation.segmentation, photo.width, photo.height)).round(2).tolist()
                 shape = {"name": "polygon", "all_points_x": [x for x, _ in ring], "all_points_y": [y for _, y in ring]}
-                regions.append({"shape_attributes": shape, "region_attributes": {"name": label.class_name}})
+                name_of_class = {"name": labelled.name_of(annotation)}
+                regions.append({"shape_attributes": shape, "region_attributes": name_of_class})
             size = (folder / name).stat().st_size
             entry = {"filename": name, "size": size, "regions": regions, "file_attributes": {}}
             content[f"{name}{size}"] = entry

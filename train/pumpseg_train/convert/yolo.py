@@ -8,22 +8,11 @@ import yaml
 
 from pumpseg.errors import DatasetError
 from pumpseg.images import IMAGE_SUFFIXES
+from pumpseg_train.convert.source import Reading, by_split, only_class, split_folders, split_of
 from pumpseg_train.dataset.atomic_folder import place_image
-from pumpseg_train.dataset.image_probe import size_of
-from pumpseg_train.dataset.labelled_set import (
-    SPLITS,
-    Label,
-    LabelledPhoto,
-    LabelledSet,
-    by_split,
-    labelled_photo,
-    labelled_set,
-    only_class,
-    split_folders,
-    split_of,
-    without_crowds,
-)
+from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, LabelledSet, without_crowds
 from pumpseg_train.dataset.masks import finite, one_ring, rings_of
+from pumpseg_train.dataset.photo_file import size_of
 
 
 def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
@@ -35,7 +24,7 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     if source.is_dir():
         found = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
         if len(found) > 1:
-            raise DatasetError(f"{source} holds {len(found)} yaml files: name the one that is meant")
+            raise DatasetError(f"{source} holds {len(found)} yaml files: name one of them")
         settings = found[0] if found else None
     elif source.is_file():
         settings = source
@@ -46,14 +35,16 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     else:
         names = list(classes) or [only_class(classes, "YOLO labels without a data.yaml")]
         folders = _by_convention(source, split)
-    splits, clipped = {}, list[str]()
+    reading = Reading(list(names))
     for name, images in folders.items():
         if not images:
             raise DatasetError(f"{source}: there are no images of the split {name}")
         if not any(_labels_path(image).is_file() for image in images):
             raise DatasetError(f"no image of the split {name} has a label file: there is no {_labels_path(images[0])}")
-        splits[name] = [_photo(image, names, clipped) for image in images]
-    return labelled_set(splits, names, clipped)
+        reading.begin(name)
+        for image in images:
+            reading.add(image, _annotations(image, len(names)))
+    return reading.finish()
 
 
 def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
@@ -70,7 +61,7 @@ def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
         entries = {str(key): value for key, value in content.items() if value}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = " ".join(str(error).split())
-        raise DatasetError(f"{path} is no data.yaml of YOLO: {type(error).__name__} {why}") from error
+        raise DatasetError(f"{path} is not a data.yaml of YOLO: {type(error).__name__} {why}") from error
     folders = {}
     for split, key in by_split(path, {key: split_of(key) for key in entries}).items():
         values = entries[key] if isinstance(entries[key], list) else [entries[key]]
@@ -81,7 +72,7 @@ def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
 
 
 def _listed(root: Path, value: str, settings: Path) -> list[Path]:
-    # Roboflow writes ../train/images for what lies beside the yaml.
+    # Roboflow writes ../train/images for what is next to the yaml.
     for place in (root / value, root / value.removeprefix("../")):
         if place.is_dir():
             return _images_below(place)
@@ -127,9 +118,9 @@ def _labels_path(image: Path) -> Path:
     return Path(*parts) / f"{image.stem}.txt"
 
 
-def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPhoto:
+def _annotations(image: Path, classes: int) -> list[Annotation]:
     path = _labels_path(image)
-    labels = []
+    annotations = []
     width, height, _ = size_of(image)
     lines = _text(path).splitlines() if path.is_file() else []
     for number, line in enumerate(lines, start=1):
@@ -138,19 +129,18 @@ def _photo(image: Path, names: Sequence[str], clipped: list[str]) -> LabelledPho
         what = f"{path}, line {number}"
         try:
             class_number, *values = line.split()
-            points = finite(values)
-            name = names[int(class_number)] if int(class_number) >= 0 else names[len(names)]
+            points, class_id = finite(values), int(class_number) + 1
         except ValueError as error:
             raise DatasetError(f"{what} is not a class number and coordinates: {line[:60]!r}: {error}") from None
-        except IndexError:
-            raise DatasetError(f"{what} has class {class_number}, there are {len(names)} classes") from None
+        if not 1 <= class_id <= classes:
+            raise DatasetError(f"{what} has class {class_number}, there are {classes} classes")
         if len(points) == 4:
             raise DatasetError(f"{what} is a box: labels for detection have no masks")
         if len(points) < 6 or len(points) % 2:
             raise DatasetError(f"{what} has {len(points)} coordinates, an even number from 6 is needed")
         scaled = [value * (height if place % 2 else width) for place, value in enumerate(points)]
-        labels.append(Label(name, [scaled]))
-    return labelled_photo(image, labels, clipped=clipped)
+        annotations.append(Annotation(class_id, [scaled]))
+    return annotations
 
 
 def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
@@ -167,13 +157,11 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
         for photo in photos:
             name = place_image(photo.path, out / "images" / split, taken, link=link)
             lines = []
-            for label in photo.labels:
-                rings = rings_of(label.segmentation, photo.width, photo.height)
-                if not rings:
-                    continue
+            for annotation in photo.annotations:
+                rings = rings_of(annotation.segmentation, photo.width, photo.height)
                 ring = one_ring(rings) / (photo.width, photo.height)
                 numbers = " ".join(f"{value:.6g}" for value in ring.ravel().clip(0, 1))
-                lines.append(f"{labelled.classes.index(label.class_name)} {numbers}\n")
+                lines.append(f"{annotation.class_id - 1} {numbers}\n")
             (out / "labels" / split / f"{Path(name).stem}.txt").write_text("".join(lines), encoding="utf-8")
     settings: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if split in labelled.splits}
     settings["names"] = dict(enumerate(labelled.classes))

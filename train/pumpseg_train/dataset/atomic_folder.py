@@ -1,4 +1,4 @@
-"""Folders that appear under their name only when everything is in them, and images put into them."""
+"""Folders that get their name only when everything is in them, and images put into them."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ from pumpseg.errors import DatasetError, PumpsegError
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yields a folder to fill, all of which comes to `out` at the end; it is removed where that fails.
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """Yields a temporary folder to fill, which becomes `out` at the end, or is removed after an error.
 
     An empty folder `out` stays where it is, as the working directory or a mounted disk must.
-    Raises DatasetError, and that at once, where `out` is not an empty or a new folder, or cannot be written.
+    Raises DatasetError, before anything is done, where `out` is not empty or new, or cannot be written.
     """
     place = Path(os.path.realpath(out))
     try:
@@ -48,7 +48,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 def place_image(source: Path, folder: Path, taken: set[str], *, link: bool) -> str:
     """Copies, or hard-links where that is possible, an image into `folder`; returns its name there.
 
-    taken: the names without suffix that are in use, in lower case: most formats tell labels by them. It grows.
+    taken: the names without suffix that are in use, in lower case, since most formats match labels by them. It grows.
     """
     name, number = source.name, 2
     while Path(name).stem.lower() in taken:

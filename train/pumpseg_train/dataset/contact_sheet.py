@@ -1,4 +1,4 @@
-"""A contact sheet: photos of a data set side by side, masks drawn, to be looked at before anyone trains."""
+"""A contact sheet: photos of a data set side by side with their masks drawn, to look through before training."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pumpseg.draw import draw
 from pumpseg.instances import Instances
 from pumpseg.masks.paste import CellMasks
-from pumpseg_train.dataset.annotations import Dataset, Photo, read_frame
+from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
+from pumpseg_train.dataset.photo_file import read_frame
 
 _CAPTION = 22  # pixels
 _GAP = 6
@@ -17,40 +18,44 @@ _PAPER, _INK = (245, 245, 245), (40, 40, 40)
 _CELLS = 256  # a side of a drawn mask
 
 
-def contact_sheet(photos: Sequence[tuple[Dataset, Photo]], columns: int, tile: int) -> NDArray[np.uint8]:
-    """uint8 BGR: tiles of `tile` x `tile` pixels and a caption each, with masks, and class names where they are few.
+def contact_sheet(
+    labelled: LabelledSet, photos: Sequence[tuple[str, Photo]], columns: int, side: int
+) -> NDArray[np.uint8]:
+    """uint8 BGR: `photos`, each with the split that it is of, at most `side` pixels a side, with masks and a caption.
+
+    Class names are drawn where the set has several.
 
     Raises:
         DatasetError: a photo cannot be read.
     """
     columns = min(columns, len(photos))
     rows = -(-len(photos) // columns)
-    height, width = tile + _CAPTION + _GAP, tile + _GAP
+    height, width = side + _CAPTION + _GAP, side + _GAP
     sheet = np.full((rows * height + _GAP, columns * width + _GAP, 3), _PAPER, np.uint8)
-    for index, (dataset, photo) in enumerate(photos):
+    for index, (split, photo) in enumerate(photos):
         y, x = _GAP + index // columns * height, _GAP + index % columns * width
-        drawn = _tile(dataset, photo, tile)
-        tile_h, tile_w = drawn.shape[:2]
-        top, left = y + (tile - tile_h) // 2, x + (tile - tile_w) // 2
-        sheet[top : top + tile_h, left : left + tile_w] = drawn
-        _caption(sheet[y + tile : y + tile + _CAPTION, x : x + tile], dataset, photo)
+        drawn = _draw_photo(labelled, photo, side)
+        drawn_h, drawn_w = drawn.shape[:2]
+        top, left = y + (side - drawn_h) // 2, x + (side - drawn_w) // 2
+        sheet[top : top + drawn_h, left : left + drawn_w] = drawn
+        _caption(sheet[y + side : y + side + _CAPTION, x : x + side], split, photo)
     return sheet
 
 
-def _tile(dataset: Dataset, photo: Photo, tile: int) -> NDArray[np.uint8]:
+def _draw_photo(labelled: LabelledSet, photo: Photo, side: int) -> NDArray[np.uint8]:
     image = read_frame(photo.path)
-    scale = tile / max(image.shape[:2])
+    scale = side / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     frame = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
-    instances, labels = _instances(dataset, photo, frame.shape[1], frame.shape[0])
+    instances, labels = _instances(labelled, photo, frame.shape[1], frame.shape[0])
     return draw(frame, instances, labels)
 
 
-def _instances(dataset: Dataset, photo: Photo, width: int, height: int) -> tuple[Instances, list[str]]:
-    """The labels as the model would give them, in a frame of width x height, and what to write on each."""
+def _instances(labelled: LabelledSet, photo: Photo, width: int, height: int) -> tuple[Instances, list[str]]:
+    """The labels as a model would return them, in a frame of width x height, and what to write on each."""
     boxes, grids, class_ids, labels = [], [], [], []
-    several = len(dataset.classes) > 1
+    several = len(labelled.classes) > 1
     for annotation in photo.annotations:
         mask = annotation.mask(photo.width, photo.height)
         x, y, w, h = cv2.boundingRect(mask)
@@ -62,27 +67,27 @@ def _instances(dataset: Dataset, photo: Photo, width: int, height: int) -> tuple
         boxes.append([x * width / photo.width, y * height / photo.height])
         boxes[-1] += [(x + w) * width / photo.width, (y + h) * height / photo.height]
         class_ids.append(annotation.class_id - 1)
-        name = dataset.classes[annotation.class_id - 1] if several else ""
+        name = labelled.name_of(annotation) if several else ""
         labels.append(f"{name} crowd".strip() if annotation.crowd else name)
     if not boxes:
-        return Instances.empty((height, width), dataset.classes), []
+        return Instances.empty((height, width), labelled.classes), []
     instances = Instances(
         boxes=np.array(boxes, np.float32),
         scores=np.ones(len(boxes), np.float32),
         class_ids=np.array(class_ids, np.int64),
         cells=CellMasks(np.stack(grids), np.array(boxes, np.float32)),
         frame_size=(height, width),
-        class_names=dataset.classes,
+        class_names=labelled.classes,
     )
     return instances, labels
 
 
-def _caption(area: NDArray[np.uint8], dataset: Dataset, photo: Photo) -> None:
+def _caption(area: NDArray[np.uint8], split: str, photo: Photo) -> None:
     crowds = sum(annotation.crowd for annotation in photo.annotations)
     counts = f"{len(photo.annotations) - crowds}" + (f"+{crowds}c" if crowds else "")
-    text = f"{dataset.json_path.parent.name}/{photo.path.name}"
-    # The end of a name tells more than its beginning; about 7 pixels a letter.
+    text = f"{split}/{photo.path.name}"
+    # The end of a name says more than its beginning; about 7 pixels a letter.
     room = area.shape[1] // 7 - len(counts) - 1
     text = text if len(text) <= room else "..." + text[-max(1, room - 3) :]
-    text = text.encode("ascii", "replace").decode()  # OpenCV's font knows no other letters
+    text = text.encode("ascii", "replace").decode()  # all that OpenCV's font has
     cv2.putText(area, f"{text} {counts}", (0, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)

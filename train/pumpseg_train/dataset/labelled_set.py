@@ -1,205 +1,156 @@
-"""What all formats have in common: photos with named instances, by split."""
+"""A data set in memory: photos with their annotations, by split, and the classes."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pumpseg.errors import DatasetError
-from pumpseg.images import IMAGE_SUFFIXES
-from pumpseg_train.dataset.image_probe import size_of
-from pumpseg_train.dataset.masks import clip_polygons, decode, upright_segmentation
+from pumpseg_train.dataset.masks import decode
 
 SPLITS = ("train", "val", "test")
-_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True)
-class Label:
-    """One instance, or a crowd region. segmentation: COCO polygons or run lengths, of the upright picture."""
+class Annotation:
+    """One labelled instance, or a crowd region: an area to be ignored.
 
-    class_name: str
+    class_id: from 1, in the order of `LabelledSet.classes`. segmentation: COCO polygons [[x0, y0, x1, y1, ...], ...] or
+    a COCO run-length encoding, of the upright photo; None where the file has none that can be read. record: all keys
+    that a json file has for it.
+    """
+
+    class_id: int
     segmentation: Any
     crowd: bool = False
+    id: int = 0
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def mask(self, width: int, height: int) -> NDArray[np.uint8]:
+        """The mask, uint8 (height, width) of 0 and 1."""
+        return decode(self.segmentation, width, height)
 
 
-@dataclass(frozen=True)
-class LabelledPhoto:
-    """An image file, its size in pixels when upright, and what is on it."""
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """An image file and its annotations. Width and height in pixels, upright. Compared by identity."""
 
     path: Path
     width: int
     height: int
-    labels: tuple[Label, ...]
+    annotations: tuple[Annotation, ...] = ()
+    id: int = 0
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class AnnotationsFile:
+    """What an annotations.json has besides images and annotations.
+
+    categories: as they are in the file. about: what it says of the set as a whole, such as info and licenses.
+    """
+
+    path: Path
+    categories: tuple[Mapping[str, Any], ...]
+    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Photos by split. classes: in the order of their ids, from 1. notes: what could not be carried over as it is."""
+    """Photos by split, or those of a single split.
+
+    classes: in the order of their ids, from 1. notes: what could not be carried over as it was. files: by split, where
+    the set was read from annotations.json.
+    """
 
     classes: tuple[str, ...]
-    splits: Mapping[str, tuple[LabelledPhoto, ...]]
+    splits: Mapping[str, tuple[Photo, ...]]
     notes: tuple[str, ...] = ()
+    files: Mapping[str, AnnotationsFile] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def photos(self) -> tuple[Photo, ...]:
+        """The photos of all splits."""
+        return tuple(photo for photos in self.splits.values() for photo in photos)
+
+    @property
+    def json_path(self) -> Path:
+        """The annotations.json of a set of one split."""
+        return next(iter(self.files.values())).path
+
+    @property
+    def paths(self) -> Iterator[Path]:
+        """Every file that the set was read from."""
+        yield from (file.path for file in self.files.values())
+        yield from (photo.path for photo in self.photos)
+
+    def name_of(self, annotation: Annotation) -> str:
+        """The class of an annotation."""
+        return self.classes[annotation.class_id - 1]
+
+    def count(self, split: str, *, crowd: bool = False) -> int:
+        """Instances in a split, or crowd regions."""
+        return sum(annotation.crowd == crowd for photo in self.splits[split] for annotation in photo.annotations)
 
 
-def split_of(name: str) -> str | None:
-    """Our name of a split by that of a folder or file: train, val or test, whatever year stands behind it."""
-    return _NAMES.get(name.lower().rstrip("0123456789").rstrip("_-"))
-
-
-def by_split(where: Path, meant: Mapping[str, str | None]) -> dict[str, str]:
-    """The name that stands for each split, train first. meant: the split that each name in `where` means, if any.
-
-    Raises DatasetError if two names mean the same split.
-    """
-    found: dict[str, str] = {}
-    for name, split in meant.items():
-        if split and found.setdefault(split, name) != name:
-            raise DatasetError(
-                f"{where}: {found[split]} and {name} both mean {split}: join them, or convert each by itself"
-            )
-    return {split: found[split] for split in SPLITS if split in found}
-
-
-def split_folders(source: Path, otherwise: str) -> dict[str, Path]:
-    """The folders below `source` that are named like splits, or `source` itself as the split `otherwise`.
-
-    Raises DatasetError if there is no such folder, or two mean the same split.
-    """
-    if not source.is_dir():
-        raise DatasetError(f"{source} is not a folder")
-    names = sorted(path.name for path in source.iterdir() if path.is_dir())
-    found = by_split(source, {name: split_of(name) for name in names})
-    return {split: source / name for split, name in found.items()} or {otherwise: source}
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, not of folders in it, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
-
-
-def labelled_photo(
-    path: Path, labels: Iterable[Label], size: tuple[int, int] | None = None, clipped: list[str] | None = None
-) -> LabelledPhoto:
-    """A photo with its labels made to fit the upright picture.
-
-    size: what the labels say that the photo measures; where that is the size of the pixels as stored, before the
-    EXIF tag turns them, the labels are turned with it. Polygons that leave the picture are clipped; the name of a
-    photo where that is more than rounding is added to `clipped`.
-    Raises DatasetError for an unreadable image, or one of another size.
-    """
-    width, height, orientation = size_of(path)
-    turn = 1
-    if size is not None and size != (width, height):
-        if orientation < 5 or size != (height, width):
-            raise DatasetError(f"{path} is {width}x{height}, its labels are for {size[0]}x{size[1]}")
-        turn = orientation
-    fitted = []
-    for label in labels:
-        segmentation = upright_segmentation(label.segmentation, turn, width, height)
-        if isinstance(segmentation, dict) and segmentation["size"] != [height, width]:
-            seen = "x".join(str(side) for side in reversed(segmentation["size"]))
-            raise DatasetError(f"{path} is {width}x{height}, a mask of it is {seen}")
-        if isinstance(segmentation, list):
-            segmentation, moved = clip_polygons(segmentation, width, height)
-            if moved and clipped is not None:
-                clipped.append(path.name)
-        fitted.append(replace(label, segmentation=segmentation))
-    return LabelledPhoto(path, width, height, tuple(fitted))
-
-
-def labelled_set(
-    splits: Mapping[str, Sequence[LabelledPhoto]],
-    classes: Sequence[str] = (),
-    clipped: Sequence[str] = (),
-    notes: Sequence[str] = (),
-) -> LabelledSet:
-    """The set, but for labels without a pixel; classes that the source does not put in order are sorted by name.
-
-    Raises DatasetError if there is no photo.
-    """
-    if not any(splits.values()):
-        raise DatasetError("there are no labelled photos")
-    if not classes:
-        photos = (photo for split in splits.values() for photo in split)
-        classes = sorted({label.class_name for photo in photos for label in photo.labels})
-    said = list(notes)
-    if clipped:
-        said.append(f"{len(clipped)} polygons left their photo and were clipped, the first in {clipped[0]}")
-    kept = {name: tuple(_without_empty(photo) for photo in split) for name, split in splits.items()}
-    empty = [
-        photo.path.name
-        for name, split in splits.items()
-        for photo, rest in zip(split, kept[name], strict=True)
-        for _ in range(len(photo.labels) - len(rest.labels))
-    ]
-    if empty:
-        said.append(f"{len(empty)} labels without a pixel were left out, the first in {empty[0]}")
-    return LabelledSet(tuple(classes), kept, tuple(said))
-
-
-def _without_empty(photo: LabelledPhoto) -> LabelledPhoto:
-    labels = tuple(
-        label
-        for label in photo.labels
-        if label.segmentation and decode(label.segmentation, photo.width, photo.height).any()
-    )
-    return photo if len(labels) == len(photo.labels) else replace(photo, labels=labels)
-
-
-def without_crowds(labelled: LabelledSet, why: str) -> LabelledSet:
-    """The set but for its crowd regions, with a note of their number and `why` they are left out."""
-    crowds = sum(label.crowd for photos in labelled.splits.values() for photo in photos for label in photo.labels)
-    if not crowds:
-        return labelled
-    splits = {
-        split: tuple(
-            replace(photo, labels=tuple(label for label in photo.labels if not label.crowd)) for photo in photos
-        )
-        for split, photos in labelled.splits.items()
-    }
-    note = f"{crowds} crowd regions were left out: {why}"
-    return replace(labelled, splits=splits, notes=(*labelled.notes, note))
-
-
-def choose_classes(labelled: LabelledSet, names: Sequence[str], renamed: Mapping[str, str]) -> LabelledSet:
-    """Renames classes (several may get one name), then keeps those of `names`, in that order; all if it is empty.
-
-    Raises DatasetError for a name that does not occur.
-    """
-    if unknown := [name for name in renamed if name not in labelled.classes]:
-        raise DatasetError(f"there is no class {unknown[0]!r} to rename: there are {_listed(labelled.classes)}")
-    known = tuple(dict.fromkeys(renamed.get(name, name) for name in labelled.classes))
-    if unknown := [name for name in names if name not in known]:
-        raise DatasetError(f"there is no class {unknown[0]!r}: there are {_listed(known)}")
-    kept = tuple(names) or known
+def keep_annotations(labelled: LabelledSet, class_ids: Mapping[int, int], *, crowds: bool = True) -> LabelledSet:
+    """The set with the annotations whose class is a key of `class_ids`, under the ids that this gives them."""
     splits = {
         split: tuple(
             replace(
                 photo,
-                labels=tuple(
-                    replace(label, class_name=renamed.get(label.class_name, label.class_name))
-                    for label in photo.labels
-                    if renamed.get(label.class_name, label.class_name) in kept
+                annotations=tuple(
+                    replace(annotation, class_id=class_ids[annotation.class_id])
+                    for annotation in photo.annotations
+                    if annotation.class_id in class_ids and (crowds or not annotation.crowd)
                 ),
             )
             for photo in photos
         )
         for split, photos in labelled.splits.items()
     }
-    return replace(labelled, classes=kept, splits=splits)
+    return replace(labelled, splits=splits)
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "") if names else "none"
+def without_crowds(labelled: LabelledSet, why: str) -> LabelledSet:
+    """The set without its crowd regions, and a note of their number and `why` they are left out."""
+    crowds = sum(labelled.count(split, crowd=True) for split in labelled.splits)
+    if not crowds:
+        return labelled
+    own_ids = {number: number for number in range(1, len(labelled.classes) + 1)}
+    note = f"{crowds} crowd regions were left out: {why}"
+    return replace(keep_annotations(labelled, own_ids, crowds=False), notes=(*labelled.notes, note))
 
 
-def only_class(classes: Sequence[str], what: str) -> str:
-    """The one class of labels that name none. Raises DatasetError unless exactly one is given."""
-    if len(classes) != 1:
-        raise DatasetError(f"{what} name no class: say which it is with --classes NAME")
-    return classes[0]
+def choose_classes(
+    labelled: LabelledSet, names: Sequence[str], renamed: Mapping[str, str] | None = None
+) -> LabelledSet:
+    """Renames classes (several may get one name), then keeps those of `names`, in that order; all if it is empty.
+
+    Raises DatasetError for a name that does not occur.
+    """
+    renamed = renamed or {}
+    _check_known(renamed, labelled.classes, " to rename")
+    new_names = [renamed.get(name, name) for name in labelled.classes]
+    known = tuple(dict.fromkeys(new_names))
+    _check_known(names, known)
+    kept = tuple(names) or known
+    class_ids = {old: kept.index(name) + 1 for old, name in enumerate(new_names, start=1) if name in kept}
+    return replace(keep_annotations(labelled, class_ids), classes=kept)
+
+
+def sort_classes(labelled: LabelledSet) -> LabelledSet:
+    """The set with those classes that occur, sorted by name."""
+    seen = {annotation.class_id for photo in labelled.photos for annotation in photo.annotations}
+    return choose_classes(labelled, sorted(labelled.classes[class_id - 1] for class_id in seen))
+
+
+def _check_known(names: Collection[str], known: Sequence[str], purpose: str = "") -> None:
+    if unknown := [name for name in names if name not in known]:
+        more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+        listed = ", ".join(known[:10]) + more if known else "none"
+        raise DatasetError(f"there is no class {unknown[0]!r}{purpose}: there are {listed}")

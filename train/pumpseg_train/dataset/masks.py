@@ -1,4 +1,4 @@
-"""Masks between their forms: pixels, COCO run lengths, polygons; and upright where a camera was held askew."""
+"""Masks in their forms, pixels, COCO run lengths and polygons, and turned upright as EXIF tags say."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from pumpseg.errors import DatasetError
 from pumpseg.masks.polygons import Ring, trace
+from pumpseg.masks.rle import string_to_counts
 
 _SHARED_EDGE = 0.01  # of the pixels of several polygons
 
@@ -45,17 +46,44 @@ def decode(segmentation: Any, width: int, height: int) -> NDArray[np.uint8]:
         encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     elif isinstance(encoded["counts"], list):
         rows, columns = encoded["size"]
-        if sum(encoded["counts"]) != rows * columns:
-            raise DatasetError(f"run lengths cover {sum(encoded['counts'])} pixels of {columns}x{rows}")
+        _check_counts(np.asarray(encoded["counts"]), rows, columns)
         encoded = coco_mask.frPyObjects(encoded, rows, columns)
     return coco_mask.decode(encoded)
+
+
+def readable_segmentation(segmentation: Any) -> tuple[Any, str, str]:
+    """What can be read of a COCO segmentation (None: nothing), the kind of fault that it has, if any, and its detail.
+
+    Run lengths are checked in full, since pycocotools ends the process on some invalid ones.
+    """
+    if not segmentation:
+        return None, "no mask", f"its segmentation is {segmentation!r}"
+    try:
+        if isinstance(segmentation, dict):
+            counts, (rows, columns) = segmentation["counts"], map(int, segmentation["size"])
+            lengths = string_to_counts(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
+            _check_counts(lengths, rows, columns)
+            return {"size": [rows, columns], "counts": counts}, "", ""
+        if not isinstance(segmentation, list):
+            raise TypeError(f"it is neither polygons nor run lengths: {segmentation!r:.60}")
+        polygons = [points for points in segmentation if ring_of(points).size >= 6]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return None, "mask damaged", f"{type(error).__name__} {error}"
+    if len(polygons) < len(segmentation):
+        return polygons or None, "mask damaged" if polygons else "no mask", "a polygon of fewer than 3 corners"
+    return segmentation, "", ""
+
+
+def _check_counts(counts: NDArray[np.int64], rows: int, columns: int) -> None:
+    if counts.sum() != rows * columns or not len(counts) or counts.min() < 0:
+        raise DatasetError(f"run lengths cover {counts.sum()} pixels of {columns}x{rows}")
 
 
 def one_ring(rings: Sequence[Ring]) -> Ring:
     """Outlines and holes joined to a single closed line, for formats that know one polygon an instance.
 
-    Each ring is reached over a bridge of no width between nearest corners, walked there and back, as in
-    Ultralytics' `merge_multi_segment` does; filled by the even-odd rule the bridges vanish.
+    A bridge of no width, walked there and back, joins each ring at its nearest corner, as Ultralytics'
+    `merge_multi_segment` does; filled by the even-odd rule the bridges vanish.
     """
     joined, *rest = sorted(rings, key=len, reverse=True)
     for ring in rest:
@@ -88,8 +116,8 @@ def _overlap(polygons: Sequence[Any], width: int, height: int) -> bool:
 def finite(coordinates: Iterable[Any]) -> list[float]:
     """The coordinates as floats. Raises ValueError for NaN and infinity, which json and YOLO's text can hold."""
     numbers = [float(value) for value in coordinates]
-    if odd := [number for number in numbers if not math.isfinite(number)]:
-        raise ValueError(f"a coordinate is {odd[0]}")
+    if bad := [number for number in numbers if not math.isfinite(number)]:
+        raise ValueError(f"a coordinate is {bad[0]}")
     return numbers
 
 
@@ -97,14 +125,14 @@ def ring_of(points: Any) -> Ring:
     """Corners float64 (N, 2) of a polygon x y x y ...
 
     Raises:
-        DatasetError: it is none, or has a corner that is no pair of finite numbers.
+        DatasetError: it is not a flat list of finite numbers, two a corner.
     """
     try:
         numbers = finite(points)
     except (TypeError, ValueError) as error:
-        raise DatasetError(f"a polygon is no list of x and y: {error}: {points!r:.60}") from None
+        raise DatasetError(f"a polygon is not a flat list of x, y coordinates: {error}: {points!r:.60}") from None
     if len(numbers) % 2:
-        raise DatasetError(f"a polygon of {len(numbers)} coordinates is no list of x and y")
+        raise DatasetError(f"a polygon of {len(numbers)} coordinates is not a list of x, y pairs")
     return np.reshape(numbers, (-1, 2))
 
 

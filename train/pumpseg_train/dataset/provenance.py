@@ -1,38 +1,37 @@
-"""What the json files of a set say of it as a whole, said by one: where its photos come from, who may use them."""
+"""What the json files of a set say of it as a whole, pooled: where its photos come from and who may use them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pumpseg_train.dataset.raw_files import SplitFile
+from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
 
 _LICENCES, _LICENCE = "licenses", "license"  # as COCO spells them
-_BETWEEN = "; "
+_SEPARATOR = "; "
 
 
-def pool_about(sources: Sequence[SplitFile]) -> tuple[dict[str, Any], list[SplitFile]]:
-    """`SplitFile.about` of all sources in one, and the sources with the licence ids that hold there.
+def pool_about(labelled: LabelledSet) -> tuple[dict[str, Any], LabelledSet]:
+    """`AnnotationsFile.about` of all splits in one, and the set with the licence ids that hold there.
 
     Texts that differ follow one another, lists have the items of all; of other values the first is kept.
     """
     about: dict[str, Any] = {}
     licences: dict[int, dict[str, Any]] = {}
-    numbers = []
-    for source in sources:
-        own, rest = _licences_apart(source.about)
-        numbers.append({licence["id"]: _number(licence, licences) for licence in own})
+    numbers = {}
+    for split, file in labelled.files.items():
+        own, rest = _licences_apart(file.about)
+        numbers[split] = {licence["id"]: _number(licence, licences) for licence in own}
         about = _together(about, rest)
     if not licences:
-        return about, list(sources)
-    images = [
-        [_licensed(image, known) for image in source.images] for source, known in zip(sources, numbers, strict=True)
-    ]
-    pooled = [replace(source, images=own) for source, own in zip(sources, images, strict=True)]
-    return {**about, _LICENCES: list(licences.values())}, pooled
+        return about, labelled
+    splits = {
+        split: tuple(_licensed(photo, numbers[split]) for photo in photos) for split, photos in labelled.splits.items()
+    }
+    return {**about, _LICENCES: list(licences.values())}, replace(labelled, splits=splits)
 
 
-def _licences_apart(about: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """COCO's licences and the rest, which they stay in where they are something else."""
+def _licences_apart(about: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+    """COCO's licences and the rest; a value of that key that is something else stays in the rest."""
     found = about.get(_LICENCES)
     if not isinstance(found, list) or not all(isinstance(e, dict) and isinstance(e.get("id"), int) for e in found):
         return [], about
@@ -40,7 +39,7 @@ def _licences_apart(about: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[s
 
 
 def _number(licence: dict[str, Any], known: dict[int, dict[str, Any]]) -> int:
-    """The id of a licence among those known, which it joins: its own, or the next where another has that."""
+    """The id of a licence among the known ones, to which it is added: its own, or the next if that is taken."""
     for number, other in known.items():
         if licence | {"id": number} == other:
             return number
@@ -49,14 +48,14 @@ def _number(licence: dict[str, Any], known: dict[int, dict[str, Any]]) -> int:
     return number
 
 
-def _licensed(image: dict[str, Any], numbers: Mapping[int, int]) -> dict[str, Any]:
-    """The image with the new id of its licence; without one that its file does not explain, which another may have."""
-    licence = image.get(_LICENCE)
+def _licensed(photo: Photo, numbers: Mapping[int, int]) -> Photo:
+    """The photo with the new id of its licence, or without one where its file does not list that licence."""
+    licence = photo.record.get(_LICENCE)
     if not isinstance(licence, int):
-        return image
+        return photo
     if licence in numbers:
-        return image | {_LICENCE: numbers[licence]}
-    return {key: value for key, value in image.items() if key != _LICENCE}
+        return replace(photo, record={**photo.record, _LICENCE: numbers[licence]})
+    return replace(photo, record={key: value for key, value in photo.record.items() if key != _LICENCE})
 
 
 def _together(first: Any, second: Any) -> Any:
@@ -65,6 +64,6 @@ def _together(first: Any, second: Any) -> Any:
         return {**first, **second, **both}
     if isinstance(first, list) and isinstance(second, list):
         return first + [item for item in second if item not in first]
-    if isinstance(first, str) and isinstance(second, str) and second not in first.split(_BETWEEN):
-        return f"{first}{_BETWEEN}{second}"
+    if isinstance(first, str) and isinstance(second, str) and second not in first.split(_SEPARATOR):
+        return f"{first}{_SEPARATOR}{second}"
     return first

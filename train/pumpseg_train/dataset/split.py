@@ -1,6 +1,5 @@
-"""Divides a data set anew: near-duplicates stay together, classes are spread evenly."""
+"""Divides a data set into new splits: near-duplicates stay together, classes are spread evenly."""
 
-import json
 import os
 import random
 import re
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.atomic_folder import new_folder, place_image
+from pumpseg_train.dataset.annotations import SplitWriter
+from pumpseg_train.dataset.atomic_folder import atomic_folder, place_image
 from pumpseg_train.dataset.check import NEAR, near_pairs
-from pumpseg_train.dataset.image_probe import examine
+from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
+from pumpseg_train.dataset.photo_file import probe_file
 from pumpseg_train.dataset.provenance import pool_about
-from pumpseg_train.dataset.raw_files import ANNOTATIONS, SplitFile
 from pumpseg_train.progress import Progress
 
 _IMAGES = ""  # counted like a class
@@ -25,11 +25,9 @@ _SWAPS = 100  # tried for every group
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    """An image of the pool with its annotations, and how many instances of which class they are."""
+    """A photo of the pool, and how many instances of which class it has."""
 
-    path: Path
-    image: dict[str, Any]
-    annotations: tuple[dict[str, Any], ...]
+    photo: Photo
     classes: Counter[str]
 
 
@@ -42,7 +40,7 @@ class PartCounts:
 
 
 def divide(
-    sources: Sequence[SplitFile],
+    labelled: LabelledSet,
     out: Path,
     shares: Mapping[str, float],
     report: Progress,
@@ -52,73 +50,52 @@ def divide(
     near: int = NEAR,
     link: bool = False,
 ) -> dict[str, PartCounts]:
-    """Pools `sources` and writes the new folder `out` with the splits of `shares`, which add up to 1.
+    """Pools all splits and writes the new folder `out` with the splits of `shares`, which add up to 1.
 
     Images whose perceptual hashes differ in at most `near` bits come into one split, and so do those whose names
     have the same match of the regular expression `group` (its first bracket, if there is one).
     Raises DatasetError.
     """
-    categories = _categories(sources)
-    about, sources = pool_about(sources)
-    pool = _pool(sources)
-    with new_folder(out) as unfinished:
+    categories = _categories(labelled)
+    about, labelled = pool_about(labelled)
+    pool = [
+        _Entry(photo, Counter(labelled.name_of(a) for a in photo.annotations if not a.crowd))
+        for photo in labelled.photos
+    ]
+    with atomic_folder(out) as unfinished:
         groups = _groups(pool, group, near, report)
         if len(groups) < len(shares):
             raise DatasetError(f"{len(pool)} images in {len(groups)} groups are too few for {len(shares)} splits")
         parts = _assign(groups, shares, random.Random(seed))
         for split, entries in parts.items():
-            _write(unfinished / split, entries, categories, about, link=link)
+            writer = SplitWriter(unfinished / split, categories, about)
+            _write(writer, unfinished / split / "images", entries, link=link)
     return {
         split: PartCounts(len(entries), sum((entry.classes for entry in entries), Counter()))
         for split, entries in parts.items()
     }
 
 
-def _categories(sources: Sequence[SplitFile]) -> list[dict[str, Any]]:
-    """The classes of all sources: in the order of the ids of the first, then those that only others have.
-
-    Their ids are 1, 2, ...; other keys are those of the first source that has them.
-    """
-    categories: dict[str, dict[str, Any]] = {}
-    for source in sources:
-        for category in sorted(source.categories, key=lambda c: c["id"]):
-            name = category["name"]
-            categories[name] = category | categories.get(name, {})
-    return [category | {"id": number} for number, category in enumerate(categories.values(), start=1)]
-
-
-def _pool(sources: Sequence[SplitFile]) -> list[_Entry]:
-    pool = []
-    for source in sources:
-        names = {category["id"]: category["name"] for category in source.categories}
-        annotations = defaultdict(list)
-        for annotation in source.annotations:
-            if annotation["category_id"] not in names:
-                raise DatasetError(f"{source.folder}: annotation {annotation['id']} is of an unknown category")
-            annotations[annotation["image_id"]].append(annotation | {"category_id": names[annotation["category_id"]]})
-        for image in source.images:
-            own = tuple(annotations.get(image["id"], ()))
-            classes = Counter(str(annotation["category_id"]) for annotation in own if not annotation.get("iscrowd"))
-            pool.append(_Entry(source.path(image), image, own, classes))
-    return pool
+def _categories(labelled: LabelledSet) -> list[dict[str, Any]]:
+    """The classes with ids from 1; other keys are those of the first file that has them."""
+    records: dict[str, dict[str, Any]] = {}
+    for file in labelled.files.values():
+        for category in sorted(file.categories, key=lambda category: category["id"]):
+            records[category["name"]] = {**category, **records.get(category["name"], {})}
+    return [{**records[name], "id": number} for number, name in enumerate(labelled.classes, start=1)]
 
 
 def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Progress) -> list[list[_Entry]]:
-    """Images that must not be parted: the connected parts of "near-duplicate of" and "same match as"."""
-
+    """Images that must stay together: the connected parts of "near-duplicate of" and "same match as"."""
     expression = None
     if pattern is not None:
         try:
             expression = re.compile(pattern)
         except re.error as error:
-            raise DatasetError(f"{pattern!r} is no regular expression: {error}") from None
+            raise DatasetError(f"{pattern!r} is not a regular expression: {error}") from None
 
     def fingerprint(entry: _Entry) -> int:
-        try:
-            content = entry.path.read_bytes()
-        except OSError as error:
-            raise DatasetError(f"cannot read {entry.path}: {error.strerror}") from None
-        return examine(content, str(entry.path), fingerprint=True).fingerprint or 0
+        return probe_file(entry.photo.path, fingerprint=True).fingerprint or 0
 
     prints = []
     with report.stage("comparing", len(pool), "images") as advance, ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -138,7 +115,7 @@ def _groups(pool: Sequence[_Entry], pattern: str | None, near: int, report: Prog
     if expression is not None:
         first: dict[str, int] = {}
         for index, entry in enumerate(pool):
-            if match := expression.search(entry.path.name):
+            if match := expression.search(entry.photo.path.name):
                 key = match[1] if expression.groups else match[0]
                 leader[find(index)] = find(first.setdefault(key, index))
     groups = defaultdict(list)
@@ -195,24 +172,11 @@ def _move(lacking: dict[str, float], counts: Counter[str], sign: int) -> None:
         lacking[name] -= sign * count
 
 
-def _write(
-    folder: Path,
-    entries: Sequence[_Entry],
-    categories: Sequence[dict[str, Any]],
-    about: Mapping[str, Any],
-    *,
-    link: bool,
-) -> None:
-    (folder / "images").mkdir(parents=True)
-    ids = {category["name"]: category["id"] for category in categories}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+def _write(writer: SplitWriter, folder: Path, entries: Sequence[_Entry], *, link: bool) -> None:
+    folder.mkdir(parents=True)
     taken: set[str] = set()
-    for entry in sorted(entries, key=lambda entry: entry.path.name):
-        name = place_image(entry.path, folder / "images", taken, link=link)
-        images.append(entry.image | {"id": len(images) + 1, "file_name": name})
-        for annotation in entry.annotations:
-            own = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[annotation["category_id"]]}
-            annotations.append(annotation | own)
-    content = {**about, "categories": categories, "images": images, "annotations": annotations}
-    (folder / ANNOTATIONS).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    for photo in sorted((entry.photo for entry in entries), key=lambda photo: photo.path.name):
+        name = place_image(photo.path, folder, taken, link=link)
+        annotations = ({**annotation.record, "category_id": annotation.class_id} for annotation in photo.annotations)
+        writer.add({**photo.record, "file_name": name}, annotations)
+    writer.write()

@@ -16,7 +16,8 @@ from pycocotools.cocoeval import COCOeval
 
 from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
-from pumpseg_train.dataset.annotations import Dataset, Photo, read_frame
+from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.progress import Advance
 
 # uint8 BGR (H, W, 3) -> instances, with every score above a low threshold.
@@ -51,7 +52,7 @@ class Metrics:
         }
 
 
-def evaluate(dataset: Dataset, predict: Predict) -> Metrics:
+def evaluate(dataset: LabelledSet, predict: Predict) -> Metrics:
     """The COCO figures of `predict` on every photo of the split, by pycocotools (100 detections a photo).
 
     Raises:
@@ -60,7 +61,7 @@ def evaluate(dataset: Dataset, predict: Predict) -> Metrics:
     return score(dataset, detect(dataset, predict))
 
 
-def detect(dataset: Dataset, predict: Predict, advance: Advance = lambda count: None) -> list[dict[str, Any]]:
+def detect(dataset: LabelledSet, predict: Predict, advance: Advance = lambda count: None) -> list[dict[str, Any]]:
     """Runs `predict` over every photo of the split; returns COCO results with `bbox` and `segmentation`.
 
     advance is called with 1 after each photo.
@@ -105,7 +106,7 @@ def read_photo(photo: Photo) -> np.ndarray:
     return frame
 
 
-def score(dataset: Dataset, results: list[dict[str, Any]]) -> Metrics:
+def score(dataset: LabelledSet, results: list[dict[str, Any]]) -> Metrics:
     """The COCO figures of the `results` of `detect`."""
     with quiet():
         truth = coco_truth(dataset)
@@ -133,7 +134,7 @@ def quiet() -> contextlib.redirect_stdout[io.StringIO]:
     return contextlib.redirect_stdout(io.StringIO())
 
 
-def coco_truth(dataset: Dataset) -> COCO:
+def coco_truth(dataset: LabelledSet) -> COCO:
     """The annotations as pycocotools wants them; area, bbox and iscrowd are optional in the json.
 
     They are numbered anew: to pycocotools the id 0 means "matches nothing", and ids may occur twice in the json.
@@ -146,7 +147,7 @@ def coco_truth(dataset: Dataset) -> COCO:
                 {
                     "id": len(annotations) + 1,
                     "image_id": photo.id,
-                    "category_id": dataset.category_ids[annotation.class_id - 1],
+                    "category_id": annotation.class_id,
                     "iscrowd": int(annotation.crowd),
                     "segmentation": encoded,
                     "area": float(coco_mask.area(encoded)),
@@ -156,18 +157,15 @@ def coco_truth(dataset: Dataset) -> COCO:
     truth = COCO()
     truth.dataset = {
         "images": [{"id": photo.id, "width": photo.width, "height": photo.height} for photo in dataset.photos],
-        "categories": [
-            {"id": id, "name": name} for id, name in zip(dataset.category_ids, dataset.classes, strict=True)
-        ],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(dataset.classes, start=1)],
         "annotations": annotations,
     }
     truth.createIndex()
     return truth
 
 
-def _category_ids(dataset: Dataset, class_names: tuple[str, ...]) -> list[int | None]:
-    by_name = dict(zip(dataset.classes, dataset.category_ids, strict=True))
-    ids = [by_name.get(name) for name in class_names]
+def _category_ids(dataset: LabelledSet, class_names: tuple[str, ...]) -> list[int | None]:
+    ids = [dataset.classes.index(name) + 1 if name in dataset.classes else None for name in class_names]
     if not any(id is not None for id in ids):
         raise DatasetError(f"the model knows {class_names}, {dataset.json_path} has {dataset.classes}")
     return ids

@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.dataset.annotations import Dataset, Photo, read_frame
+from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import coco_truth, quiet
 from pumpseg_train.evaluation.prediction_sheet import tile, write_sheet
 
@@ -49,7 +50,7 @@ class PhotoMatches:
 
 
 def match_photos(
-    dataset: Dataset, results: list[dict[str, Any]], threshold: float, iou: float = 0.5
+    dataset: LabelledSet, results: list[dict[str, Any]], threshold: float, iou: float = 0.5
 ) -> tuple[NDArray[np.int64], list[PhotoMatches]]:
     """Confusion matrix int (K + 1, K + 1), truth by row and background last, and the matches of each photo.
 
@@ -73,7 +74,7 @@ def match_photos(
         ignored = np.zeros(len(detections), bool)
         taken = np.zeros(len(instances), bool)
         for row, detection in enumerate(detections):
-            seen_as = dataset.category_ids.index(detection["category_id"])
+            seen_as = detection["category_id"] - 1
             free = np.where(taken, -1.0, overlaps[row])
             best = int(free.argmax()) if len(instances) else -1
             if best >= 0 and free[best] >= iou:
@@ -92,7 +93,7 @@ def match_photos(
     return matrix, photos
 
 
-def write_report(folder: Path, dataset: Dataset, results: list[dict[str, Any]], threshold: float) -> list[Path]:
+def write_report(folder: Path, dataset: LabelledSet, results: list[dict[str, Any]], threshold: float) -> list[Path]:
     """Writes pictures and a table into `folder`, which is made; returns their paths.
 
     precision_recall.png, confusion.png; photos.csv, all photos from the worst to the best with how many instances they
@@ -137,7 +138,7 @@ def _outline(picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: Sequen
     cv2.drawContours(picture, contours, -1, tuple(colour), thickness, cv2.LINE_AA)
 
 
-def _draw_precision_recall(dataset: Dataset, results: list[dict[str, Any]]) -> Figure:
+def _draw_precision_recall(dataset: LabelledSet, results: list[dict[str, Any]]) -> Figure:
     """Precision against recall of the masks, all sizes, averaged over the classes that have instances."""
     figure = Figure(figsize=(6, 5), dpi=120, layout="tight")
     axes = figure.subplots()

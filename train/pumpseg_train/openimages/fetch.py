@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pumpseg.atomic_file import write_json
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.image_probe import Picture
+from pumpseg_train.dataset.photo_file import PhotoInfo
 from pumpseg_train.openimages.addresses import SPLITS, Addresses, file_name
 from pumpseg_train.openimages.archives import fetch_masks
 from pumpseg_train.openimages.join import Plan, Region, Rules, annotate, make_plan
@@ -218,7 +218,7 @@ def _photos(
     work: Path,
     transfer: Transfer,
     report: Progress,
-) -> tuple[dict[str, Picture], dict[str, str]]:
+) -> tuple[dict[str, PhotoInfo], dict[str, str]]:
     """The photos that are there in the end, and why for those that are not."""
     known = {entry["id"]: entry["sha256"] for entry in manifest["splits"].get(SPLITS[split], {}).get("images", [])}
     pictures, damaged = examine_photos(transfer, images, folder, request.jobs, report)
@@ -254,7 +254,7 @@ def _photos(
 
 
 def _coco(
-    records: dict[str, list[dict[str, Any]]], pictures: dict[str, Picture], mids: dict[str, str], split: str
+    records: dict[str, list[dict[str, Any]]], pictures: dict[str, PhotoInfo], mids: dict[str, str], split: str
 ) -> dict[str, Any]:
     category_ids = {mid: number for number, mid in enumerate(mids.values(), start=1)}
     images: list[dict[str, Any]] = []
@@ -279,7 +279,7 @@ def _coco(
 
 def _entry(
     records: dict[str, list[dict[str, Any]]],
-    pictures: dict[str, Picture],
+    pictures: dict[str, PhotoInfo],
     failures: dict[str, str],
     plan: Plan,
     boxes: Scan,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pumpseg.boxes import box_iou
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.image_probe import Picture
 from pumpseg_train.dataset.masks import mask_record, upright
+from pumpseg_train.dataset.photo_file import PhotoInfo
 from pumpseg_train.openimages.tables import BoxRow, MaskRow
 
 _SAME_BOX = 0.5  # IoU; a mask repeats the coordinates of its box, at times with fewer digits
@@ -123,7 +123,7 @@ def _iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def annotate(
-    regions: Sequence[Region], picture: Picture, masks: Path, rules: Rules, counts: Counter[str]
+    regions: Sequence[Region], picture: PhotoInfo, masks: Path, rules: Rules, counts: Counter[str]
 ) -> list[dict[str, Any]]:
     """The COCO fields of the regions of one image but for ids; "label" is the MID.
 
@@ -152,7 +152,7 @@ def annotate(
     return annotations
 
 
-def read_mask(path: Path, picture: Picture) -> NDArray[np.bool_]:
+def read_mask(path: Path, picture: PhotoInfo) -> NDArray[np.bool_]:
     """A mask PNG of any size as bool (h, w) of the picture's stored pixels, not turned upright.
 
     Raises DatasetError if it is damaged or its sides are not those of the picture at some scale.
@@ -173,7 +173,7 @@ def read_mask(path: Path, picture: Picture) -> NDArray[np.bool_]:
     return mask.view(np.bool_)
 
 
-def _box_mask(box: Sequence[float], picture: Picture) -> NDArray[np.bool_]:
+def _box_mask(box: Sequence[float], picture: PhotoInfo) -> NDArray[np.bool_]:
     width, height = _stored_size(picture)
     mask = np.zeros((height, width), np.bool_)
     x1, y1, x2, y2 = (round(value) for value in _pixels(box, mask))
@@ -187,6 +187,6 @@ def _pixels(box: Sequence[float], mask: NDArray[Any]) -> tuple[float, float, flo
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
 
-def _stored_size(picture: Picture) -> tuple[int, int]:
+def _stored_size(picture: PhotoInfo) -> tuple[int, int]:
     turned = picture.orientation >= 5
     return (picture.height, picture.width) if turned else (picture.width, picture.height)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpseg.errors import DatasetError, PumpsegError
-from pumpseg_train.dataset.image_probe import examine
+from pumpseg_train.dataset.photo_file import probe
 from pumpseg_train.openimages.addresses import CLASS_NAMES, Addresses, file_name
 from pumpseg_train.progress import Progress
 
@@ -98,7 +98,7 @@ def fetch_with_oidv6(
         if not place.is_file():
             continue
         try:
-            examine(place.read_bytes(), place.name)
+            probe(place.read_bytes(), place.name)
         except DatasetError:
             damaged += 1
             place.unlink()

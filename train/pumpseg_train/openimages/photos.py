@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.image_probe import Picture, examine
+from pumpseg_train.dataset.photo_file import PhotoInfo, probe
 from pumpseg_train.openimages.addresses import Addresses
 from pumpseg_train.openimages.transfer import Transfer, TransferError
 from pumpseg_train.progress import Progress
@@ -36,7 +36,7 @@ def fetch_photos(
         for attempt in range(_DAMAGED_TRIES):
             try:
                 content = transfer.fetch(url)
-                examine(content, f"{image_id}.jpg")
+                probe(content, f"{image_id}.jpg")
             except TransferError as error:
                 failures[image_id] = str(error)
                 return
@@ -55,16 +55,16 @@ def fetch_photos(
 
 def examine_photos(
     transfer: Transfer, image_ids: Iterable[str], folder: Path, jobs: int, report: Progress
-) -> tuple[dict[str, Picture], dict[str, str]]:
+) -> tuple[dict[str, PhotoInfo], dict[str, str]]:
     """What every photo of these ids is that lies in the folder, and why, for the ones that are damaged."""
     ids = [image_id for image_id in image_ids if (folder / f"{image_id}.jpg").is_file()]
-    pictures: dict[str, Picture] = {}
+    pictures: dict[str, PhotoInfo] = {}
     damaged: dict[str, str] = {}
 
     def check(image_id: str) -> None:
         path = folder / f"{image_id}.jpg"
         try:
-            pictures[image_id] = examine(path.read_bytes(), path.name)
+            pictures[image_id] = probe(path.read_bytes(), path.name)
         except DatasetError as error:
             damaged[image_id] = str(error)
 

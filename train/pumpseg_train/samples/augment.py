@@ -6,8 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pumpseg_train.dataset.annotations import Photo, load_image
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
+from pumpseg_train.dataset.labelled_set import Photo
+from pumpseg_train.dataset.photo_file import load_image
 from pumpseg_train.samples.colour import jitter_colour, jitter_light, log_uniform, vary
 from pumpseg_train.samples.config import AugmentationConfig
 from pumpseg_train.samples.scene import Cutout, Scene, affinity, mosaic, photo_instances, warp

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.annotations import Photo, load_image
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
+from pumpseg_train.dataset.labelled_set import Photo
+from pumpseg_train.dataset.photo_file import load_image
 
 # An instance of which less than this share stays visible, or fewer pixels, is not asked for any more.
 _MIN_VISIBLE = 0.15

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.annotations import Dataset, Photo, list_images
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
+from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
+from pumpseg_train.dataset.photo_file import list_images
 from pumpseg_train.samples.scene import MAX_CUTOUT, MIN_CUTOUT, Cutout, Instance, cut_out, photo_instances
 
 _MIN_SOLIDITY = 0.85  # area of the mask over that of its convex hull
@@ -35,11 +36,11 @@ class SampleSources:
 
 
 def load_sources(
-    dataset: Dataset,
+    dataset: LabelledSet,
     *,
-    auxiliary: Iterable[Dataset] = (),
-    paste_from: Iterable[Dataset] = (),
-    distractors: Iterable[Dataset] = (),
+    auxiliary: Iterable[LabelledSet] = (),
+    paste_from: Iterable[LabelledSet] = (),
+    distractors: Iterable[LabelledSet] = (),
     backgrounds: Iterable[Path] = (),
 ) -> SampleSources:
     """Cuts out the objects of the data set itself, of `paste_from` and `distractors`; lists the backgrounds.
@@ -64,7 +65,7 @@ def load_sources(
     )
 
 
-def _cutouts(dataset: Dataset, source: Dataset) -> tuple[Cutout, ...]:
+def _cutouts(dataset: LabelledSet, source: LabelledSet) -> tuple[Cutout, ...]:
     """Every large enough, whole instance of `source` whose class `dataset` has, under the class ids of `dataset`."""
     return tuple(
         cut_out(image, instance, MAX_CUTOUT)
@@ -82,7 +83,7 @@ def _distractor_cutouts(photos: Iterable[Photo]) -> tuple[Cutout, ...]:
     )
 
 
-def _in_classes_of(dataset: Dataset, source: Dataset) -> tuple[Photo, ...]:
+def _in_classes_of(dataset: LabelledSet, source: LabelledSet) -> tuple[Photo, ...]:
     """The photos of `source` under the class ids of `dataset`; instances of other classes are OTHER."""
     ids = [dataset.classes.index(name) + 1 if name in dataset.classes else OTHER for name in source.classes]
     return tuple(

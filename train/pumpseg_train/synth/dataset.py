@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.atomic_folder import new_folder
+from pumpseg_train.dataset.atomic_folder import atomic_folder
 from pumpseg_train.dataset.masks import mask_record
 from pumpseg_train.progress import Progress
 from pumpseg_train.synth.photo_sources import LABEL, NO_PHOTOS, PhotoSources
@@ -47,7 +47,7 @@ def write_dataset(
         raise DatasetError(f"{images} train and {val_images} val images: each split needs at least 1")
     if min(size) < 64:
         raise DatasetError(f"size {size[0]}x{size[1]}: scenes need at least 64x64 pixels")
-    with new_folder(out) as unfinished:
+    with atomic_folder(out) as unfinished:
         counts = {"train": images, "val": val_images}
         with (report or Progress()).stage("rendering", images + val_images, "images") as advance:
             for split in SPLITS:

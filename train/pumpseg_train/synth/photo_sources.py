@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.annotations import list_images, load_image, read_dataset
+from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.dataset.class_ids import CROWD
+from pumpseg_train.dataset.photo_file import list_images, load_image
 from pumpseg_train.samples.scene import MAX_CUTOUT, MIN_CUTOUT, Cutout, cut_out, photo_instances
 from pumpseg_train.synth.noise import Array, decode_srgb
 from pumpseg_train.synth.solid import Light, Placement, Sprite

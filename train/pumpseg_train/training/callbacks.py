@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from pumpseg.atomic_file import write_json
-from pumpseg_train.dataset.annotations import Dataset
+from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import evaluate
 from pumpseg_train.evaluation.prediction_sheet import PredictionSheet
 from pumpseg_train.model.network import MaskRCNN
@@ -20,7 +20,7 @@ from pumpseg_train.training.run import BEST_METRICS, BEST_WEIGHTS, RunError, Set
 
 
 def run_callbacks(
-    model: MaskRCNN, validation: Dataset, batches: Batches, settings: Settings, run: Path
+    model: MaskRCNN, validation: LabelledSet, batches: Batches, settings: Settings, run: Path
 ) -> list[keras.callbacks.Callback]:
     """All callbacks of a run, in their order."""
     # The backup comes after the validation: an epoch whose validation was interrupted is repeated.
@@ -76,7 +76,7 @@ class Validate(keras.callbacks.Callback):
     Also draws predictions every few epochs, and ends a run that no longer improves.
     """
 
-    def __init__(self, model: MaskRCNN, dataset: Dataset, run: Path, settings: Settings) -> None:
+    def __init__(self, model: MaskRCNN, dataset: LabelledSet, run: Path, settings: Settings) -> None:
         super().__init__()
         self._mask_rcnn, self._dataset, self._run, self._settings = model, dataset, run, settings
         self._predict = predictor(model)

@@ -8,7 +8,8 @@ from pathlib import Path
 import keras
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.annotations import Dataset, read_dataset
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import read_photo
 from pumpseg_train.model.losses import Trainer
 from pumpseg_train.model.network import build_mask_rcnn
@@ -90,7 +91,7 @@ def fit(
     shutil.rmtree(run / "state", ignore_errors=True)
 
 
-def read_objects(folder: Path) -> Dataset:
+def read_objects(folder: Path) -> LabelledSet:
     """The data set in a folder or, where that has splits, in its `train`."""
     inside = (folder / "train").is_dir() and not (folder / "annotations.json").is_file()
     return read_dataset(folder, "train" if inside else None)

@@ -1,0 +1,83 @@
+"""labelme's json files."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.convert.labelme import read
+
+BOX = [[10, 5], [20, 5], [20, 25], [10, 25]]
+
+
+def shape(points, kind="polygon", label="a", **more):
+    return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **more}
+
+
+def test_labelme_shapes(tmp_path, labelme):
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[255, 0], [0, 255]], np.uint8)).save(buffer, "PNG")
+    mask = base64.b64encode(buffer.getvalue()).decode()
+    shapes = [
+        shape(BOX),
+        shape([[1, 2], [11, 6]], "rectangle"),
+        shape([[25, 20], [25, 30]], "circle"),
+        shape([[3, 4], [4, 5]], "mask", mask=mask),
+        shape(BOX, group_id=7),
+        shape([[30, 5], [40, 5], [40, 25], [30, 25]], group_id=7),
+        shape([[3, 4], [4, 5]], "mask", mask=mask, group_id=8),
+        shape(BOX, group_id=8),
+    ]
+    labelme(tmp_path, shapes)
+    labels = read(tmp_path, "train", ()).splits["train"][0].annotations
+    areas = [int(label.mask(50, 40).sum()) for label in labels]
+    assert areas == [200, 40, pytest.approx(np.pi * 100, rel=0.02), 2, 400, 202]
+    assert sorted(map(tuple, np.argwhere(labels[3].mask(50, 40)))) == [(4, 3), (5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([shape([[1, 1]], "point")], "a point has no area"),
+        ([shape([[1, 1], [2, 2]])], "a polygon of 2 corners"),
+        ([{"label": "a"}], "KeyError"),
+        ([shape([[1, 1], [2, 2]], "mask", mask="!!!")], "is not labelme json"),
+        ([shape(BOX), shape(BOX, label=None)], r"a\.json is not labelme json: TypeError label None is not text"),
+        ([shape([[1, 1], [2, float("nan")], [3, 3]])], r"a\.json .*a coordinate is nan"),
+        ([shape([[1, 1], [2, float("inf")]], "rectangle")], r"a\.json .*a coordinate is inf"),
+        ([shape([[1, 1], [float("inf"), 2]], "circle")], r"a\.json .*a coordinate is"),
+        ([shape([[1, 1], [float("inf"), 2]], "mask", mask="")], r"a\.json is not labelme json"),
+        ([shape([[1, 1, 1], [2, 2, 1], [1, 2, 1]])], r"a\.json is not labelme json"),
+    ],
+)
+def test_labelme_that_makes_no_sense_is_named(tmp_path, shapes, message, labelme):
+    labelme(tmp_path, shapes)
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path, "train", ())
+
+
+def test_labelme_photos_without_json_are_told(tmp_path, photo, labelme):
+    labelme(tmp_path, [shape(BOX)])
+    photo(tmp_path, "b.jpg")
+    labelled = read(tmp_path, "train", ())
+    assert len(labelled.splits["train"]) == 1
+    assert labelled.notes == ("1 images without a json were left out",)
+
+
+def test_labels_of_stored_pixels_are_turned_with_the_photo(tmp_path, labelme):
+    labelme(tmp_path, [shape(BOX)], orientation=6)
+    (turned,) = read(tmp_path, "train", ()).splits["train"]
+    assert (turned.width, turned.height) == (40, 50)
+    stored = np.zeros((40, 50), bool)
+    stored[5:25, 10:20] = True
+    assert np.array_equal(turned.annotations[0].mask(40, 50), np.rot90(stored, -1))
+
+
+def test_labels_of_another_size_are_refused(tmp_path, photo, labelme):
+    labelme(tmp_path, [shape(BOX)])
+    photo(tmp_path, "a.jpg", (41, 50))
+    with pytest.raises(DatasetError, match=r"a\.jpg is 50x41, its labels are for 50x40"):
+        read(tmp_path, "train", ())

@@ -91,7 +91,10 @@ def inline_code(page):
 
 
 def command_lines(page):
-    """Every pumpseg command in the shell blocks of a page, as its words; `...` stands for what is left out."""
+    """Every pumpseg command in the shell blocks of a page, as its words.
+
+    `...` stands for what is left out: for the values of an option after one, else for more options.
+    """
     for line in "\n".join(fenced(page, "sh")).replace("\\\n", " ").splitlines():
         command = []
         for word in [*shlex.split(line, comments=True), ";"]:
@@ -99,7 +102,9 @@ def command_lines(page):
                 if command and Path(command[0]).name in SCRIPTS:
                     yield [Path(command[0]).name, *command[1:]]
                 command = []
-            elif word != "..." and (command or not re.match(r"\w+=", word)):
+            elif word == "..." and not command[-1].startswith("--"):
+                continue
+            elif command or not re.match(r"\w+=", word):
                 command.append(word)
 
 

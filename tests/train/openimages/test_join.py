@@ -48,7 +48,7 @@ def test_two_masks_do_not_share_a_box():
     [
         (Rules(), [False, True]),
         (Rules(unmasked="drop"), [False]),
-        (Rules(least_iou=0.95), None),
+        (Rules(min_iou=0.95), None),
         (Rules(depictions="drop"), None),
     ],
 )
@@ -60,7 +60,7 @@ def test_rules_decide_what_is_left(rules, crowds):
 
 
 def test_a_mask_whose_iou_is_not_known_is_kept():
-    assert make_plan([box()], [mask(iou=None)], Rules(least_iou=0.9)).images
+    assert make_plan([box()], [mask(iou=None)], Rules(min_iou=0.9)).images
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -42,7 +42,7 @@ def test_the_rows_are_those_that_a_plain_reader_finds(tmp_path_factory, rows, co
     lines = [",".join(columns), *(",".join(entry[name] for name in columns) for entry in rows)]
     path.write_bytes((ending.join(lines) + (ending if ended else "")).encode())
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(tables, "_BLOCK", block)
+        monkeypatch.setattr(tables, "BLOCK", block)
         found, scan = read_boxes(path, sorted(labels), Progress())
     with path.open(newline="") as file:
         wanted = [entry for entry in csv.DictReader(file) if entry["LabelName"] in labels]

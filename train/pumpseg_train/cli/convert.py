@@ -30,7 +30,7 @@ def add_convert(commands: Commands) -> None:
     )
     parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="classes; several may get one name")
     parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a source without splits")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of COCO json")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="folder of the photos of COCO json")
     parser.add_argument("--link", action="store_true", help="hard-link the photos instead of copying them")
     parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
 
@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         classes=arguments.classes,
         renamed=renamed,
-        images=arguments.images,
+        photos=arguments.photos,
         link=arguments.link,
     )
     for note in labelled.notes:

@@ -1,4 +1,4 @@
-"""Where Open Images V6 lies: file names and folders as the official servers, and mirrors of them, have them."""
+"""Where Open Images V6 is: file names and folders as on the official servers and their mirrors."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _BOXES = {
 
 @dataclass(frozen=True)
 class Addresses:
-    """Base URLs without a slash at the end."""
+    """Base URLs, without a slash at the end."""
 
     annotations: str = "https://storage.googleapis.com/openimages"
     images: str = "https://s3.amazonaws.com/open-images-dataset"

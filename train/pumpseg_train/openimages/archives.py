@@ -1,4 +1,4 @@
-"""Mask PNGs out of the sixteen zip archives of a split, by range requests; the whole archive where that fails."""
+"""Mask PNGs from the sixteen zip archives of a split, by range requests; the whole archive where that fails."""
 
 import threading
 import zipfile
@@ -10,16 +10,15 @@ from pathlib import Path, PurePosixPath
 import remotezip
 import requests
 
-from pumpseg_train.openimages.addresses import Addresses, file_name
-from pumpseg_train.openimages.photos import in_threads, write_whole
+from pumpseg_train.openimages.addresses import file_name
+from pumpseg_train.openimages.photos import write_whole
 from pumpseg_train.openimages.transfer import GONE, NotThereError, Transfer, TransferError, TryAgainError
-from pumpseg_train.progress import Progress
 
 # What a connection that drops in the middle of a member, or a damaged archive, looks like from inside zipfile.
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, remotezip.RemoteZipError)
 _BROKEN_TRIES = 3
 # One by one pays while few of an archive's members are needed.
-_MAX_SHARE, _MAX_MEMBERS = 0.25, 1000
+MAX_SHARE, MAX_MEMBERS = 0.25, 1000
 # The directory of one of the large archives takes 110 MB while it is read.
 _OPENING = threading.Semaphore(2)
 
@@ -31,17 +30,12 @@ class _NoRangesError(Exception):
 
 
 def fetch_masks(
-    transfer: Transfer,
-    addresses: Addresses,
-    split: str,
-    names: Iterable[str],
-    folder: Path,
-    jobs: int,
-    report: Progress,
+    transfer: Transfer, what: str, archive: Callable[[str], str], names: Iterable[str], folder: Path
 ) -> dict[str, str]:
-    """Brings the named masks into `folder`; those that lie there already are not asked for.
+    """Downloads the named masks that are not in `folder` yet.
 
-    Returns why, for every mask that could not be had.
+    what: the name of this stage of the work. archive: the URL of the archive of the names that begin with a character.
+    Returns the reason for every mask that failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in dict.fromkeys(names) if not (folder / name).is_file()]
@@ -49,33 +43,33 @@ def fetch_masks(
     for name in missing:
         by_archive[name[0].lower()].append(name)
     failures: dict[str, str] = {}
-    with report.stage(f"{split} masks", len(missing), "masks") as advance:
+    with transfer.report.stage(what, len(missing), "masks") as advance:
 
         def save(name: str, content: bytes) -> None:
             write_whole(folder / name, content)
             advance(1)
 
         def fetch(character: str) -> None:
-            url = addresses.archive(split, character)
+            url = archive(character)
             left = by_archive[character]
             try:
                 try:
                     _by_ranges(transfer, url, left, save, failures)
                 except _NoRangesError as error:
-                    report.note(f"{file_name(url)} is downloaded as a whole: {error}")
-                    _as_a_whole(transfer, url, left, folder / file_name(url), save, failures, report)
+                    transfer.report.note(f"{file_name(url)} is downloaded as a whole: {error}")
+                    _as_a_whole(transfer, url, left, folder / file_name(url), save, failures)
             except TransferError as error:
                 failures.update(dict.fromkeys(left, str(error)))
 
-        in_threads(transfer, fetch, sorted(by_archive), jobs, lambda _: None)
+        transfer.for_each(sorted(by_archive), fetch)
     return failures
 
 
 def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failures: dict[str, str]) -> None:
-    """Reads members one by one and takes them off `left`. Raises NotThereError, TransferError, _NoRangesError."""
+    """Reads members one by one and removes them from `left`. Raises NotThereError, TransferError, _NoRangesError."""
     broken: dict[str, int] = {}
 
-    def go_on() -> None:
+    def read_on() -> None:
         at = ""
         try:
             with _OPENING:
@@ -86,7 +80,7 @@ def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failur
                 archive.filelist.clear()
                 archive.NameToInfo.clear()
             with archive:
-                if len(left) > max(_MAX_MEMBERS, _MAX_SHARE * count):
+                if len(left) > max(MAX_MEMBERS, MAX_SHARE * count):
                     raise _NoRangesError(f"{len(left)} of its {count} members are needed")
                 while left:
                     if transfer.stop.is_set():
@@ -110,13 +104,13 @@ def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failur
                     raise _NoRangesError(str(error) or "a member is cut short") from None
             raise TryAgainError(str(error) or type(error).__name__) from None
 
-    transfer.persist(url, go_on, progress=lambda: -len(left))
+    transfer.persist(url, read_on, progress=lambda: -len(left))
 
 
 def _as_a_whole(
-    transfer: Transfer, url: str, left: list[str], path: Path, save: Save, failures: dict[str, str], report: Progress
+    transfer: Transfer, url: str, left: list[str], path: Path, save: Save, failures: dict[str, str]
 ) -> None:
-    transfer.download(url, path, report)
+    transfer.download(url, path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = {PurePosixPath(member.filename).name: member for member in archive.infolist()}

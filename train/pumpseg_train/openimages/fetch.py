@@ -1,28 +1,29 @@
-"""The whole way from class names to a data set, one split after the other, resumable at every step."""
+"""From class names to a data set, one split after the other, resumable at every step."""
 
 import contextlib
 import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pumpseg.atomic_file import write_json
 from pumpseg.errors import DatasetError
+from pumpseg_train.dataset.annotations import ANNOTATIONS, SplitWriter
 from pumpseg_train.dataset.photo_file import PhotoInfo
 from pumpseg_train.openimages.addresses import SPLITS, Addresses, file_name
 from pumpseg_train.openimages.archives import fetch_masks
-from pumpseg_train.openimages.join import Plan, Region, Rules, annotate, make_plan
+from pumpseg_train.openimages.join import Region, Rules, annotate, make_plan
 from pumpseg_train.openimages.oidv6 import Oidv6, fetch_with_oidv6
-from pumpseg_train.openimages.photos import examine_photos, fetch_photos
-from pumpseg_train.openimages.tables import Scan, TableError, find_classes, read_boxes, read_masks
+from pumpseg_train.openimages.photos import fetch_photos, probe_photos
+from pumpseg_train.openimages.tables import TableError, find_classes, read_boxes, read_masks
 from pumpseg_train.openimages.transfer import Transfer, TransferError
-from pumpseg_train.progress import Progress
 
 Rows = TypeVar("Rows")
+_Records = dict[str, list[dict[str, Any]]]  # COCO annotations by image id; "label" is the MID
 
 WORK = ".open-images"  # masks and unfinished downloads, below the data set
 MANIFEST = "manifest.json"
@@ -41,17 +42,15 @@ class Request:
     splits: tuple[str, ...] = tuple(SPLITS)
     limit: int | None = None
     seed: int = 0
-    jobs: int = 8
     rules: Rules = field(default_factory=Rules)
     addresses: Addresses = field(default_factory=Addresses)
     oidv6: Oidv6 | None = None
-    oidv6_stall: float = 120.0
     cache: Path | None = None
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What came of a split. failures: what could not be had, and why; those images are not in the data set."""
+    """What a split has now. failures: the reason for every image that is not in the data set because of one."""
 
     split: str
     images: int
@@ -61,251 +60,216 @@ class SplitResult:
     counts: Counter[str]
 
 
-def fetch_open_images(request: Request, transfer: Transfer, report: Progress) -> tuple[SplitResult, ...]:
+def fetch_open_images(request: Request, transfer: Transfer) -> tuple[SplitResult, ...]:
     """Makes or completes the data set `request.out`.
 
-    Every split's annotations.json is replaced as a whole, and lists only images that are there and decode, with
-    all their masks; a split that has none to begin with is left out. manifest.json tells where everything came from,
-    its SHA-256, and what is missing.
-    Raises DatasetError, TransferError where there is nothing to make a data set of.
+    Every split's annotations.json is replaced as a whole, and lists only images that exist and decode, with all their
+    masks; a split without any is left out. manifest.json has the source of everything, its SHA-256, and what is
+    missing.
+    Raises DatasetError, TransferError where no data set can be made.
     """
-    out = request.out
-    manifest = _read_manifest(out)
     try:
-        work = out / WORK
-        work.mkdir(parents=True, exist_ok=True)
-        cache = request.cache or work
-        mids = _find_classes(request, cache, transfer, report)
-        _same_classes(manifest, mids, request)
-        results = []
+        return _Download(request, transfer).run()
+    except TransferError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"cannot write {error.filename or request.out}: {error.strerror or error}") from error
+
+
+class _Download:
+    """One download: what is wanted, what does the work, and what an earlier run left."""
+
+    def __init__(self, request: Request, transfer: Transfer) -> None:
+        self.request, self.transfer, self.report = request, transfer, transfer.report
+        self.manifest = _read_manifest(request.out)
+        self.work = request.out / WORK
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.mids = self._find_classes()
+        self._check_classes()
+
+    def run(self) -> tuple[SplitResult, ...]:
+        request, results = self.request, []
         for split in request.splits:
-            fetched = _fetch_split(request, split, mids, manifest, work, cache, transfer, report)
-            if fetched is None:
+            result = self._split(split)
+            if result is None:
                 continue
-            result, manifest["splits"][SPLITS[split]] = fetched
-            manifest["request"] = {
-                "classes": mids,
+            self.manifest["request"] = {
+                "classes": self.mids,
                 "limit": request.limit,
                 "seed": request.seed,
                 **asdict(request.rules),
                 **asdict(request.addresses),
             }
-            write_json(out / MANIFEST, manifest, indent=1)
+            write_json(request.out / MANIFEST, self.manifest, indent=1)
             results.append(result)
         if not results:
-            raise DatasetError(
-                f"no image with a mask of {', '.join(mids)} that these options accept in {', '.join(request.splits)}"
-            )
-    except TransferError:
-        raise
-    except OSError as error:
-        raise DatasetError(f"cannot write {error.filename or out}: {error.strerror or error}") from error
-    return tuple(results)
+            raise DatasetError(f"no image with {self._wanted} in {', '.join(request.splits)}")
+        return tuple(results)
 
+    @property
+    def _wanted(self) -> str:
+        return f"a mask of {', '.join(self.mids)} that these options accept"
 
-def _find_classes(request: Request, cache: Path, transfer: Transfer, report: Progress) -> dict[str, str]:
-    mids = _from_table(
-        request.addresses.class_names, cache, transfer, report, lambda path: find_classes(path, request.classes)
-    )
-    try:
-        with_masks = set(transfer.fetch(request.addresses.segmentable_classes).decode("utf-8", "replace").split())
-    except TransferError as error:
-        report.note(f"not checked whether these classes have masks: {error}")
+    def _find_classes(self) -> dict[str, str]:
+        addresses = self.request.addresses
+        mids = self._table(addresses.class_names, lambda path: find_classes(path, self.request.classes))
+        try:
+            with_masks = set(self.transfer.fetch(addresses.segmentable_classes).decode("utf-8", "replace").split())
+        except TransferError as error:
+            self.report.note(f"not checked whether these classes have masks: {error}")
+            return mids
+        if without := [name for name, mid in mids.items() if mid not in with_masks]:
+            raise DatasetError(f"Open Images has no masks of {', '.join(without)}, only boxes")
         return mids
-    if without := [name for name, mid in mids.items() if mid not in with_masks]:
-        raise DatasetError(f"Open Images has no masks of {', '.join(without)}, only boxes")
-    return mids
 
+    def _check_classes(self) -> None:
+        """Raises DatasetError if splits that this run leaves alone were made for other classes."""
+        before = self.manifest["request"].get("classes", self.mids)
+        others = self.manifest["splits"].keys() - {SPLITS[name] for name in self.request.splits}
+        if others and list(before.items()) != list(self.mids.items()):
+            raise DatasetError(
+                f"{self.request.out} has {', '.join(before)} in {', '.join(sorted(others))}: request these classes, "
+                "or all splits, or another folder"
+            )
 
-def _from_table(url: str, cache: Path, transfer: Transfer, report: Progress, read: Callable[[Path], Rows]) -> Rows:
-    """What `read` finds in a table, which is downloaded unless it is there, and once more if it is damaged."""
-    path = cache / file_name(url)
-    if path.is_file():
+    def _table(self, url: str, read: Callable[[Path], Rows]) -> Rows:
+        """What `read` returns for a table, which is downloaded unless it exists, and once more if it is damaged."""
+        path = (self.request.cache or self.work) / file_name(url)
+        if path.is_file():
+            try:
+                return read(path)
+            except TableError as error:
+                self.report.note(f"{error}; it is downloaded again")
+                path.unlink()
+        self.transfer.download(url, path)
         try:
             return read(path)
         except TableError as error:
-            report.note(f"{error}; it is downloaded again")
             path.unlink()
-    transfer.download(url, path, report)
-    try:
-        return read(path)
-    except TableError as error:
-        path.unlink()
-        raise TableError(f"{error} ({url})") from None
+            raise TableError(f"{error} ({url})") from None
 
+    def _split(self, split: str) -> SplitResult | None:
+        """Downloads a split, writes its annotations and enters it in the manifest; None if nothing is wanted of it."""
+        addresses, labels = self.request.addresses, tuple(self.mids.values())
+        masks, masks_scan = self._table(addresses.masks(split), lambda path: read_masks(path, labels, self.report))
+        boxes, boxes_scan = self._table(addresses.boxes(split), lambda path: read_boxes(path, labels, self.report))
+        self.report.note(f"{split}: {len(boxes)} boxes among {boxes_scan}")
+        self.report.note(f"{split}: {len(masks)} masks among {masks_scan}")
+        plan = make_plan(boxes, masks, self.request.rules)
+        images = self._choose(plan.images)
+        ours = SPLITS[split]
+        if not images:
+            why = f"the {split} split has no image with {self._wanted}"
+            if ours in self.manifest["splits"]:
+                raise DatasetError(f"{why}, but {self.request.out / ours} was made with others: name another folder")
+            self.report.note(f"{why}; it is left out")
+            return None
 
-def _fetch_split(
-    request: Request,
-    split: str,
-    mids: dict[str, str],
-    manifest: dict[str, Any],
-    work: Path,
-    cache: Path,
-    transfer: Transfer,
-    report: Progress,
-) -> tuple[SplitResult, dict[str, Any]] | None:
-    """What came of a split and its part of the manifest, or None where there is nothing to have."""
-    addresses, labels = request.addresses, tuple(mids.values())
-    masks, masks_scan = _from_table(
-        addresses.masks(split), cache, transfer, report, lambda path: read_masks(path, labels, report)
-    )
-    boxes, boxes_scan = _from_table(
-        addresses.boxes(split), cache, transfer, report, lambda path: read_boxes(path, labels, report)
-    )
-    report.note(f"{split}: {len(boxes)} boxes among {boxes_scan}")
-    report.note(f"{split}: {len(masks)} masks among {masks_scan}")
-    plan = make_plan(boxes, masks, request.rules)
-    images = _chosen(plan, request)
-    if not images:
-        why = f"the {split} split has no image with a mask of {', '.join(mids)} that these options accept"
-        if SPLITS[split] in manifest["splits"]:
-            raise DatasetError(f"{why}, but {request.out / SPLITS[split]} was made with others: name another folder")
-        report.note(f"{why}; it is left out")
-        return None
-
-    folder = request.out / SPLITS[split] / "images"
-    pictures, failures = _photos(request, split, images, mids, manifest, folder, work, transfer, report)
-    names = [region.mask.file_name for image in images if image in pictures for region in images[image] if region.mask]
-    mask_folder = work / "masks" / split
-    mask_failures = fetch_masks(transfer, addresses, split, names, mask_folder, request.jobs, report)
-
-    records: dict[str, list[dict[str, Any]]] = {}
-    with report.stage(f"{split} annotations", len(pictures), "images") as advance:
-        for image_id in sorted(pictures):
-            regions = images[image_id]
-            lacking = [r.mask.file_name for r in regions if r.mask and r.mask.file_name in mask_failures]
-            try:
-                if lacking:
-                    raise DatasetError(mask_failures[lacking[0]])
-                records[image_id] = annotate(regions, pictures[image_id], mask_folder, request.rules, plan.counts)
-            except DatasetError as error:
-                failures[image_id] = str(error)
-            advance(1)
-    content = _coco(records, pictures, mids, split)
-    if not content["images"]:
-        first = next(iter(failures.items()))
-        raise DatasetError(f"none of the {len(images)} {split} images could be had; {first[0]}: {first[1]}")
-    write_json(folder.parent / "annotations.json", content, indent=None)
-    entry = _entry(records, pictures, failures, plan, boxes_scan, masks_scan)
-    crowds = sum(annotation["iscrowd"] for annotation in content["annotations"])
-    instances = len(content["annotations"]) - crowds
-    return SplitResult(SPLITS[split], len(records), instances, crowds, failures, plan.counts), entry
-
-
-def _same_classes(manifest: dict[str, Any], mids: dict[str, str], request: Request) -> None:
-    """Raises DatasetError if splits that this run leaves alone were made for other classes."""
-    before = manifest["request"].get("classes", mids)
-    others = manifest["splits"].keys() - {SPLITS[name] for name in request.splits}
-    if others and list(before.items()) != list(mids.items()):
-        raise DatasetError(
-            f"{request.out} has {', '.join(before)} in {', '.join(sorted(others))}: ask for these classes, for all "
-            "splits, or for another folder"
+        infos, failures = self._photos(split, images)
+        names = [region.mask.file_name for image in images if image in infos for region in images[image] if region.mask]
+        mask_folder = self.work / "masks" / split
+        mask_failures = fetch_masks(
+            self.transfer, f"{split} masks", lambda first: addresses.archive(split, first), names, mask_folder
         )
+        records: _Records = {}
+        with self.report.stage(f"{split} annotations", len(infos), "images") as advance:
+            for image_id in sorted(infos):
+                regions = images[image_id]
+                missing = [r.mask.file_name for r in regions if r.mask and r.mask.file_name in mask_failures]
+                try:
+                    if missing:
+                        raise DatasetError(mask_failures[missing[0]])
+                    rules = self.request.rules
+                    records[image_id] = annotate(regions, infos[image_id], mask_folder, rules, plan.counts)
+                except DatasetError as error:
+                    failures[image_id] = str(error)
+                advance(1)
+        if not records:
+            first = next(iter(failures.items()))
+            raise DatasetError(f"all of the {len(images)} {split} images failed; {first[0]}: {first[1]}")
+        self._write(split, records, infos)
+        self.manifest["splits"][ours] = {
+            "images": [_entry(image_id, infos[image_id], len(regions)) for image_id, regions in records.items()],
+            "failures": failures,
+            "counts": {name: count for name, count in sorted(plan.counts.items()) if count},
+            "rows read": {"boxes": boxes_scan.rows, "masks": masks_scan.rows},
+        }
+        crowds = [region["iscrowd"] for regions in records.values() for region in regions]
+        return SplitResult(ours, len(records), crowds.count(0), crowds.count(1), failures, plan.counts)
 
+    def _choose(self, images: Mapping[str, list[Region]]) -> dict[str, list[Region]]:
+        seed = self.request.seed
+        ids = sorted(images, key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode()).digest())
+        return {image_id: images[image_id] for image_id in sorted(ids[: self.request.limit])}
 
-def _chosen(plan: Plan, request: Request) -> dict[str, list[Region]]:
-    ids = sorted(plan.images, key=lambda image_id: hashlib.sha256(f"{request.seed}:{image_id}".encode()).digest())
-    return {image_id: plan.images[image_id] for image_id in sorted(ids[: request.limit])}
+    def _photos(self, split: str, images: Mapping[str, list[Region]]) -> tuple[dict[str, PhotoInfo], dict[str, str]]:
+        """The photos that exist in the end, and the reasons for those that do not."""
+        folder = self.request.out / SPLITS[split] / "images"
+        entries = self.manifest["splits"].get(SPLITS[split], {}).get("images", [])
+        known = {entry["id"]: entry["sha256"] for entry in entries}
+        infos, damaged = probe_photos(self.transfer, images, folder)
+        for image_id, info in list(infos.items()):
+            if known.get(image_id, info.sha256) != info.sha256:
+                damaged[image_id] = f"{image_id}.jpg is not the file that the manifest lists"
+                del infos[image_id]
+        for image_id, why in damaged.items():
+            self.report.note(f"{why}; it is downloaded again")
+            (folder / f"{image_id}.jpg").unlink()
 
+        missing = [image_id for image_id in images if image_id not in infos]
+        if missing and self.request.oidv6:
+            missing = self._photos_by_oidv6(self.request.oidv6, split, images, missing, folder)
+        urls = {image_id: self.request.addresses.image(split, image_id) for image_id in missing}
+        failures = fetch_photos(self.transfer, f"{split} images", urls, folder) if urls else {}
+        fresh, _ = probe_photos(self.transfer, [i for i in images if i not in infos and i not in failures], folder)
+        return infos | fresh, failures
 
-def _photos(
-    request: Request,
-    split: str,
-    images: dict[str, list[Region]],
-    mids: dict[str, str],
-    manifest: dict[str, Any],
-    folder: Path,
-    work: Path,
-    transfer: Transfer,
-    report: Progress,
-) -> tuple[dict[str, PhotoInfo], dict[str, str]]:
-    """The photos that are there in the end, and why for those that are not."""
-    known = {entry["id"]: entry["sha256"] for entry in manifest["splits"].get(SPLITS[split], {}).get("images", [])}
-    pictures, damaged = examine_photos(transfer, images, folder, request.jobs, report)
-    for image_id, picture in list(pictures.items()):
-        if known.get(image_id, picture.sha256) != picture.sha256:
-            damaged[image_id] = f"{image_id}.jpg is not the file that the manifest tells of"
-            del pictures[image_id]
-    for image_id, why in damaged.items():
-        report.note(f"{why}; it is downloaded again")
-        (folder / f"{image_id}.jpg").unlink()
-
-    missing = [image_id for image_id in images if image_id not in pictures]
-    if missing and request.oidv6:
-        scratch = work / "oidv6"
-        names = {mid: name for name, mid in mids.items()}
+    def _photos_by_oidv6(
+        self, tool: Oidv6, split: str, images: Mapping[str, list[Region]], missing: list[str], folder: Path
+    ) -> list[str]:
+        """Those of the missing photos that are still missing after it."""
+        scratch = self.work / "oidv6"
+        names = {mid: name for name, mid in self.mids.items()}
         classes = {image_id: names[images[image_id][0].label] for image_id in missing}
-        said = fetch_with_oidv6(
-            request.oidv6, request.addresses, split, classes, mids, folder, scratch, report, request.oidv6_stall
+        problem = fetch_with_oidv6(
+            tool, self.request.addresses, split, classes, self.mids, folder, scratch, self.report
         )
-        if said:
-            report.note(f"{said}; trying https")
+        if problem:
+            self.report.note(f"{problem}; trying https")
         missing = [image_id for image_id in missing if not (folder / f"{image_id}.jpg").is_file()]
         if not missing:
             with contextlib.suppress(OSError):
                 shutil.rmtree(scratch)
-    failures = (
-        fetch_photos(transfer, request.addresses, split, missing, folder, request.jobs, report) if missing else {}
-    )
-    fresh, _ = examine_photos(
-        transfer, [i for i in images if i not in pictures and i not in failures], folder, request.jobs, report
-    )
-    return pictures | fresh, failures
+        return missing
+
+    def _write(self, split: str, records: _Records, infos: Mapping[str, PhotoInfo]) -> None:
+        category_ids = {mid: number for number, mid in enumerate(self.mids.values(), start=1)}
+        about = {
+            "info": {"description": f"Open Images V6 {split}, annotations CC BY 4.0 by Google", "version": "6"},
+            "licenses": [{"id": 1, "name": "CC BY 2.0", "url": "https://creativecommons.org/licenses/by/2.0/"}],
+        }
+        categories = [{"id": category_ids[mid], "name": name} for name, mid in self.mids.items()]
+        writer = SplitWriter(self.request.out / SPLITS[split], categories, about)
+        for image_id, regions in records.items():
+            info = infos[image_id]
+            image = {"file_name": f"{image_id}.jpg", "width": info.width, "height": info.height, "license": 1}
+            writer.add(image, ({"category_id": category_ids[r["label"]], **_without_label(r)} for r in regions))
+        writer.write()
 
 
-def _coco(
-    records: dict[str, list[dict[str, Any]]], pictures: dict[str, PhotoInfo], mids: dict[str, str], split: str
-) -> dict[str, Any]:
-    category_ids = {mid: number for number, mid in enumerate(mids.values(), start=1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, regions in records.items():
-        picture = pictures[image_id]
-        number = len(images) + 1
-        size = {"width": picture.width, "height": picture.height}
-        images.append({"id": number, "file_name": f"{image_id}.jpg", **size, "license": 1})
-        for region in regions:
-            label = region.pop("label")
-            ids = {"id": len(annotations) + 1, "image_id": number, "category_id": category_ids[label]}
-            annotations.append({**ids, **region})
-    return {
-        "info": {"description": f"Open Images V6 {split}, annotations CC BY 4.0 by Google", "version": "6"},
-        "licenses": [{"id": 1, "name": "CC BY 2.0", "url": "https://creativecommons.org/licenses/by/2.0/"}],
-        "categories": [{"id": category_ids[mid], "name": name} for name, mid in mids.items()],
-        "images": images,
-        "annotations": annotations,
-    }
+def _without_label(region: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in region.items() if key != "label"}
 
 
-def _entry(
-    records: dict[str, list[dict[str, Any]]],
-    pictures: dict[str, PhotoInfo],
-    failures: dict[str, str],
-    plan: Plan,
-    boxes: Scan,
-    masks: Scan,
-) -> dict[str, Any]:
-    return {
-        "images": [
-            {
-                "id": image_id,
-                "sha256": pictures[image_id].sha256,
-                "width": pictures[image_id].width,
-                "height": pictures[image_id].height,
-                "annotations": len(regions),
-            }
-            for image_id, regions in records.items()
-        ],
-        "failures": failures,
-        "counts": {name: count for name, count in sorted(plan.counts.items()) if count},
-        "rows read": {"boxes": boxes.rows, "masks": masks.rows},
-    }
+def _entry(image_id: str, info: PhotoInfo, annotations: int) -> dict[str, Any]:
+    size = {"width": info.width, "height": info.height}
+    return {"id": image_id, "sha256": info.sha256, **size, "annotations": annotations}
 
 
 def _read_manifest(out: Path) -> dict[str, Any]:
     path = out / MANIFEST
     if not path.is_file():
-        if any((out / split / "annotations.json").exists() for split in SPLITS.values()):
+        if any((out / split / ANNOTATIONS).exists() for split in SPLITS.values()):
             raise DatasetError(f"{out} holds a data set that was not made by this command: name another folder")
         return {"format": _FORMAT, "request": {}, "splits": {}}
     try:

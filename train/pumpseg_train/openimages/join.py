@@ -1,4 +1,4 @@
-"""Boxes and masks of the tables made one: first what is wanted of every image, later the annotations themselves."""
+"""Boxes and masks of the tables joined: first the regions of every image, later the annotations themselves."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,22 +22,22 @@ _SET = 122  # grey values above it belong to the mask, as in FiftyOne's importer
 
 @dataclass(frozen=True)
 class Rules:
-    """What becomes of boxes that are not simply one object with a good mask.
+    """What happens to boxes that are not one object with a good mask.
 
     groups, depictions: "crowd" (a region to be ignored in training), "drop" or "keep", for boxes around many
         objects (IsGroupOf) and for drawings and the like (IsDepiction). unmasked: "crowd" or "drop", for boxes without
-        a mask. least_iou: masks whose PredictedIoU is known and lower count as missing.
+        a mask. min_iou: masks whose PredictedIoU is known and lower count as missing.
     """
 
     groups: str = "crowd"
     depictions: str = "keep"
     unmasked: str = "crowd"
-    least_iou: float = 0.0
+    min_iou: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One annotation to be: a mask, or without one the box, xyxy as shares of the picture's sides."""
+    """A future annotation: a mask, or without one the box, xyxy as shares of the picture's sides."""
 
     label: str
     crowd: bool
@@ -47,7 +47,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Plan:
-    """The regions of every image with at least one instance, and counts of what was met on the way."""
+    """The regions of every image with at least one instance, and counts of what else the tables had."""
 
     images: dict[str, list[Region]]
     counts: Counter[str]
@@ -82,8 +82,8 @@ def make_plan(boxes: Iterable[BoxRow], masks: Iterable[MaskRow], rules: Rules) -
 
 
 def _region(label: str, box: BoxRow | None, mask: MaskRow | None, rules: Rules, counts: Counter[str]) -> Region | None:
-    if mask is not None and mask.predicted_iou is not None and mask.predicted_iou < rules.least_iou:
-        counts["masks below the PredictedIoU asked for"] += 1
+    if mask is not None and mask.predicted_iou is not None and mask.predicted_iou < rules.min_iou:
+        counts["masks below the requested PredictedIoU"] += 1
         mask = None
     treatment = "keep"
     if box is not None and box.group:
@@ -105,7 +105,7 @@ def _region(label: str, box: BoxRow | None, mask: MaskRow | None, rules: Rules, 
 def _match(
     boxes: Sequence[BoxRow], masks: Sequence[MaskRow]
 ) -> tuple[list[tuple[BoxRow, MaskRow]], list[BoxRow], list[MaskRow]]:
-    """Pairs of most overlap first, each box and each mask in one at most; then the boxes and masks left alone."""
+    """Pairs, those that overlap most first, each box and mask in one at most; then the unpaired boxes and masks."""
     overlaps = [(_iou(box.box, mask.box), b, m) for b, box in enumerate(boxes) for m, mask in enumerate(masks)]
     free_boxes, free_masks = dict(enumerate(boxes)), dict(enumerate(masks))
     pairs = []
@@ -123,17 +123,17 @@ def _iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def annotate(
-    regions: Sequence[Region], picture: PhotoInfo, masks: Path, rules: Rules, counts: Counter[str]
+    regions: Sequence[Region], info: PhotoInfo, masks: Path, rules: Rules, counts: Counter[str]
 ) -> list[dict[str, Any]]:
     """The COCO fields of the regions of one image but for ids; "label" is the MID.
 
-    Tables and masks are taken to be about the pixels as stored; the annotations are for the upright picture.
+    Tables and masks are for the pixels as stored; the annotations are for the upright picture.
     Raises DatasetError for a mask that is damaged or has another shape than the image.
     """
     annotations = []
     for region in regions:
         crowd = region.crowd
-        mask = None if region.mask is None else read_mask(masks / region.mask.file_name, picture)
+        mask = None if region.mask is None else read_mask(masks / region.mask.file_name, info)
         if mask is not None and not mask.any():
             counts["empty masks"] += 1
             if not crowd and rules.unmasked == "drop":
@@ -146,13 +146,13 @@ def annotate(
             if _iou(_pixels(region.box, mask), (x, y, x + width, y + height)) < _SAME_BOX:
                 counts["masks that do not fill their box"] += 1
         else:
-            mask = _box_mask(region.box, picture)
-        record = mask_record(upright(mask, picture.orientation))
+            mask = _box_mask(region.box, info)
+        record = mask_record(upright(mask, info.orientation))
         annotations.append({"label": region.label, "iscrowd": int(crowd), **record, **extra})
     return annotations
 
 
-def read_mask(path: Path, picture: PhotoInfo) -> NDArray[np.bool_]:
+def read_mask(path: Path, info: PhotoInfo) -> NDArray[np.bool_]:
     """A mask PNG of any size as bool (h, w) of the picture's stored pixels, not turned upright.
 
     Raises DatasetError if it is damaged or its sides are not those of the picture at some scale.
@@ -161,11 +161,11 @@ def read_mask(path: Path, picture: PhotoInfo) -> NDArray[np.bool_]:
     if grey is None:
         path.unlink(missing_ok=True)
         raise DatasetError(f"the mask {path.name} is damaged")
-    width, height = _stored_size(picture)
+    width, height = info.stored_size
     mask_h, mask_w = grey.shape
     if abs(mask_h - mask_w * height / width) > max(2.0, 0.01 * mask_h):
         raise DatasetError(
-            f"the mask {path.name} is {mask_w}x{mask_h}, which is no scaled copy of the image's {width}x{height}"
+            f"the mask {path.name} is {mask_w}x{mask_h}, which is not a scaled copy of the image's {width}x{height}"
         )
     mask = (grey > _SET).view(np.uint8)
     if mask.shape != (height, width):
@@ -173,8 +173,8 @@ def read_mask(path: Path, picture: PhotoInfo) -> NDArray[np.bool_]:
     return mask.view(np.bool_)
 
 
-def _box_mask(box: Sequence[float], picture: PhotoInfo) -> NDArray[np.bool_]:
-    width, height = _stored_size(picture)
+def _box_mask(box: Sequence[float], info: PhotoInfo) -> NDArray[np.bool_]:
+    width, height = info.stored_size
     mask = np.zeros((height, width), np.bool_)
     x1, y1, x2, y2 = (round(value) for value in _pixels(box, mask))
     x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
@@ -185,8 +185,3 @@ def _box_mask(box: Sequence[float], picture: PhotoInfo) -> NDArray[np.bool_]:
 def _pixels(box: Sequence[float], mask: NDArray[Any]) -> tuple[float, float, float, float]:
     height, width = mask.shape
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
-
-
-def _stored_size(picture: PhotoInfo) -> tuple[int, int]:
-    turned = picture.orientation >= 5
-    return (picture.height, picture.width) if turned else (picture.width, picture.height)

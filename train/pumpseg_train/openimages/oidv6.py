@@ -1,8 +1,8 @@
 """The photos through the package oidv6 1.0.5, run as a program of its own.
 
-oidv6 is given tables that hold the wanted photos only, so that it neither downloads nor loads 14 million rows, and its
-exit code is not asked: it is 0 whatever happens. What it brought is decoded; what is missing is for the caller to get
-otherwise. It needs the AWS command line, a process a photo.
+oidv6 gets tables that list the wanted photos only, so that it neither downloads nor loads 14 million rows. Its exit
+code is ignored: it is always 0. What it downloaded is decoded; the caller gets what is missing in another way. It needs
+the AWS command line, and starts a process for every photo.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumpseg.errors import DatasetError, PumpsegError
-from pumpseg_train.dataset.photo_file import probe
+from pumpseg_train.dataset.photo_file import probe_file
 from pumpseg_train.openimages.addresses import CLASS_NAMES, Addresses, file_name
 from pumpseg_train.progress import Progress
 
@@ -31,9 +31,11 @@ class Oidv6Error(PumpsegError, RuntimeError):
 
 @dataclass(frozen=True)
 class Oidv6:
-    """Where the program is; `aws` is looked for beside it, then on the PATH."""
+    """Where the program is; `aws` is searched next to it, then on the PATH. stall: seconds without a new file after
+    which it is ended."""
 
     program: str
+    stall: float = 120.0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,13 +73,11 @@ def fetch_with_oidv6(
     folder: Path,
     scratch: Path,
     report: Progress,
-    stall: float = 120.0,
 ) -> str | None:
     """Lets oidv6 download the `photos` (image id to class name) of a split into `folder`/ID.jpg, if they decode.
 
-    mids: MID of every class name. scratch: a folder for its tables, log and downloads. stall: seconds without a new
-    file after which it is ended.
-    Returns what can be said about photos that did not come, None if all did.
+    mids: MID of every class name. scratch: a folder for its tables, log and downloads.
+    Returns a line about missing photos, None if there are none.
     Raises Oidv6Error.
     """
     if set('"$`\\') & set(str(scratch)) and os.name == "posix":
@@ -87,18 +87,18 @@ def fetch_with_oidv6(
     classes = sorted(set(photos.values()))
     places = {i: scratch / split / name.replace(" ", "_") / f"{i}.jpg" for i, name in photos.items()}
     for place in places.values():
-        place.unlink(missing_ok=True)  # oidv6 takes any file, even an empty one, for a photo
+        place.unlink(missing_ok=True)  # oidv6 accepts any file, even an empty one, as a photo
     command = [tool.program, "downloader", "--dataset", str(scratch), "--type_data", split, "--yes", "--no_labels"]
     command += ["--hide_metadata", "--no_clear_shell", "--classes", *(name.replace(" ", "_") for name in classes)]
     log = scratch / f"oidv6-{split}.log"
-    stalled = _run(command, tool.environment, log, places, stall, report, f"{split} images (oidv6)")
+    stalled = _run(tool, command, log, places, report, f"{split} images (oidv6)")
 
     damaged = 0
     for image_id, place in places.items():
         if not place.is_file():
             continue
         try:
-            probe(place.read_bytes(), place.name)
+            probe_file(place)
         except DatasetError:
             damaged += 1
             place.unlink()
@@ -107,7 +107,7 @@ def fetch_with_oidv6(
     missing = sum(not (folder / f"{image_id}.jpg").is_file() for image_id in photos)
     if not missing:
         return None
-    how = f"oidv6 was ended after {stall:g} s without a new photo" if stalled else "oidv6 ended"
+    how = f"oidv6 was ended after {tool.stall:g} s without a new photo" if stalled else "oidv6 ended"
     return f"{how}: {missing} of {len(photos)} {split} photos missing, {damaged} of them damaged (see {log})"
 
 
@@ -124,16 +124,8 @@ def _write_tables(
         rows.writerows((image_id, mids[name], 0, 1, 0, 1) for image_id, name in photos.items())
 
 
-def _run(
-    command: list[str],
-    environment: dict[str, str],
-    log: Path,
-    places: Mapping[str, Path],
-    stall: float,
-    report: Progress,
-    what: str,
-) -> bool:
-    """Runs it to its end; returns whether it had to be ended because nothing came any more."""
+def _run(tool: Oidv6, command: list[str], log: Path, places: Mapping[str, Path], report: Progress, what: str) -> bool:
+    """Runs it to its end; returns whether it stalled and was ended."""
     with log.open("wb") as output, report.stage(what, len(places), "images") as advance:
         try:
             process = subprocess.Popen(
@@ -141,7 +133,7 @@ def _run(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=tool.environment,
                 start_new_session=True,  # so that its shells and theirs can be ended with it
             )
         except OSError as error:
@@ -154,7 +146,7 @@ def _run(
                 if now > found:
                     advance(now - found)
                     found, waiting = now, time.monotonic()
-                elif time.monotonic() - waiting > stall:
+                elif time.monotonic() - waiting > tool.stall:
                     return True
         finally:
             _end(process)
@@ -162,7 +154,7 @@ def _run(
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ends the program and everything that it started, as far as the system can tell."""
+    """Ends the program and the processes that it started."""
     if process.poll() is not None:
         return
     if os.name == "posix":

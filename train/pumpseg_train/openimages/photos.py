@@ -1,38 +1,24 @@
-"""The photos: by plain HTTPS, several at a time; what they are is found out by decoding them."""
+"""The photos: over plain HTTPS, several at a time, and decoded to find out what they are."""
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.photo_file import PhotoInfo, probe
-from pumpseg_train.openimages.addresses import Addresses
+from pumpseg_train.dataset.photo_file import PhotoInfo, probe, probe_file
 from pumpseg_train.openimages.transfer import Transfer, TransferError
-from pumpseg_train.progress import Progress
 
-Item = TypeVar("Item")
-
-_DAMAGED_TRIES = 2  # a server that sends the same broken picture twice will do so again
+_DAMAGED_TRIES = 2  # a server that sends the same broken image twice will do so again
 
 
-def fetch_photos(
-    transfer: Transfer,
-    addresses: Addresses,
-    split: str,
-    image_ids: Sequence[str],
-    folder: Path,
-    jobs: int,
-    report: Progress,
-) -> dict[str, str]:
-    """Downloads `folder`/ID.jpg for every id; a file is there only if all of it decodes.
+def fetch_photos(transfer: Transfer, what: str, urls: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Downloads `folder`/ID.jpg for every id of `urls`; a file is there only if all of it decodes.
 
-    Returns why, for every id that could not be had.
+    Returns the reason for every id that failed. what: the name of this stage of the work.
     """
     failures: dict[str, str] = {}
 
     def fetch(image_id: str) -> None:
-        url = addresses.image(split, image_id)
+        url = urls[image_id]
         for attempt in range(_DAMAGED_TRIES):
             try:
                 content = transfer.fetch(url)
@@ -48,29 +34,29 @@ def fetch_photos(
             return
 
     folder.mkdir(parents=True, exist_ok=True)
-    with report.stage(f"{split} images", len(image_ids), "images") as advance:
-        in_threads(transfer, fetch, image_ids, jobs, advance)
+    with transfer.report.stage(what, len(urls), "images") as advance:
+        transfer.for_each(list(urls), fetch, advance)
     return failures
 
 
-def examine_photos(
-    transfer: Transfer, image_ids: Iterable[str], folder: Path, jobs: int, report: Progress
+def probe_photos(
+    transfer: Transfer, image_ids: Iterable[str], folder: Path
 ) -> tuple[dict[str, PhotoInfo], dict[str, str]]:
-    """What every photo of these ids is that lies in the folder, and why, for the ones that are damaged."""
+    """What every photo of these ids in the folder is, and the reason for the damaged ones."""
     ids = [image_id for image_id in image_ids if (folder / f"{image_id}.jpg").is_file()]
-    pictures: dict[str, PhotoInfo] = {}
+    infos: dict[str, PhotoInfo] = {}
     damaged: dict[str, str] = {}
 
     def check(image_id: str) -> None:
-        path = folder / f"{image_id}.jpg"
+        name = f"{image_id}.jpg"
         try:
-            pictures[image_id] = probe(path.read_bytes(), path.name)
+            infos[image_id] = probe_file(folder / name, name)
         except DatasetError as error:
             damaged[image_id] = str(error)
 
-    with report.stage("checking images", len(ids), "images") as advance:
-        in_threads(transfer, check, ids, jobs, advance)
-    return pictures, damaged
+    with transfer.report.stage("checking images", len(ids), "images") as advance:
+        transfer.for_each(ids, check, advance)
+    return infos, damaged
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -78,23 +64,3 @@ def write_whole(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
     part.replace(path)
-
-
-def in_threads(
-    transfer: Transfer, action: Callable[[Item], None], items: Sequence[Item], jobs: int, advance: Callable[[int], None]
-) -> None:
-    """Runs `action` for all items, `jobs` at a time; the first exception, or Ctrl-C, ends them all and is raised."""
-    with ThreadPoolExecutor(jobs, thread_name_prefix="pumpseg-data") as pool:
-        futures: list[Future[None]] = []
-        try:
-            for item in items:
-                future = pool.submit(action, item)
-                future.add_done_callback(lambda _: advance(1))
-                futures.append(future)
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BaseException:
-            transfer.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

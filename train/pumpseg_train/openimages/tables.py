@@ -14,11 +14,11 @@ from pathlib import Path
 from pumpseg.errors import DatasetError
 from pumpseg_train.progress import Progress
 
-_BLOCK = 1 << 22
+BLOCK = 1 << 22
 
 
 class TableError(DatasetError):
-    """A CSV file that is cut short or is not what it should be."""
+    """A CSV file that is cut short or has other columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class MaskRow:
 
 @dataclass(frozen=True)
 class Scan:
-    """How much was read, to find how few rows."""
+    """How much was read."""
 
     rows: int
     seconds: float
@@ -71,7 +71,7 @@ def find_classes(path: Path, names: Sequence[str]) -> dict[str, str]:
         key = " ".join(name.replace("_", " ").lower().split())
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-            hint = f"; near it are {', '.join(repr(match) for match in near)}" if near else ""
+            hint = f"; similar: {', '.join(repr(match) for match in near)}" if near else ""
             raise DatasetError(f"Open Images has no boxable class {name!r} among its {len(known)}{hint}")
         found[key] = known[key]
     return found
@@ -114,7 +114,7 @@ def _box(path: Path, what: str, edges: Sequence[str]) -> tuple[float, float, flo
     try:
         x1, y1, x2, y2 = (float(edge) for edge in edges)
     except ValueError:
-        raise TableError(f"{path.name}: {what} has the box {edges}, which are no four numbers") from None
+        raise TableError(f"{path.name}: {what} has the box {edges}, which is not four numbers") from None
     return x1, y1, x2, y2
 
 
@@ -122,7 +122,7 @@ class _Table:
     """Iterates over the wanted columns of the rows that have one of `labels` as LabelName.
 
     The file is read in blocks of bytes and searched for the labels; a row becomes text only where one occurs.
-    `scan` tells the figures afterwards.
+    `scan` has the figures afterwards.
     """
 
     def __init__(self, path: Path, labels: Sequence[str], columns: Sequence[str], report: Progress) -> None:
@@ -143,7 +143,7 @@ class _Table:
             places = [header.index(name) for name in self._columns]
             label_place = header.index("LabelName")
             last, rest = b"", b""
-            while block := file.read(_BLOCK):
+            while block := file.read(BLOCK):
                 advance(len(block))
                 block = rest + block
                 end = block.rfind(b"\n") + 1

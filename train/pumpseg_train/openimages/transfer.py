@@ -1,22 +1,22 @@
-"""HTTP that survives a bad network: retries with back-off, and downloads that go on where they stopped."""
+"""HTTP over a bad network: retries with back-off, and downloads that resume where they stopped."""
 
 import base64
-import email.utils
 import hashlib
 import json
-import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 import urllib3
+from urllib3.util import Retry
 
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, first_line
 from pumpseg_train.progress import Advance, Progress
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _BLOCK = 1 << 20
@@ -25,32 +25,41 @@ GONE = frozenset({403, 404, 410})  # S3 answers 403 for a missing key to those w
 
 
 class TransferError(PumpsegError, OSError):
-    """Something could not be had from a server, after all tries."""
+    """A download failed after all retries."""
 
 
 class NotThereError(TransferError):
-    """The server says that there is no such file; trying again is of no use."""
+    """The server says that there is no such file: it is not retried."""
 
 
 class TryAgainError(Exception):
-    """What went wrong this time; `wait` is what the server asked for, in seconds."""
+    """What went wrong this time. response: the server's, which may say how long to wait."""
 
-    def __init__(self, why: str, wait: float = 0.0) -> None:
+    def __init__(self, why: str, response: requests.Response | None = None) -> None:
         super().__init__(why)
-        self.wait = wait
+        self.response = response
 
 
 class Transfer:
-    """Downloads over one session a thread; `stop` ends them all at the next block.
+    """Downloads, `jobs` at a time, over one session a thread; `stop` ends them all at the next block.
 
-    retries: tries after the first one that bring nothing new, before TransferError. A connection that drops
-        after some bytes counts as progress. timeout: seconds without a byte. back_off: seconds before the first
-        retry, doubled each time, with jitter.
+    retries: failures in a row without any progress before TransferError. A connection that drops after some bytes
+        counts as progress. timeout: seconds without a byte. back_off: seconds before the second retry, doubled each
+        time, with jitter; the first is immediate.
     """
 
-    def __init__(self, retries: int = 5, timeout: float = 30.0, back_off: float = 0.5) -> None:
-        self.retries, self.timeout, self.back_off = retries, timeout, back_off
+    def __init__(
+        self,
+        report: Progress | None = None,
+        *,
+        jobs: int = 8,
+        retries: int = 5,
+        timeout: float = 30.0,
+        back_off: float = 0.5,
+    ) -> None:
+        self.report, self.jobs, self.timeout = report or Progress(), jobs, timeout
         self.stop = threading.Event()
+        self._retry = Retry(retries, backoff_factor=back_off, backoff_jitter=back_off)
         self._local = threading.local()
 
     @property
@@ -61,56 +70,82 @@ class Transfer:
             self._local.session.headers["Accept-Encoding"] = "identity"  # lengths are those of the files
         return self._local.session
 
+    def for_each(
+        self, items: Sequence[Item], action: Callable[[Item], None], advance: Advance = lambda _: None
+    ) -> None:
+        """Runs `action` for all items; the first exception, or Ctrl-C, ends them all and is raised."""
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="pumpseg-data") as pool:
+            futures: list[Future[None]] = []
+            try:
+                for item in items:
+                    future = pool.submit(action, item)
+                    future.add_done_callback(lambda _: advance(1))
+                    futures.append(future)
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            except BaseException:
+                self.stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
     def fetch(self, url: str) -> bytes:
         """A small file as a whole.
 
-        Raises NotThereError, or TransferError after the last try.
+        Raises NotThereError, or TransferError after the last retry.
         """
 
         def once() -> bytes:
             with self._get(url) as response:
                 content, size = b"".join(self._blocks(response)), _describe(response)["size"]
             if size is not None and size != len(content):
-                raise TryAgainError(f"{len(content)} of {size} bytes came")
+                raise TryAgainError(f"{len(content)} of {size} bytes received")
             return content
 
         return self.persist(url, once)
 
-    def download(self, url: str, path: Path, report: Progress) -> None:
+    def download(self, url: str, path: Path) -> None:
         """`url` to `path`, which appears when it is complete.
 
-        What has come lies in `path`.part and is gone on with after a dropped connection or in a later run, if the
-        server's file is still the same. Length and, where the server tells it, MD5 are compared.
+        What was received is in `path`.part and is continued after a dropped connection or in a later run, if the
+        server's file is still the same. Length and, where the server gives it, MD5 are compared.
         Raises NotThereError, TransferError.
         """
         part, about = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        have = part.stat().st_size if part.is_file() else 0
-        with report.stage(path.name, None, "B", have) as advance:
+        with self.report.stage(path.name, None, "B", _size(part)) as advance:
             self.persist(url, lambda: self._continue(url, part, about, advance), progress=lambda: _size(part))
         part.replace(path)
         about.unlink(missing_ok=True)
 
     def persist(self, what: str, action: Callable[[], Result], progress: Callable[[], int] | None = None) -> Result:
-        """Runs `action` again and again while it fails for reasons that may pass.
+        """Repeats `action` while it fails for reasons that may pass.
 
-        Raises NotThereError at once, TransferError when `retries` in a row brought no `progress`, KeyboardInterrupt
-        when `stop` is set.
+        Raises NotThereError at once, TransferError after the retries without any `progress`, KeyboardInterrupt when
+        `stop` is set.
         """
-        failures = 0
+        retry = self._retry
         while True:
             before = progress() if progress else 0
             try:
                 return action()
-            except TryAgainError as error:
-                why, wait = str(error), error.wait
-            except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
-                why, wait = _reason(error), 0.0
-            failures = 1 if progress and progress() > before else failures + 1
-            if failures > self.retries:
-                raise TransferError(f"{what}: {why}, after {self.retries} retries")
-            pause = self.back_off * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
-            if self.stop.wait(min(max(pause, wait), _MAX_WAIT)):
+            except (
+                TryAgainError,
+                requests.RequestException,
+                urllib3.exceptions.HTTPError,
+                ConnectionError,
+                TimeoutError,
+            ) as error:
+                failure: Exception = error
+            if progress and progress() > before:
+                retry = self._retry
+            try:
+                retry = retry.increment("GET", what, error=failure)
+            except urllib3.exceptions.MaxRetryError:
+                raise TransferError(f"{what}: {_reason(failure)}, after {self._retry.total} retries") from None
+            answer = failure.response if isinstance(failure, TryAgainError) else None
+            asked = retry.get_retry_after(answer.raw) if answer is not None else None
+            if self.stop.wait(min(max(retry.get_backoff_time(), asked or 0), _MAX_WAIT)):
                 raise KeyboardInterrupt
 
     def _continue(self, url: str, part: Path, about: Path, advance: Advance) -> None:
@@ -129,7 +164,7 @@ class Transfer:
             if not resumed:
                 if response.status_code == 206:
                     part.unlink(missing_ok=True)
-                    raise TryAgainError("the server sent another range than was asked for")
+                    raise TryAgainError("the server sent another range than requested")
                 known = _describe(response)
                 about.write_text(json.dumps(known), encoding="utf-8")
             with part.open("ab" if resumed else "wb") as file:
@@ -140,7 +175,7 @@ class Transfer:
         if known["size"] is not None and size != known["size"]:
             if size > known["size"]:
                 part.unlink()
-            raise TryAgainError(f"{size} of {known['size']} bytes came")
+            raise TryAgainError(f"{size} of {known['size']} bytes received")
         _compare_md5(part, known)
 
     def _get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
@@ -149,28 +184,28 @@ class Transfer:
         try:
             response = self.session.get(url, headers=headers, stream=True, timeout=self.timeout)
         except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
-            raise TransferError(f"{url} is no http or https address") from None
+            raise TransferError(f"{url} is not an http or https address") from None
         if response.status_code in GONE:
             response.close()
             raise NotThereError(f"{url}: the server answers {response.status_code}, there is no such file")
         if response.status_code in (408, 425, 429) or response.status_code >= 500:
             response.close()
-            raise TryAgainError(f"the server answers {response.status_code}", _retry_after(response))
+            raise TryAgainError(f"the server answers {response.status_code}", response)
         if response.status_code not in (200, 206, 416):
             response.close()
             raise TransferError(f"{url}: the server answers {response.status_code} {response.reason}")
         return response
 
     def _blocks(self, response: requests.Response) -> Iterator[bytes]:
-        """The body as it comes in: what was received before a connection drops is handed on first."""
+        """The body as it arrives: what was received before a connection drops is yielded first."""
         while block := response.raw.read1(_BLOCK):
             if self.stop.is_set():
                 raise KeyboardInterrupt
             yield block
 
 
-def _describe(response: requests.Response) -> dict:
-    """What to hold a download against: its size, its MD5 and the tag that tells whether the file has changed."""
+def _describe(response: requests.Response) -> dict[str, Any]:
+    """What to compare a download with: its size, its MD5, and the tag by which the server knows its version."""
     length = response.headers.get("Content-Length", "")
     md5 = [text.strip() for text in response.headers.get("x-goog-hash", "").split(",")]
     digest = next((text[4:] for text in md5 if text.startswith("md5=")), response.headers.get("Content-MD5"))
@@ -179,21 +214,21 @@ def _describe(response: requests.Response) -> dict:
     return {"size": int(length) if length.isdecimal() else None, "md5": digest, "validator": validator}
 
 
-def _about(path: Path) -> dict:
+def _about(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
 
 
-def _compare_md5(part: Path, known: dict) -> None:
+def _compare_md5(part: Path, known: dict[str, Any]) -> None:
     if not known.get("md5"):
         return
     with part.open("rb") as file:
         digest = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
     if digest != known["md5"]:
         part.unlink()
-        raise TryAgainError(f"the MD5 of what came is {digest}, the server says {known['md5']}")
+        raise TryAgainError(f"the MD5 of the download is {digest}, the server says {known['md5']}")
 
 
 def _first_byte(response: requests.Response) -> int | None:
@@ -201,22 +236,13 @@ def _first_byte(response: requests.Response) -> int | None:
     return int(start) if start.isdecimal() else None
 
 
-def _retry_after(response: requests.Response) -> float:
-    text = response.headers.get("Retry-After", "")
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return 0.0
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The innermost cause, in one line."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    name = "" if isinstance(error, TryAgainError) else f"{type(error).__name__}: "
+    return f"{name}{first_line(error)}"[:200]

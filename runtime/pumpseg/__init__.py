@@ -39,7 +39,6 @@ __all__ = [
     "SourceError",
     "Timings",
     "Tracker",
-    "__version__",
     "draw",
     "open_source",
 ]

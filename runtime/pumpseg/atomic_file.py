@@ -1,4 +1,4 @@
-"""Outputs appear under their name only when they are complete."""
+"""Files that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _MAX_NAME = 255  # bytes, on nearly every file system
 
 
 class PartialFile:
-    """A temporary file beside `target`, made at once so that a place that cannot be written shows up early.
+    """A temporary file next to `target`, made at once so that a path that cannot be written fails early.
 
-    A symbolic link stays one: what it leads to is written. What a process that was killed left of the same target is
-    removed. Raises SinkError if it cannot be made.
+    A symbolic link is followed. Partial files of the same target that a killed process left behind are removed.
+    Raises SinkError if the file cannot be made.
     """
 
     def __init__(self, target: Path) -> None:
         self.target = target
         if target == Path("-"):
-            raise SinkError("cannot write -: standard output is none of the choices here, name a file")
+            raise SinkError("cannot write -: standard output is not possible here, name a file")
         self._place = Path(os.path.realpath(target))
         self.path = self._place.with_name(_partial_name(os.getpid(), target.name))
         try:
@@ -44,14 +44,14 @@ class PartialFile:
             raise OSError("it is a folder")
         if self._place.exists():
             if not self._place.is_file():
-                raise OSError("it is no regular file")
+                raise OSError("it is not a regular file")
             if not os.access(self._place, os.W_OK):
                 raise PermissionError(13, "Permission denied")
         self.path.touch()
         _remove_orphans(self._place.parent, self.target.name)
 
     def complete(self) -> None:
-        """Give the file its name, replacing what bore it before."""
+        """Give the file its name, replacing an existing file."""
         try:
             self.path.replace(self._place)
         except OSError as error:
@@ -63,7 +63,7 @@ class PartialFile:
 
     @contextlib.contextmanager
     def completed(self) -> Iterator[Path]:
-        """The path to write under; the file gets its name afterwards, or is removed after an exception.
+        """The path to write to; the file gets its name on leaving, or is removed after an exception.
 
         Raises SinkError, also in place of an OSError while writing.
         """
@@ -89,7 +89,7 @@ def check_writable(target: Path) -> None:
 
 
 def check_names(written: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raise SinkError if a file to be written is one that is read, or is named twice."""
+    """Raise SinkError if a file to be written is also read, or is named twice."""
     inputs = {path.resolve() for path in read}
     seen = set()
     for path in written:
@@ -102,18 +102,18 @@ def check_names(written: Iterable[Path], read: Iterable[Path]) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a UTF-8 text file that appears when it is complete. Raises SinkError."""
+    """Write a UTF-8 text file that appears when complete. Raises SinkError."""
     with complete_file(target) as path:
         path.write_text(text, encoding="utf-8")
 
 
 def write_json(target: Path, content: Any, *, indent: int | None = 2) -> None:
-    """Write a JSON file that appears when it is complete. Raises SinkError."""
+    """Write a JSON file that appears when complete. Raises SinkError."""
     write_text(target, json.dumps(content, indent=indent) + "\n")
 
 
 def _remove_orphans(folder: Path, target: str) -> None:
-    """Remove partial files of `target` whose process is gone; where that cannot be known they stay."""
+    """Remove partial files of `target` whose process is gone; they stay where the system does not say."""
     if sys.platform == "win32":
         return
     for process in _processes_before(folder).get(_partial_name(0, target), ()):
@@ -123,9 +123,9 @@ def _remove_orphans(folder: Path, target: str) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _processes_before(folder: Path) -> Mapping[str, list[int]]:
-    """Whose partial files lay in a folder when it was first written to, by the names that process 0 would give them.
+    """Processes whose partial files were in a folder at the first write, by the names that process 0 would give them.
 
-    Listed once only: a folder of results fills up, and listing it for each of them would take longer and longer.
+    The folder is listed once: as results pile up, listing it for each of them would take longer and longer.
     """
     found: dict[str, list[int]] = {}
     for name in os.listdir(folder):  # noqa: PTH208 - names only
@@ -136,7 +136,7 @@ def _processes_before(folder: Path) -> Mapping[str, list[int]]:
 
 
 def _partial_name(process: int, target: str) -> str:
-    # The name of the target stays last: encoders choose the format by its suffix.
+    # The target's name comes last: encoders choose the format by its suffix.
     name = f".part-{process}-{target}"
     if len(os.fsencode(name)) <= _MAX_NAME:
         return name

@@ -15,4 +15,5 @@ def box_iou(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     shared = np.prod(np.clip(high - low, 0, None), axis=-1)
     areas = [np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=-1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: NDArray[Any] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Color = Literal["auto", "class", "instance", "track"]
 COLORS: tuple[Color, ...] = get_args(Color)
 
-# BGR. Bright, far apart in hue between neighbours, and none of them the orange of a pumpkin.
+# BGR. Bright, neighbours far apart in hue, and none the orange of a pumpkin.
 PALETTE = (
     (255, 196, 0),
     (170, 0, 255),
@@ -111,7 +111,7 @@ def instance_colours(instances: Instances, color: Color = "auto") -> list[tuple[
 
 
 def _tint_table(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """What the tint makes of every channel value, uint8 (1, 256, 3)."""
+    """Every channel value with the tint, uint8 (1, 256, 3)."""
     values = np.arange(256)[None, :, None]
     return ((1 - TINT) * values + TINT * np.array(colour)).round().astype(np.uint8)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
@@ -16,7 +15,6 @@ from pumpseg.checks import check_count, check_frame, check_share
 from pumpseg.errors import ModelFileError
 from pumpseg.images import Image, as_frame
 from pumpseg.inference.model import Model
-from pumpseg.inference.model_file import ModelInfo
 from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
 from pumpseg.instances import Instances
 from pumpseg.timings import Timings
@@ -39,6 +37,9 @@ class Segmenter:
         detections: small objects appear larger. It takes tiles * tiles + 1 times as long.
     allow_spinning: whether idle threads keep polling for work: False for busy machines and pipelines, True for the
         shortest single inference; None polls during an inference only.
+
+    Attributes: `class_names`, `info` (ModelInfo), `path` (of the model file), `provider` (the one that loaded),
+    `threshold` (the one in use), `tiles`.
 
     Several threads may share a segmenter. `close`, or leaving a `with` block, releases its model.
 
@@ -67,28 +68,10 @@ class Segmenter:
             check_share("threshold", threshold)
         check_count("tiles", tiles, MAX_TILES)
         self.model = Model.open(model, provider, threads=threads, allow_spinning=allow_spinning)
+        self.info, self.path, self.provider = self.model.info, self.model.path, self.model.provider
+        self.class_names = self.info.class_names
         self.threshold = self.info.recommended_threshold if threshold is None else threshold
         self.tiles = tiles
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model file says about itself."""
-        return self.model.info
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names by class id."""
-        return self.info.class_names
-
-    @property
-    def path(self) -> Path:
-        """Path of the model file."""
-        return self.model.path
-
-    @property
-    def provider(self) -> str:
-        """Name of the provider that runs the model."""
-        return self.model.provider
 
     def __repr__(self) -> str:
         tiles = f", tiles {self.tiles}" if self.tiles > 1 else ""
@@ -172,7 +155,5 @@ class Segmenter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

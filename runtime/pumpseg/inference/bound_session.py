@@ -1,4 +1,4 @@
-"""ONNX Runtime on a device with memory of its own: the frame is uploaded once, into a buffer that stays there."""
+"""ONNX Runtime on a device with its own memory: each frame is uploaded into a buffer that stays there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 
 class BoundSession:
-    """A session run through an io binding; otherwise like the `onnxruntime.InferenceSession` that it wraps.
+    """A session run through an I/O binding; otherwise like the `onnxruntime.InferenceSession` that it wraps.
 
-    device: where the input lives, as OrtValue names it: "cuda", or "cpu". Outputs come back as arrays: their
-    number of instances is not known before the run. Several threads may share it, each one has its own buffer.
+    device: where the input is, as OrtValue names it: "cuda", or "cpu". Outputs are returned as arrays, because the
+    number of instances is not known before the run. Several threads may share it; each one has its own buffer.
     """
 
     def __init__(self, ort: Any, session: Any, device: str) -> None:
@@ -27,10 +27,10 @@ class BoundSession:
         self.end_profiling = session.end_profiling
 
     def run(self, names: Sequence[str] | None, model_inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs named, or all."""
+        """The named outputs, or all."""
         binding = self._session.io_binding()
         for name, array in model_inputs.items():
-            # A setting stays on the CPU, where shapes and thresholds are worked out.
+            # A setting stays on the CPU, where shapes and thresholds are computed.
             device = self._device if name in self._uploads else "cpu"
             binding.bind_ortvalue_input(name, self._placed(name, array, device))
         for name in names or [output.name for output in self.get_outputs()]:

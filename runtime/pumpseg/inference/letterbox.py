@@ -1,4 +1,4 @@
-"""Fit a frame of any size into the model input and map boxes back; training and the runtime share it."""
+"""Fit a frame of any size into the model input and map boxes back; shared by training and the runtime."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ GREY = (127, 127, 127)
 class Rule:
     """How frames are put into the model input: "letterbox" of docs/model-file.md.
 
-    placement: "top-left", or "centred", which is Matterport's `resize_image(mode="square")`: a frame is enlarged
-    until its shorter side has `min_side` pixels and by no less than `min_scale`, never shrunk but to fit, and lies
-    in the middle; boxes in the frame are whole pixels.
+    placement: "top-left", or "centred", which is Matterport's `resize_image(mode="square")`: a frame is enlarged until
+    its shorter side has `min_side` pixels, by at least `min_scale`, is shrunk only to fit, and goes into the middle;
+    boxes in the frame are whole pixels.
     """
 
     placement: str = "top-left"
@@ -39,13 +39,11 @@ TOP_LEFT = Rule()
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a frame lies inside the model input. All sizes are (height, width) in pixels.
+    """Where a frame is inside the model input. All sizes are (height, width) in pixels, offset is (y, x).
 
-    By the rule "top-left" the content lies in that corner, so the two directions differ by a factor only. The factors
-    are per axis and exact for the rounded content size.
-
-    By the rule "centred" it lies at `offset` (y, x), and the first and last pixel of the content are those of the
-    frame, as in Matterport's `norm_boxes` and `denorm_boxes`.
+    By the rule "top-left" coordinates differ by a factor only, per axis and exact for the rounded content size. By the
+    rule "centred" the first and last pixel of the content are those of the frame, as in Matterport's `norm_boxes` and
+    `denorm_boxes`.
     """
 
     frame_size: tuple[int, int]
@@ -54,34 +52,15 @@ class Letterbox:
     offset: tuple[int, int] = (0, 0)
     rule: Rule = TOP_LEFT
 
-    @property
-    def x_factor(self) -> float:
-        """Frame pixels per input pixel, horizontally."""
-        return self.frame_size[1] / self.content_size[1]
-
-    @property
-    def y_factor(self) -> float:
-        """Frame pixels per input pixel, vertically."""
-        return self.frame_size[0] / self.content_size[0]
-
     def to_frame(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Boxes xyxy (..., 4) in input pixels -> float32 (..., 4) in frame pixels, not clipped."""
-        if self.rule.is_centred:
-            shift, factors = self._between_pixels()
-            return np.around((np.asarray(boxes) - shift - _LAST_PIXEL) * factors + _LAST_PIXEL).astype(np.float32)
-        factors = np.array([self.x_factor, self.y_factor] * 2)
-        return (np.asarray(boxes) * factors).astype(np.float32)
-
-    def _between_pixels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Shift and factors (4,) of the rule "centred", between the middles of the first and the last pixel."""
-        y, x = (
-            max(frame - 1, 1) / max(content - 1, 1)
-            for frame, content in zip(self.frame_size, self.content_size, strict=True)
-        )
-        return np.array([self.offset[1], self.offset[0]] * 2, np.float64), np.array([x, y] * 2)
-
-
-_LAST_PIXEL = np.array([0.0, 0.0, 1.0, 1.0])  # a box ends after its last pixel
+        (frame_h, frame_w), (content_h, content_w) = self.frame_size, self.content_size
+        if not self.rule.is_centred:
+            return np.asarray(boxes * np.array([frame_w / content_w, frame_h / content_h] * 2), np.float32)
+        factors = [max(frame_w - 1, 1) / max(content_w - 1, 1), max(frame_h - 1, 1) / max(content_h - 1, 1)]
+        last_pixel = np.array([0.0, 0.0, 1.0, 1.0])  # a box ends after it
+        first = np.array([self.offset[1], self.offset[0]] * 2) + last_pixel
+        return np.asarray(np.around((boxes - first) * np.array(factors * 2) + last_pixel), np.float32)
 
 
 def place(frame_size: tuple[int, int], input_size: tuple[int, int], rule: Rule = TOP_LEFT) -> Letterbox:
@@ -108,18 +87,18 @@ def letterbox(
     swap_red_blue: bool = False,
     rule: Rule = TOP_LEFT,
 ) -> tuple[NDArray[np.uint8], Letterbox]:
-    """Scale a frame into the top-left corner (or where `rule` says) of an image of a fixed size and fill the rest.
+    """Scale a frame into the top-left corner of an image of a fixed size, or as `rule` says, and fill the rest.
 
     frame: uint8 (H, W, 3). size: (height, width) of the result. fill: one value per channel of the result.
     out: uint8 (height, width, 3), C-contiguous, written and returned when given.
-    swap_red_blue: give RGB for a BGR frame (and the reverse), in one pass over the small image only.
+    swap_red_blue: give RGB for a BGR frame (and the reverse), in one pass over the small image.
 
-    Bilinear, from a frame that is first halved, each pixel the mean of 2x2, as long as both its sides are at least
-    twice those wanted: bilinear sampling would skip pixels, and averaging areas of any size takes several times as
-    long. By the rule "centred" always bilinear, and then as skimage 0.13 does it with mode="constant": towards black
-    beyond the border, cut to whole grey levels.
+    The frame is halved, each pixel the mean of 2x2, while both its sides are at least twice those wanted, and then
+    resized bilinearly: bilinear sampling alone would skip pixels, and averaging areas of any size takes several times
+    as long. The rule "centred" is bilinear only, as skimage 0.13 with mode="constant": towards black beyond the border,
+    truncated to whole grey levels.
 
-    Returns the image, uint8 (height, width, 3), and where the frame lies in it.
+    Returns the image, uint8 (height, width, 3), and where the frame is in it.
     Raises ValueError for a frame or an `out` of another shape or type.
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -133,7 +112,7 @@ def letterbox(
 
     (content_h, content_w), (top, left) = placement.content_size, placement.offset
     content = out[top : top + content_h, left : left + content_w]
-    # Assigning one value is many times faster than a colour.
+    # Assigning one value is many times faster than assigning a colour.
     colour = fill[0] if len(set(fill)) == 1 else fill
     out[:top] = out[top + content_h :] = colour
     out[top : top + content_h, :left] = out[top : top + content_h, left + content_w :] = colour
@@ -156,7 +135,7 @@ def letterbox(
 
 
 def _halved(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The frame halved as long as both its sides are at least twice those of `size` (h, w)."""
+    """The frame, halved while both its sides are at least twice those of `size` (h, w)."""
     while frame.shape[0] >= 2 * size[0] and frame.shape[1] >= 2 * size[1]:
         half = (frame.shape[1] // 2, frame.shape[0] // 2)
         frame = cv2.resize(frame, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
@@ -164,10 +143,10 @@ def _halved(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 
 
 def _resize_towards_black(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """skimage.transform.resize(order=1, mode="constant", preserve_range=True) without anti-aliasing, cut to uint8.
+    """skimage.transform.resize(order=1, mode="constant", preserve_range=True), not anti-aliased, truncated to uint8.
 
-    Cutting makes a whole grey level of the least rounding, and a deep network much of a grey level: what lies close to
-    a whole number in single precision is worked out in double, in the order of scipy.ndimage.zoom.
+    Truncation turns the smallest rounding error into a grey level, which a deep network amplifies: values close to a
+    whole number in single precision are computed again in double, in the order of scipy.ndimage.zoom.
     """
     scaled = cv2.resize(frame.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     axes = []
@@ -176,7 +155,7 @@ def _resize_towards_black(frame: NDArray[np.uint8], size: tuple[int, int]) -> ND
         low = np.floor(at).astype(np.int64)
         high_weight = at - low
         axes.append(((low, 1.0 - high_weight), (low + 1, high_weight)))
-        # When a frame is enlarged, the samples of its border lie up to half a pixel outside.
+        # When a frame is enlarged, the samples of its border are up to half a pixel outside.
         outside = np.flatnonzero((at < 0) | (at > given - 1))
         lines = np.moveaxis(scaled, axis, 0)
         lines[outside] *= (1 + np.minimum(at, given - 1 - at))[outside].reshape(-1, 1, 1).astype(np.float32)
@@ -189,7 +168,8 @@ def _resize_towards_black(frame: NDArray[np.uint8], size: tuple[int, int]) -> ND
             values = frame[np.clip(y, 0, frame.shape[0] - 1)[row], np.clip(x, 0, frame.shape[1] - 1)[column], channel]
             exact += values * inside * y_weight[row] * x_weight[column]
     result[row, column, channel] = exact.astype(np.uint8)
-    return np.maximum(result, frame.min(), out=result)
+    np.maximum(result, frame.min(), out=result)
+    return result
 
 
 _CLOSE_TO_WHOLE = 1e-3  # grey levels; rounding in single precision stays well below

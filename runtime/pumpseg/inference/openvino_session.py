@@ -1,7 +1,7 @@
-"""OpenVINO behind the few calls that a segmenter makes of an ONNX Runtime session.
+"""OpenVINO with the interface of an ONNX Runtime session, as far as we use it.
 
-The `openvino` package and not the `onnxruntime-openvino` wheel: that one replaces onnxruntime, so that no
-environment could have both, and follows its releases at a distance.
+This is the `openvino` package, not the `onnxruntime-openvino` wheel, which replaces onnxruntime, so that no environment
+can have both, and lags behind its releases.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pumpseg.errors import ModelFileError, ProviderError, require
 from pumpseg.inference.cpu import physical_cores
 from pumpseg.inference.model_file import SCORE_THRESHOLD
 
-# Names of element types in OpenVINO and in ONNX Runtime; others cannot stand in a model file of ours.
+# Names of element types in OpenVINO and in ONNX Runtime; model files of ours have no others.
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)", "i64": "tensor(int64)"}
 
 
@@ -36,10 +36,10 @@ class _ModelMeta:
 
 
 class OpenVinoSession:
-    """An ONNX file compiled by OpenVINO for the CPU; has the methods of `onnxruntime.InferenceSession` that we use.
+    """An ONNX file compiled by OpenVINO for the CPU, with the methods of `onnxruntime.InferenceSession` that we use.
 
-    threads: of one inference, the physical cores available to this process by default. profile: keep the times
-    of single nodes for `node_times`. Several threads may share it; inferences then take turns.
+    threads: of one inference, the physical cores available to this process by default. profile: keep the times of
+    nodes for `node_times`. Several threads may share it; inferences then take turns.
 
     Raises ModelFileError if OpenVINO cannot read the file and ProviderError if it is not installed or cannot
     compile it.
@@ -62,9 +62,9 @@ class OpenVinoSession:
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
-            # On CPUs that have bfloat16 it is OpenVINO's default, and changes masks by more than the eye forgives.
+            # OpenVINO's default on CPUs with bfloat16 is bfloat16, which changes masks visibly.
             "INFERENCE_PRECISION_HINT": "f32",
-            # Pinned threads of two programs, or of a program and its video decoder, end up on the same core.
+            # Pinned threads of two programs, or of a program and its video decoder, would share a core.
             "ENABLE_CPU_PINNING": False,
             "PERF_COUNT": profile,
         }
@@ -78,7 +78,7 @@ class OpenVinoSession:
         self._per_thread = threading.local()
 
     def run(self, names: Sequence[str] | None, model_inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs named, or all, as arrays of their own."""
+        """The named outputs, or all, as new arrays."""
         results = self._request().infer(self._settings | dict(model_inputs), share_inputs=True)
         return [results[name] for name in names or [output.name for output in self._outputs]]
 
@@ -95,7 +95,7 @@ class OpenVinoSession:
         return _ModelMeta(self._metadata)
 
     def node_times(self) -> list[tuple[str, str, float]]:
-        """Name, type and seconds of every node that this thread's last inference ran; needs profile=True."""
+        """Name, type and seconds of every node in this thread's last inference; needs profile=True."""
         return [
             (node.node_name, node.node_type, node.real_time.total_seconds())
             for node in self._request().profiling_info
@@ -110,7 +110,7 @@ class OpenVinoSession:
 
 
 def _free_settings(openvino: Any, model: Any) -> dict[str, NDArray[np.float32]]:
-    """Make the score threshold an input again, which OpenVINO's ONNX reader takes for a constant; gives its default."""
+    """Make the score threshold an input again, of which OpenVINO's ONNX reader makes a constant; gives its default."""
     for node in model.get_ops():
         if node.get_type_name() == "Constant" and node.get_friendly_name() == SCORE_THRESHOLD:
             default = np.array(node.get_data(), np.float32)
@@ -130,6 +130,6 @@ def _tensor(port: Any) -> _Tensor:
 
 
 def _last_line(error: Exception) -> str:
-    """OpenVINO puts where it was before what was wrong."""
+    """The reason: OpenVINO puts the place in its source code before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,7 +1,7 @@
-"""Large pictures of many small things: overlapping tiles of a frame, and one list of what they show.
+"""Overlapping tiles of a frame, for many small objects in a large picture, and the merging of their detections.
 
-As in SAHI (Akyon et al. 2022, arXiv 2202.06934, section 3): the model sees the whole frame for what is large, and
-tiles of it for what is small; what both see counts once.
+As in SAHI (Akyon et al. 2022, arXiv 2202.06934, section 3): the model runs on the whole frame for large objects and
+on its tiles for small ones; duplicate detections are merged.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pumpseg.instances import Instances
 from pumpseg.masks.paste import shared_pixels
 
-MAX_TILES = 16  # 257 tiles: a frame of 4K in them is larger than life, and one takes seconds
-OVERLAP = 0.25  # of neighbouring tiles: what is smaller than that lies whole in one of them
-_CUT = 0.01  # of the tile's side: a box that comes so near to an inner border may be cut
-_SAME = 0.6  # two masks that share so much of the smaller one show one thing
+MAX_TILES = 16  # 257 inferences a frame, which take seconds
+OVERLAP = 0.25  # of neighbouring tiles: a smaller object is whole in one of them
+_CUT = 0.01  # of the tile's side: a box this close to an inner border may be cut off
+_SAME = 0.6  # two masks that share this much of the smaller one are one object
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def _spans(length: int, tiles: int) -> list[tuple[int, int]]:
 
 
 def merge(found: Sequence[tuple[Tile, Instances]], frame_size: tuple[int, int]) -> Instances:
-    """What was found in tiles of a frame (height, width) as instances of the frame, best score first.
+    """The instances of tiles of a frame (height, width) as instances of the frame, best score first.
 
-    What ends at a border inside the frame is left out, since another tile or the whole frame shows more of it. Of
-    instances of a class from different tiles whose masks share most of the smaller one, the best stays.
+    Instances that end at a border inside the frame are left out: another tile or the whole frame shows more of them. Of
+    instances of a class from different tiles whose masks share most of the smaller one, the best is kept.
     """
     everything = [
         _in_frame(instances[_uncut(tile, instances, frame_size)], tile, frame_size) for tile, instances in found
@@ -68,7 +68,7 @@ def merge(found: Sequence[tuple[Tile, Instances]], frame_size: tuple[int, int]) 
 
 
 def _uncut(tile: Tile, instances: Instances, frame_size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which instances (N,) of a tile do not end at a border of it that lies inside the frame."""
+    """Which instances (N,) of a tile do not end at one of its borders inside the frame."""
     height, width = frame_size
     x1, y1, x2, y2 = instances.boxes.T
     margin_x, margin_y = _CUT * tile.width, _CUT * tile.height
@@ -91,7 +91,7 @@ def _in_frame(instances: Instances, tile: Tile, frame_size: tuple[int, int]) -> 
 
 
 def _once(instances: Instances, origin: NDArray[np.int64]) -> Instances:
-    """Without what a better one of another tile shows already; instances by falling score, origin (N,)."""
+    """Those that no better one of another tile shows already; instances by falling score, origin (N,)."""
     crops = instances.crop_masks
     areas = instances.areas
     x1, y1, x2, y2 = instances.boxes.T

@@ -1,4 +1,4 @@
-"""A mask inside its box: pasted from the model's cells, as a crop of the frame."""
+"""Masks inside their boxes: the model's cells, and the pixels pasted from them, as crops of the frame."""
 
 from __future__ import annotations
 
@@ -88,26 +88,25 @@ def paste_crop(
     probabilities: NDArray[np.float32],
     box: NDArray[np.floating],
     frame_size: tuple[int, int],
-    threshold: float = MASK_THRESHOLD,
     *,
     border: str = REPLICATE,
 ) -> CropMask:
-    """Paste one mask (M, M) into its box, xyxy in frame pixels, as a bool crop of the frame.
+    """Paste one mask (M, M) into its box (4,), xyxy in frame pixels, as a bool crop of the frame.
 
     Cell j covers [x1 + j * w / M, x1 + (j + 1) * w / M). The cells are sampled bilinearly at the pixel
     centres, as detectron2 does (`paste_masks_in_image`, grid_sample with align_corners=False) with two
     differences at the border: the outer cells are replicated rather than faded to zero, and only pixels
-    whose centre lies inside the box are set. A box thinner than a pixel that holds no centre in the frame takes
-    the pixel under its middle instead. border: "replicate", or "fade": the outer half cells fade to zero after
-    all, as Matterport's `unmold_mask` does.
+    whose centre is inside the box are set. A box thinner than a pixel with no pixel centre in the frame sets the
+    pixel under its middle instead. border: "replicate", or "fade": the outer half cells do fade to zero,
+    as Matterport's `unmold_mask` does.
 
     OpenCV 5 samples in full precision; OpenCV 4 rounds positions to 1/32 cell.
     """
     mask_h, mask_w = probabilities.shape
     frame_h, frame_w = frame_size
     x1, y1, x2, y2 = (float(value) for value in box)
-    left, right, x1, x2 = pixel_span(x1, x2, frame_w)
-    top, bottom, y1, y2 = pixel_span(y1, y2, frame_h)
+    left, right, x1, x2 = _pixel_span(x1, x2, frame_w)
+    top, bottom, y1, y2 = _pixel_span(y1, y2, frame_h)
     if right <= left or bottom <= top:
         return CropMask(left, top, np.zeros((max(0, bottom - top), max(0, right - left)), np.bool_))
 
@@ -129,16 +128,16 @@ def paste_crop(
         columns = _fade_weights(crop_to_cells[0, 2], cells_per_x, right - left, mask_w)
         rows = _fade_weights(crop_to_cells[1, 2], cells_per_y, bottom - top, mask_h)
         sampled = sampled * (rows[:, None] * columns)
-    return CropMask(left, top, sampled >= threshold)
+    return CropMask(left, top, sampled >= MASK_THRESHOLD)
 
 
 def _fade_weights(first: float, step: float, pixels: int, cells: int) -> NDArray[np.float32]:
     """Weights (pixels,) of samples at first, first + step, ... among cells whose middles are 0, 1, ..., cells - 1."""
     at = first + step * np.arange(pixels)
-    return (1 + np.minimum(0, np.minimum(at, cells - 1 - at))).astype(np.float32)
+    return np.asarray(1 + np.minimum(0, np.minimum(at, cells - 1 - at)), np.float32)
 
 
-def pixel_span(low: float, high: float, frame_side: int) -> tuple[int, int, float, float]:
+def _pixel_span(low: float, high: float, frame_side: int) -> tuple[int, int, float, float]:
     """First pixel, one past the last pixel, and the span of the box, along one axis."""
     first, end = max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), frame_side)
     if end <= first and high - low < 1 and low < frame_side and high > 0:

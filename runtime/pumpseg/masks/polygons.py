@@ -20,10 +20,10 @@ class Polygon(NamedTuple):
 
 
 def trace(mask: NDArray[np.bool_ | np.uint8], x: int = 0, y: int = 0) -> list[Polygon]:
-    """The pieces of a mask (h, w), each as its outline and its holes; the mask lies at column x, row y.
+    """The pieces of a mask (h, w), each as its outline and its holes; the mask starts at column x, row y.
 
     Pixels that touch at a corner belong to one piece; the corners of holes are cut by half a pixel. Filling outline
-    minus holes as pycocotools does gives the very mask again.
+    minus holes as pycocotools does gives the same mask again.
     """
     # Every pixel becomes 3x3 on a grid of half pixels, shared borders included, so that the outermost grid
     # points, which OpenCV traces, are the corners of the pixels.

@@ -1,4 +1,4 @@
-"""COCO run-length encoding, from a crop straight to the string: the full-frame mask is never made.
+"""COCO run-length encoding from a crop to the string, without making the full-frame mask.
 
 The runs go down the columns of the frame (column-major), the first one counts zeros. The string form is
 pycocotools' own (`rleToString` in cocodataset/cocoapi common/maskApi.c): five bits a character, every count
@@ -22,9 +22,9 @@ class Rle(TypedDict):
 
 
 def encode_crop(crop: NDArray[np.bool_], x: int, y: int, frame_size: tuple[int, int]) -> Rle:
-    """RLE of the mask of a frame that is `crop` at column x, row y and nothing elsewhere.
+    """RLE of a frame's mask that is `crop` at column x, row y and empty elsewhere.
 
-    crop: bool (h, w), wholly inside the frame; either side may be 0. frame_size: (height, width).
+    crop: bool (h, w), inside the frame; either side may be 0. frame_size: (height, width).
     Raises ValueError if the crop reaches out of the frame.
     """
     return {"size": list(frame_size), "counts": counts_to_string(crop_counts(crop, x, y, frame_size))}
@@ -54,7 +54,7 @@ def crop_counts(crop: NDArray[np.bool_], x: int, y: int, frame_size: tuple[int, 
     if crop.size == 0:
         return np.array([frame_h * frame_w], np.int64)
 
-    # A zero below every column makes each run end in its own column, so starts and ends alternate.
+    # A zero below every column makes each run end in its own column, so that starts and ends alternate.
     stride = crop_h + 1
     columns = np.zeros(crop_w * stride + 1, np.uint8)
     cv2.transpose(crop.view(np.uint8), dst=columns[1:].reshape(crop_w, stride)[:, :crop_h])
@@ -62,11 +62,11 @@ def crop_counts(crop: NDArray[np.bool_], x: int, y: int, frame_size: tuple[int, 
     column, row = np.divmod(changes, stride)
     borders = (x + column) * frame_h + y + row
 
-    # A run to the foot of the frame goes on at the top of the next column.
+    # A run to the bottom of the frame continues at the top of the next column.
     starts, ends = borders[0::2], borders[1::2]
-    goes_on = ends[:-1] == starts[1:]
-    starts = starts[np.concatenate([[True], ~goes_on])] if len(starts) else starts
-    ends = ends[np.concatenate([~goes_on, [True]])] if len(ends) else ends
+    continues = ends[:-1] == starts[1:]
+    starts = starts[np.concatenate([[True], ~continues])] if len(starts) else starts
+    ends = ends[np.concatenate([~continues, [True]])] if len(ends) else ends
 
     edges = np.empty(2 * len(starts) + 2, np.int64)
     edges[0], edges[-1] = 0, frame_h * frame_w
@@ -98,17 +98,17 @@ def string_to_counts(string: str) -> NDArray[np.int64]:
     try:
         codes = np.frombuffer(string.encode("ascii"), np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:
-        raise ValueError("an RLE string holds plain ASCII only") from None
+        raise ValueError("an RLE string must be plain ASCII") from None
     if not len(codes):
         return np.zeros(0, np.int64)
     last = (codes & 0x20) == 0
     if not last[-1] or (codes < 0).any() or (codes > 63).any():
-        raise ValueError("the RLE string is cut short or holds characters that are none of its own")
+        raise ValueError("the RLE string is truncated or has characters outside its alphabet")
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     if lengths.max() > 12:
-        raise ValueError("the RLE string holds a count of more than 60 bits")
+        raise ValueError("the RLE string has a count of more than 60 bits")
     place = np.arange(len(codes)) - np.repeat(starts, lengths)
     counts = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
     counts -= np.where(codes[ends] & 0x10, 1 << (5 * lengths), 0)

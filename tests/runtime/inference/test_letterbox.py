@@ -11,9 +11,9 @@ sides = st.integers(1, 4000)
 
 def to_input(placement, boxes):
     """The inverse of `placement.to_frame`: boxes xyxy (..., 4) in frame pixels -> in input pixels."""
-    if not placement.rule.is_centred:
-        return boxes / np.array([placement.x_factor, placement.y_factor] * 2)
     (height, width), (content_height, content_width) = placement.frame_size, placement.content_size
+    if not placement.rule.is_centred:
+        return boxes / np.array([width / content_width, height / content_height] * 2)
     factors = np.array(
         [max(width - 1, 1) / max(content_width - 1, 1), max(height - 1, 1) / max(content_height - 1, 1)] * 2
     )

@@ -1,4 +1,4 @@
-"""How long work tells what it does: silent by default, bars on a terminal, plain lines elsewhere."""
+"""How long work reports its progress: silent by default, bars on a terminal, plain lines elsewhere."""
 
 import sys
 import threading
@@ -14,16 +14,16 @@ _PLAIN_SECONDS = 10.0
 
 
 class Progress:
-    """Says nothing; what library functions use unless they are given another."""
+    """Reports nothing: the default of library functions."""
 
     def note(self, text: str) -> None:
         """One line worth knowing."""
 
     @contextmanager
     def stage(self, what: str, total: int | None, unit: str, start: int = 0) -> Iterator[Advance]:
-        """A stretch of work of `total` units (None: not known), `start` of them done already.
+        """A stretch of work of `total` units (None: unknown), of which `start` are done already.
 
-        Yields the function to call, from any thread, with the number of units that were done since.
+        Yields the function to call, from any thread, with the number of units done since.
         """
         yield lambda count: None
 

@@ -54,3 +54,19 @@ def test_the_sheet_keeps_no_photo_in_memory(fruit, tmp_path):
     load_image.cache_clear()
     assert main(["show", str(fruit), "--save", str(tmp_path / "sheet.png")]) == 0
     assert load_image.cache_info().currsize == 0
+
+
+def test_colours_labels_and_contours_are_drawn_as_asked(tmp_path, make_split):
+    folder = make_split(tmp_path / "in", [[(0, LARGE), (0, SMALL)]], classes=("apple", "pumpkin"))
+    sheets = {}
+    for options in ((), ("--color", "class"), ("--color", "instance"), ("--no-labels",), ("--masks-only",)):
+        out = tmp_path / f"sheet{''.join(options)}.png"
+        assert main(["show", str(folder), "--save", str(out), *options]) == 0
+        sheets[options] = cv2.imread(str(out)).astype(int)
+
+    def changed(one, other):
+        return int((np.abs(sheets[one] - sheets[other]).sum(axis=2) > 0).sum())
+
+    assert changed((), ("--color", "class")) == 0  # two classes: by class unless asked for
+    assert changed((), ("--color", "instance")) > 100
+    assert 0 < changed((), ("--no-labels",)) < changed((), ("--masks-only",))

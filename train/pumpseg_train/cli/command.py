@@ -1,4 +1,4 @@
-"""What the commands share besides `pumpseg.cli.command`: outputs looked at early, and what is not installed."""
+"""What the commands of training share: outputs are checked early, missing packages are named."""
 
 import argparse
 import os
@@ -13,8 +13,8 @@ from pumpseg.errors import PumpsegError
 # What a subcommand adds its parser to; the class has no other name.
 Commands: TypeAlias = "argparse._SubParsersAction[command.CommandParser]"
 
-_OTHER_BACKENDS = ("jax", "torch")  # no extra brings them
-_UNKNOWN_BACKEND = "Unable to import backend"  # how Keras begins what it says of a KERAS_BACKEND that it has not
+_OTHER_BACKENDS = ("jax", "torch")  # no extra installs them
+_UNKNOWN_BACKEND = "Unable to import backend"  # how Keras begins its message about an unknown KERAS_BACKEND
 _CHOICE = "set KERAS_BACKEND to tensorflow"
 
 
@@ -22,7 +22,7 @@ def run_command(name: str, action: Callable[[], int | None], if_interrupted: str
     """Runs a command's action; returns its exit code (None: 0), 2 on bad input, 130 on Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets at length otherwise
 
-    def tell_what_is_missing() -> int | None:
+    def name_what_is_missing() -> int | None:
         try:
             return action()
         except ModuleNotFoundError as error:
@@ -35,7 +35,7 @@ def run_command(name: str, action: Callable[[], int | None], if_interrupted: str
                 raise
             raise PumpsegError(f"{error}: {_CHOICE}, jax or torch") from None
 
-    return command.run_command(name, tell_what_is_missing, if_interrupted)
+    return command.run_command(name, name_what_is_missing, if_interrupted)
 
 
 def check_output(written: Path, read: Iterable[Path]) -> None:

@@ -23,6 +23,14 @@ def add_show(commands: Commands) -> None:
     parser.add_argument("--columns", type=count, default=6, metavar="N", help="photos in a row")
     parser.add_argument("--side", type=whole(64), default=320, metavar="PX", help="of a photo on the sheet")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random choice")
+    parser.add_argument(
+        "--color",
+        choices=("auto", "class", "instance"),
+        default="auto",
+        help="what decides the colour of a mask: auto takes the class where there are several",
+    )
+    parser.add_argument("--no-labels", action="store_true", help="draw no class names")
+    parser.add_argument("--masks-only", action="store_true", help="draw neither contours nor class names")
     parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
 
 
@@ -31,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--save {arguments.save}: a name that ends with .png or .jpg is needed")
     from pumpseg.images import write_image
     from pumpseg_train.dataset.annotations import read_splits, refuse
-    from pumpseg_train.dataset.contact_sheet import contact_sheet
+    from pumpseg_train.dataset.contact_sheet import Style, contact_sheet
 
     labelled = read_splits(arguments.data, refuse)
     check_output(arguments.save, labelled.paths)
@@ -51,5 +59,6 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         places = random.Random(arguments.seed).sample(range(len(photos)), min(arguments.count, len(photos)))
         chosen = [photos[place] for place in sorted(places)]
-    write_image(arguments.save, contact_sheet(labelled, chosen, arguments.columns, arguments.side))
+    style = Style(arguments.color, labels=not arguments.no_labels, masks_only=arguments.masks_only)
+    write_image(arguments.save, contact_sheet(labelled, chosen, arguments.columns, arguments.side, style))
     print(f"wrote {arguments.save}: {len(chosen)} of {len(photos)} photos")

@@ -54,7 +54,7 @@ def _read_file(path: Path, reading: Reading) -> Path:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
         raise DatasetError(f"{path} is not labelme json: {type(error).__name__} {error}") from error
     if not image.is_file():
-        hint = "; its imageData can be written out with labelme_export_json" if content.get("imageData") else ""
+        hint = "; labelme_export_json writes its imageData out" if content.get("imageData") else ""
         raise DatasetError(f"{path} is about {image}, which does not exist{hint}")
     annotations = [
         Annotation(reading.class_id(label), _joined([segmentation for _, segmentation, _ in shapes], size), crowd)

@@ -168,7 +168,7 @@ def write_masks(labelled: LabelledSet, out: Path, *, link: bool = False) -> Labe
 def write_index(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/{train,val,test}/images and masks/NAME.png of 16 bits. Where instances overlap the later one wins.
 
-    Returns what was written: without instances that are wholly covered, and with one class without crowd regions.
+    Returns what was written: without instances that others cover entirely, and with one class without crowd regions.
     """
     several = len(labelled.classes) > 1
     if not several:

@@ -1,1 +1,1 @@
-"""Data sets on disk: read, written, checked, split and looked at."""
+"""Data sets on disk: read, written, checked, divided and shown."""

@@ -1,4 +1,4 @@
-"""What class ids mean that are no class of the model."""
+"""Class ids of regions that belong to no class of the model."""
 
 CROWD = -1  # a region in which nothing is learnt and nothing held against the model
 OTHER = -2

@@ -1,12 +1,13 @@
 """A contact sheet: photos of a data set side by side with their masks drawn, to look through before training."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.draw import draw
+from pumpseg.draw import Color, draw
 from pumpseg.instances import Instances
 from pumpseg.masks.paste import CellMasks
 from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
@@ -18,8 +19,17 @@ _PAPER, _INK = (245, 245, 245), (40, 40, 40)
 _CELLS = 256  # a side of a drawn mask
 
 
+@dataclass(frozen=True)
+class Style:
+    """How masks are drawn, as `pumpseg.draw` takes it."""
+
+    color: Color = "auto"
+    labels: bool = True
+    masks_only: bool = False
+
+
 def contact_sheet(
-    labelled: LabelledSet, photos: Sequence[tuple[str, Photo]], columns: int, side: int
+    labelled: LabelledSet, photos: Sequence[tuple[str, Photo]], columns: int, side: int, style: Style | None = None
 ) -> NDArray[np.uint8]:
     """uint8 BGR: `photos`, each with the split that it is of, at most `side` pixels a side, with masks and a caption.
 
@@ -34,22 +44,22 @@ def contact_sheet(
     sheet = np.full((rows * height + _GAP, columns * width + _GAP, 3), _PAPER, np.uint8)
     for index, (split, photo) in enumerate(photos):
         y, x = _GAP + index // columns * height, _GAP + index % columns * width
-        drawn = _draw_photo(labelled, photo, side)
-        drawn_h, drawn_w = drawn.shape[:2]
-        top, left = y + (side - drawn_h) // 2, x + (side - drawn_w) // 2
-        sheet[top : top + drawn_h, left : left + drawn_w] = drawn
+        cell = _draw_photo(labelled, photo, side, style or Style())
+        cell_h, cell_w = cell.shape[:2]
+        top, left = y + (side - cell_h) // 2, x + (side - cell_w) // 2
+        sheet[top : top + cell_h, left : left + cell_w] = cell
         _caption(sheet[y + side : y + side + _CAPTION, x : x + side], split, photo)
     return sheet
 
 
-def _draw_photo(labelled: LabelledSet, photo: Photo, side: int) -> NDArray[np.uint8]:
+def _draw_photo(labelled: LabelledSet, photo: Photo, side: int, style: Style) -> NDArray[np.uint8]:
     image = read_frame(photo.path)
     scale = side / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     frame = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
     instances, labels = _instances(labelled, photo, frame.shape[1], frame.shape[0])
-    return draw(frame, instances, labels)
+    return draw(frame, instances, labels if style.labels else False, color=style.color, masks_only=style.masks_only)
 
 
 def _instances(labelled: LabelledSet, photo: Photo, width: int, height: int) -> tuple[Instances, list[str]]:

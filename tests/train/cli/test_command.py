@@ -1,0 +1,50 @@
+"""What is missing is named in one line, and outputs are checked before the work."""
+
+import pytest
+
+from pumpseg.errors import SinkError
+from pumpseg_train.cli.command import check_output, run_command
+
+
+def raising(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ModuleNotFoundError("No module named 'keras'", name="keras"), 'pip install "pumpseg[train]"'),
+        (ModuleNotFoundError("No module named 'onnx'", name="onnx"), 'pip install "pumpseg[export]"'),
+        (ModuleNotFoundError("No module named 'jax'", name="jax"), "set KERAS_BACKEND to tensorflow, or pip install"),
+        (ValueError("Unable to import backend : theano"), "set KERAS_BACKEND to tensorflow, jax or torch"),
+    ],
+)
+def test_what_is_missing_is_one_line(error, message, capsys):
+    assert run_command("pumpseg-data", raising(error)) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("pumpseg-data: error: ")
+    assert line.count("\n") == 1
+    assert message in line
+
+
+def test_other_errors_are_not_hidden():
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        run_command("pumpseg-data", raising(ValueError("a mistake of ours")))
+
+
+def test_ctrl_c_ends_with_130(capsys):
+    assert run_command("pumpseg-data", raising(KeyboardInterrupt()), "interrupted, nothing was written") == 130
+    assert capsys.readouterr().err == "pumpseg-data: interrupted, nothing was written\n"
+
+
+def test_an_output_is_no_input_and_can_be_written(tmp_path):
+    path = tmp_path / "a.json"
+    check_output(path, [tmp_path / "b.json"])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SinkError, match="is an input"):
+        check_output(path, [path])
+    with pytest.raises(SinkError, match="cannot write"):
+        check_output(tmp_path / "nowhere" / "a.json", [])

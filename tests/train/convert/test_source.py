@@ -1,0 +1,80 @@
+"""Folders of splits by their names, and labels made to fit the upright photo."""
+
+import pytest
+
+from pumpseg.errors import DatasetError
+from pumpseg_train.convert.source import Reading, images_in, only_class, split_folders, split_of
+from pumpseg_train.dataset.labelled_set import Annotation
+
+SQUARE = [[1.0, 1.0, 5.0, 1.0, 5.0, 5.0, 1.0, 5.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train", "train"),
+        ("Training", "train"),
+        ("train2017", "train"),
+        ("val_2", "val"),
+        ("valid", "val"),
+        ("validation", "val"),
+        ("testing", "test"),
+        ("minival", None),
+        ("images", None),
+    ],
+)
+def test_names_of_splits(name, split):
+    assert split_of(name) == split
+
+
+def test_folders_named_like_splits_or_the_source_itself(tmp_path):
+    assert split_folders(tmp_path, "val") == {"val": tmp_path}
+    for name in ("test", "valid", "notes"):
+        (tmp_path / name).mkdir()
+    assert split_folders(tmp_path, "train") == {"val": tmp_path / "valid", "test": tmp_path / "test"}
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DatasetError, match="val and valid both mean val"):
+        split_folders(tmp_path, "train")
+    with pytest.raises(DatasetError, match="nowhere is not a folder"):
+        split_folders(tmp_path / "nowhere", "train")
+
+
+def test_images_are_those_directly_in_the_folder(tmp_path, photo):
+    photo(tmp_path, "b.png")
+    photo(tmp_path / "deep", "a.png")
+    (tmp_path / "notes.txt").touch()
+    assert images_in(tmp_path) == [tmp_path / "b.png"]
+    assert images_in(tmp_path / "nowhere") == []
+
+
+def test_labels_without_a_class_need_exactly_one():
+    assert only_class(["pumpkin"], "these labels") == "pumpkin"
+    for classes in ([], ["a", "b"]):
+        with pytest.raises(DatasetError, match="these labels name no class: give it with --classes NAME"):
+            only_class(classes, "these labels")
+
+
+def test_what_does_not_fit_is_clipped_or_left_out_and_counted(tmp_path, photo):
+    path = photo(tmp_path, "a.png", (8, 8))
+    reading = Reading()
+    reading.begin("train")
+    outside = [[20.0, 1.0, 30.0, 1.0, 30.0, 5.0]]
+    beyond = [[4.0, 1.0, 14.0, 1.0, 14.0, 5.0, 4.0, 5.0]]
+    class_id = reading.class_id("pumpkin")
+    reading.add(path, [Annotation(class_id, segmentation) for segmentation in (SQUARE, outside, beyond)])
+    found = reading.finish()
+    assert (found.classes, found.notes) == (
+        ("pumpkin",),
+        (
+            "2 polygons left their photo and were clipped, the first in a.png",
+            "1 labels without a pixel were left out, the first in a.png",
+        ),
+    )
+    assert [int(annotation.mask(8, 8).sum()) for annotation in found.photos[0].annotations] == [16, 16]
+
+
+def test_a_set_without_photos_is_refused():
+    reading = Reading()
+    reading.begin("train")
+    with pytest.raises(DatasetError, match="there are no labelled photos"):
+        reading.finish()

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from pumpseg.errors import SinkError, SourceError
-from pumpseg.images import IMAGE_SUFFIXES, check_image_format, encode_image, read_image, write_image
+from pumpseg.images import IMAGE_SUFFIXES, as_frame, check_image_format, encode_image, read_image, write_image
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (12, 17, 3), np.uint8)
 
@@ -51,3 +52,15 @@ def test_a_format_that_is_none(name):
 def test_pixels_that_a_format_cannot_hold(tmp_path):
     with pytest.raises(SinkError, match=r"cannot encode 70000x1 pixels as .*\.jpg"):
         write_image(tmp_path / "a.jpg", np.zeros((1, 70000, 3), np.uint8))
+
+
+def test_arrays_paths_and_pil_images_are_frames(tmp_path):
+    write_image(tmp_path / "a.png", PICTURE)
+    picture = PIL.Image.fromarray(PICTURE[..., ::-1].copy())
+    for image in (PICTURE, tmp_path / "a.png", str(tmp_path / "a.png"), picture, picture.convert("RGBA")):
+        np.testing.assert_array_equal(as_frame(image), PICTURE)
+    assert as_frame(PICTURE) is PICTURE
+    grey = as_frame(picture.convert("L"))
+    assert grey.shape == PICTURE.shape
+    with pytest.raises(ValueError, match="must be uint8, got float64"):
+        as_frame(PICTURE / 2)

@@ -1,14 +1,17 @@
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from pumpseg.errors import PumpsegError
+from pumpseg.draw import draw
+from pumpseg.errors import PumpsegError, SinkError
 from pumpseg.instances import UNCONFIRMED, Instances
 from pumpseg.masks.paste import CellMasks
+from pumpseg.masks.polygons import trace
 
 
 @given(st.tuples(*[st.floats(-5, 25, width=32)] * 2), st.floats(0, 0.99), st.floats(0, 0.99))
@@ -130,18 +133,55 @@ def test_coco_results_carry_numbers_and_ids():
         instances.to_coco(1, {"pumpkin": 1})
 
 
-def test_polygons_fill_to_the_masks_again():
+def test_polygons_of_every_mask():
     instances = some_instances()
+    assert [len(pieces) for pieces in instances.to_polygons()] == [len(trace(mask)) for mask in instances.masks]
     assert any(piece.holes for pieces in instances.to_polygons() for piece in pieces)
-    for pieces, mask in zip(instances.to_polygons(), instances.masks, strict=True):
-        filled = np.zeros(mask.shape, bool)
-        for outline, holes in pieces:
-            rings = [
-                coco.decode(coco.frPyObjects([ring.ravel().tolist()], *mask.shape)[0]) for ring in (outline, *holes)
-            ]
-            filled |= rings[0].astype(bool) & ~np.any(rings[1:], axis=0) if holes else rings[0].astype(bool)
-        np.testing.assert_array_equal(filled, mask)
     assert Instances.empty((10, 10)).to_polygons() == []
+
+
+def test_masks_are_pasted_once_and_kept_by_what_is_taken_from_them(monkeypatch):
+    instances = some_instances()
+    assert instances.masks is instances.masks
+    crops = instances.crop_masks
+    monkeypatch.setattr(CellMasks, "paste", None)
+    assert instances[[2, 0]].crop_masks == (crops[2], crops[0])
+    assert instances[1].with_track_ids(np.array([4]))[:].crop_masks == (crops[1],)
+    assert [one.crop_masks for one in instances] == [(crop,) for crop in crops]
+
+
+def test_instances_say_what_they_are():
+    instances = some_instances()
+    shown = ", ".join(f"{label} {score:.2f}" for label, score in zip(instances.labels, instances.scores, strict=True))
+    assert repr(instances) == f"Instances(3: {shown})"
+    assert repr(Instances.empty((4, 4))) == "Instances(0)"
+    assert repr(instances[[0] * 7]).endswith(", ...)")
+
+
+def test_parts_of_a_frame_are_joined():
+    instances = some_instances()
+    joined = Instances.concatenate([instances[1:], with_ids(instances)[:1]])
+    assert joined.labels == (*instances.labels[1:], instances.labels[0])
+    assert joined.track_ids is None
+    np.testing.assert_array_equal(joined.masks, instances.masks[[1, 2, 0]])
+
+
+def test_ids_of_single_instances():
+    instances = some_instances()
+    assert [instances.track_id(i) for i in range(3)] == [None] * 3
+    assert [with_ids(instances).track_id(i) for i in range(3)] == [7, None, 2]
+
+
+def test_instances_are_drawn_and_saved(tmp_path):
+    instances = some_instances()
+    frame = np.full((*instances.frame_size, 3), 90, np.uint8)
+    cv2.imwrite(str(tmp_path / "frame.png"), frame)
+    drawn = instances.draw(frame, color="class", labels=False)
+    np.testing.assert_array_equal(drawn, draw(frame, instances, False, color="class"))
+    instances.save(tmp_path / "a.png", tmp_path / "frame.png", color="class", labels=False)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png")), drawn)
+    with pytest.raises(SinkError, match=r"\.txt is not an image format"):
+        instances.save(tmp_path / "a.txt", frame)
 
 
 def test_supervision_detections():

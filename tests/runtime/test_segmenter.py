@@ -68,22 +68,9 @@ def test_threads_share_a_segmenter(segmenter):
         np.testing.assert_array_equal(instances.boxes[:, :2], [[16 * column, 16 * row]])
 
 
-@pytest.mark.parametrize(
-    ("frame", "message"),
-    [
-        (None, "was the image read at all"),
-        ({}, "NumPy array, got dict"),
-        ([1], "NumPy array, got int"),
-        (np.zeros((4, 4, 3)), "uint8, got float64"),
-        (np.zeros((4, 4), np.uint8), "COLOR_GRAY2BGR"),
-        (np.zeros((4, 4, 1), np.uint8), "COLOR_GRAY2BGR"),
-        (np.zeros((4, 4, 4), np.uint8), "COLOR_BGRA2BGR"),
-        (np.zeros((2, 4, 4, 3), np.uint8), r"\(H, W, 3\)"),
-        (np.zeros((0, 4, 3), np.uint8), "empty"),
-    ],
-)
-def test_wrong_frames_say_what_to_do(segmenter, frame, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("frame", [None, {}, [1], np.zeros((4, 4)), np.zeros((2, 4, 4, 3), np.uint8)])
+def test_what_is_no_image_is_refused(segmenter, frame):
+    with pytest.raises(ValueError, match="a frame must "):
         segmenter(frame)
 
 

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from pumpseg.errors import OptionError
 
 
-def check_count(name: str, value: object, most: int | None = None) -> None:
-    """Raise OptionError unless the value is a whole number from 1 to `most`."""
+def check_count(name: str, value: object, maximum: int | None = None) -> None:
+    """Raise OptionError unless the value is a whole number from 1 to `maximum`."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise OptionError(f"{name} must be a whole number, got {value!r}")
     if value < 1:
         raise OptionError(f"{name} must be at least 1, got {value}")
-    if most is not None and value > most:
-        raise OptionError(f"{name} must be at most {most}, got {value}")
+    if maximum is not None and value > maximum:
+        raise OptionError(f"{name} must be at most {maximum}, got {value}")
 
 
 def check_share(name: str, value: object) -> None:

@@ -44,7 +44,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a", "a.xyz"])
-def test_a_format_that_is_none(name):
+def test_an_unknown_format(name):
     with pytest.raises(SinkError, match=r"is not an image format; try \.png"):
         check_image_format(Path(name))
 

@@ -15,7 +15,7 @@ from pumpseg.masks.polygons import trace
 
 
 @given(st.tuples(*[st.floats(-5, 25, width=32)] * 2), st.floats(0, 0.99), st.floats(0, 0.99))
-@example((-0.5, 0.0), 0.75, 0.5)  # the one pixel centre that it holds lies outside the frame
+@example((-0.5, 0.0), 0.75, 0.5)  # its only pixel centre is outside the frame
 def test_a_box_smaller_than_a_pixel_gives_the_pixel_under_it(corner, width, height):
     box = np.array([corner[0], corner[1], corner[0] + width, corner[1] + height], np.float32)
     instances = Instances.in_frame(
@@ -199,7 +199,7 @@ def test_supervision_detections():
     assert len(Instances.empty((10, 10)).to_supervision()) == 0
 
 
-def test_a_missing_supervision_is_told_with_the_extra(monkeypatch):
+def test_a_missing_supervision_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(PumpsegError, match=r"pumpseg\[supervision\]"):
         some_instances().to_supervision()

@@ -19,7 +19,7 @@ def frame_with_red_square(height=128, width=96):
     return frame
 
 
-def test_instances_lie_in_frame_pixels(segmenter):
+def test_instances_are_in_frame_pixels(segmenter):
     # 128x96 is letterboxed by one half, so input cell (1, 1) is the frame's 32..64.
     instances = segmenter(frame_with_red_square())
     np.testing.assert_array_equal(instances.boxes, [[32, 32, 64, 64]])
@@ -69,7 +69,7 @@ def test_threads_share_a_segmenter(segmenter):
 
 
 @pytest.mark.parametrize("frame", [None, {}, [1], np.zeros((4, 4)), np.zeros((2, 4, 4, 3), np.uint8)])
-def test_what_is_no_image_is_refused(segmenter, frame):
+def test_other_values_than_images_are_refused(segmenter, frame):
     with pytest.raises(ValueError, match="a frame must "):
         segmenter(frame)
 

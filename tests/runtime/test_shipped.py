@@ -30,7 +30,7 @@ def test_models_are_small_and_made_of_standard_operators_only(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED_MODELS)
-def test_models_tell_what_they_are(name):
+def test_models_say_what_they_are(name):
     info = Segmenter(name, provider="cpu").info
     assert info.class_names == ("pumpkin",)
     assert info.licence == "Apache-2.0"

@@ -38,7 +38,7 @@ def test_boxes_return_from_the_input(frame_h, frame_w, fractions):
     np.testing.assert_allclose(placement.to_frame(there), boxes, rtol=1e-5, atol=1e-4)
 
 
-def test_the_frame_lies_top_left_and_the_rest_is_filled():
+def test_the_frame_goes_top_left_and_the_rest_is_filled():
     frame = np.full((50, 100, 3), (10, 20, 30), np.uint8)
     image, placement = letterbox(frame, (64, 64), fill=(1, 2, 3))
     assert placement.content_size == (32, 64)
@@ -119,7 +119,7 @@ def test_an_empty_frame_and_a_wrong_buffer_are_refused():
         ((100, 200), 1024, Rule("centred", min_scale=2.0), (200, 400), (412, 312)),
     ],
 )
-def test_centred_frames_lie_where_mrcnn_puts_them(frame, size, rule, content, offset):
+def test_centred_frames_are_where_mrcnn_puts_them(frame, size, rule, content, offset):
     placement = place(frame, (size, size), rule)
     assert (placement.content_size, placement.offset) == (content, offset)
 

@@ -85,7 +85,7 @@ def test_node_times():
     assert 0 < sum(seconds for _, _, seconds in times) < 60
 
 
-def test_a_damaged_file_is_told_in_one_line(tmp_path):
+def test_a_damaged_file_is_one_line(tmp_path):
     path = tmp_path / "damaged.onnx"
     path.write_bytes(shipped_model().read_bytes()[:20000])
     with pytest.raises(ModelFileError, match=r"damaged\.onnx is not an ONNX file that runs here") as error:
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_ours_is_told_like_everywhere(make_model):
+def test_a_file_that_is_not_ours_is_refused(make_model):
     with pytest.raises(ModelFileError, match="was not made by pumpseg-export"):
         Segmenter(make_model(None), provider="openvino")
 

@@ -148,7 +148,7 @@ def test_a_missing_onnxruntime_names_both_extras(model_path, monkeypatch):
 
 
 @pytest.mark.parametrize("said", [None, "0"])
-def test_onnxruntime_is_told_not_to_report_unless_the_user_said_something(said, tmp_path):
+def test_telemetry_is_off_unless_the_user_set_it(said, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "CI", "XDG_"))}
     environment |= {"HOME": str(tmp_path), **({} if said is None else {"ORT_DISABLE_TELEMETRY": said})}
     code = "from pumpseg import Segmenter; import os; Segmenter(); print(os.environ['ORT_DISABLE_TELEMETRY'])"

@@ -24,7 +24,7 @@ def instances_of(boxes, scores, frame_size, class_ids=None):
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 6))
-def test_windows_cover_the_frame_and_overlap(height, width, tiles):
+def test_tiles_cover_the_frame_and_overlap(height, width, tiles):
     whole, *rest = tile_grid((height, width), tiles)
     assert whole == Tile(0, 0, width, height)
     assert len(rest) == (0 if tiles == 1 else tiles * tiles)
@@ -40,7 +40,7 @@ def test_windows_cover_the_frame_and_overlap(height, width, tiles):
             assert after - x <= 0.75 * size + 1
 
 
-def test_what_two_windows_show_counts_once():
+def test_an_object_in_two_tiles_counts_once():
     frame = (100, 200)
     left, right = Tile(0, 0, 120, 100), Tile(80, 0, 120, 100)
     found = [
@@ -91,7 +91,7 @@ def test_nothing_at_all():
     assert merged.masks.shape == (0, 50, 50)
 
 
-def test_a_segmenter_sees_small_things_in_windows(model_path):
+def test_a_segmenter_sees_small_things_in_tiles(model_path):
     # The model of the tests finds white squares of a quarter of its 64 pixels on its grid.
     plain, tiled = (Segmenter(model_path, provider="cpu", threads=1, tiles=tiles) for tiles in (1, 2))
     assert tiled.tiles == 2

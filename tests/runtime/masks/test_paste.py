@@ -93,7 +93,7 @@ def test_masks_can_fade_along_the_border_as_matterports_do():
     probabilities = np.full((2, 2), 0.6, np.float32)
     box = np.array([1, 1, 5, 5], np.float32)
     assert paste_crop(probabilities, box, (8, 8)).mask.all()
-    # The outer pixels lie a quarter cell outside the middles of the outer cells: 0.6 * 0.75 < 0.5.
+    # The outer pixels are a quarter cell outside the middles of the outer cells: 0.6 * 0.75 < 0.5.
     faded = paste_crop(probabilities, box, (8, 8), border="fade")
     assert (faded.x, faded.y) == (1, 1)
     assert faded.mask.tolist() == [[False] * 4, [False, True, True, False], [False, True, True, False], [False] * 4]

@@ -21,7 +21,7 @@ def crops(draw):
 
 
 @given(crops())
-def test_a_crop_gives_the_very_string_of_pycocotools(case):
+def test_a_crop_gives_the_string_of_pycocotools(case):
     crop, x, y, mask = case
     rle = encode_crop(crop, x, y, mask.shape)
     reference = coco.encode(np.asfortranarray(mask.astype(np.uint8)))

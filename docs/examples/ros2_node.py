@@ -11,8 +11,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from pumpseg import Instances, Segmenter, draw
-from pumpseg.video import Tracker
+from pumpseg import Instances, Segmenter, Tracker, draw
 
 
 class PumpsegNode(Node):

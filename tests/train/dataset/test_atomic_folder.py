@@ -3,7 +3,8 @@
 import pytest
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.atomic_folder import atomic_folder, place_image
+from pumpseg_train.dataset.atomic_folder import atomic_folder, place_photos
+from pumpseg_train.dataset.labelled_set import Photo
 
 
 def test_a_new_folder_appears_at_the_end(tmp_path):
@@ -46,12 +47,13 @@ def test_an_error_while_writing_names_the_folder(tmp_path):
 
 @pytest.mark.parametrize("link", [False, True])
 def test_images_of_one_name_are_kept_apart(tmp_path, link):
-    (tmp_path / "out").mkdir()
-    taken = set()
+    photos = []
     for folder, name in (("x", "a.png"), ("y", "A.jpg"), ("z", "a.png")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(folder)
-        place_image(tmp_path / folder / name, tmp_path / "out", taken, link=link)
+        photos.append(Photo(tmp_path / folder / name, 8, 8))
+    placed = list(place_photos(photos, tmp_path / "out", link=link))
+    assert placed == list(zip(photos, ["a.png", "A-2.jpg", "a-3.png"], strict=True))
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
         "a.png": "x",
         "A-2.jpg": "y",

@@ -1,37 +1,29 @@
 """The formats by name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert import coco, labelme, mask_png, via, yolo
+from pumpseg_train.convert import coco, index_png, labelme, mask_png, via, yolo
 from pumpseg_train.dataset.atomic_folder import atomic_folder
 from pumpseg_train.dataset.labelled_set import LabelledSet, choose_classes
 
 
-class Read(Protocol):
-    def __call__(self, source: Path, split: str, classes: Sequence[str], /) -> LabelledSet: ...
+class Format(Protocol):
+    """What the module of a format offers."""
+
+    def read(self, source: Path, split: str, classes: Sequence[str]) -> LabelledSet: ...
+    def write(self, labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet: ...
 
 
-class Write(Protocol):
-    def __call__(self, labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet: ...
-
-
-@dataclass(frozen=True)
-class Format:
-    read: Read
-    write: Write
-
-
-FORMATS = {
-    "coco": Format(coco.read, coco.write),
-    "via": Format(via.read, via.write),
-    "labelme": Format(labelme.read, labelme.write),
-    "yolo": Format(yolo.read, yolo.write),
-    "masks": Format(mask_png.read_masks, mask_png.write_masks),
-    "index": Format(mask_png.read_index, mask_png.write_index),
+FORMATS: dict[str, Format] = {
+    "coco": coco,
+    "via": via,
+    "labelme": labelme,
+    "yolo": yolo,
+    "masks": mask_png,
+    "index": index_png,
 }
 # Formats whose labels need not name a class, so that --classes names them rather than chooses among them.
 _NAMELESS = ("via", "yolo", "masks", "index")

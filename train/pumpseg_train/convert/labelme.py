@@ -15,7 +15,7 @@ from PIL import Image
 from pumpseg.errors import DatasetError
 from pumpseg_train.convert.source import Reading, images_in, split_folders
 from pumpseg_train.convert.via import round_polygon
-from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes
 from pumpseg_train.dataset.masks import decode, encode, finite, rings_of
 
@@ -98,17 +98,15 @@ def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
     return encode(np.maximum.reduce([decode(part, *size) for part in parts]))
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
+def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/{train,val,test}/ with a json next to every image.
 
     Polygons become polygon shapes, those of one instance joined by a group_id; run lengths become mask shapes.
     Crowd regions have the flag iscrowd. Returns what was written, which is all of it.
     """
     for split, photos in labelled.splits.items():
-        folder, taken = out / split, set[str]()
-        folder.mkdir(parents=True)
-        for photo in photos:
-            name = place_image(photo.path, folder, taken, link=link)
+        folder = out / split
+        for photo, name in place_photos(photos, folder, link=link):
             shapes: list[dict[str, Any]] = []
             for group, annotation in enumerate(photo.annotations, start=1):
                 common = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.convert.source import Reading, only_class, split_folders
-from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes, without_crowds
 from pumpseg_train.dataset.masks import finite, one_ring, rings_of
 
@@ -117,18 +117,15 @@ def round_polygon(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -
     return points
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
+def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/{train,val,test}/ as Matterport's sample is, with the class as region attribute "name".
 
     Returns what was written: VIA has no crowd regions.
     """
     labelled = without_crowds(labelled, "VIA has none")
     for split, photos in labelled.splits.items():
-        folder, taken = out / split, set[str]()
-        folder.mkdir(parents=True)
-        content = {}
-        for photo in photos:
-            name = place_image(photo.path, folder, taken, link=link)
+        folder, content = out / split, {}
+        for photo, name in place_photos(photos, folder, link=link):
             regions = []
             for annotation in photo.annotations:
                 ring = one_ring(rings_of(annotation.segmentation, photo.width, photo.height)).round(2).tolist()

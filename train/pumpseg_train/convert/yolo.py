@@ -9,7 +9,7 @@ import yaml
 from pumpseg.errors import DatasetError
 from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg_train.convert.source import Reading, by_split, only_class, split_folders, split_of
-from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, LabelledSet, without_crowds
 from pumpseg_train.dataset.masks import finite, one_ring, rings_of
 from pumpseg_train.dataset.photo_file import size_of
@@ -143,7 +143,7 @@ def _annotations(image: Path, classes: int) -> list[Annotation]:
     return annotations
 
 
-def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
+def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/data.yaml, images/SPLIT and labels/SPLIT. Holes and several pieces are joined to one line, as
     Ultralytics does.
 
@@ -151,11 +151,8 @@ def write(labelled: LabelledSet, out: Path, *, link: bool) -> LabelledSet:
     """
     labelled = without_crowds(labelled, "YOLO labels have none")
     for split, photos in labelled.splits.items():
-        taken = set[str]()
         (out / "labels" / split).mkdir(parents=True)
-        (out / "images" / split).mkdir(parents=True)
-        for photo in photos:
-            name = place_image(photo.path, out / "images" / split, taken, link=link)
+        for photo, name in place_photos(photos, out / "images" / split, link=link):
             lines = []
             for annotation in photo.annotations:
                 rings = rings_of(annotation.segmentation, photo.width, photo.height)

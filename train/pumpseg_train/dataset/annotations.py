@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from pumpseg.atomic_file import write_json
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.atomic_folder import place_image
+from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, AnnotationsFile, LabelledSet, Photo
 from pumpseg_train.dataset.masks import encode, readable_segmentation
 
@@ -236,11 +236,8 @@ def write_set(labelled: LabelledSet, out: Path, *, link: bool = False) -> None:
     """
     categories = [{"id": number, "name": name} for number, name in enumerate(labelled.classes, start=1)]
     for split, photos in labelled.splits.items():
-        folder, taken = out / split, set[str]()
-        (folder / "images").mkdir(parents=True)
-        writer = SplitWriter(folder, categories)
-        for photo in photos:
-            name = place_image(photo.path, folder / "images", taken, link=link)
+        writer = SplitWriter(out / split, categories)
+        for photo, name in place_photos(photos, out / split / "images", link=link):
             image = {"file_name": name, "width": photo.width, "height": photo.height}
             writer.add(image, (_record(annotation, photo) for annotation in photo.annotations))
         writer.write()

@@ -3,11 +3,12 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pumpseg.errors import DatasetError, PumpsegError
+from pumpseg_train.dataset.labelled_set import Photo
 
 
 @contextmanager
@@ -45,11 +46,18 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def place_image(source: Path, folder: Path, taken: set[str], *, link: bool) -> str:
-    """Copies, or hard-links where that is possible, an image into `folder`; returns its name there.
+def place_photos(photos: Iterable[Photo], folder: Path, *, link: bool) -> Iterator[tuple[Photo, str]]:
+    """Makes `folder` and copies, or hard-links where that is possible, the photos into it; yields each with its name.
 
-    taken: the names without suffix that are in use, in lower case, since most formats match labels by them. It grows.
+    Names differ even without their suffixes and in lower case, since most formats match labels by them.
     """
+    folder.mkdir(parents=True)
+    taken: set[str] = set()
+    for photo in photos:
+        yield photo, _place(photo.path, folder, taken, link=link)
+
+
+def _place(source: Path, folder: Path, taken: set[str], *, link: bool) -> str:
     name, number = source.name, 2
     while Path(name).stem.lower() in taken:
         name = f"{source.stem}-{number}{source.suffix}"

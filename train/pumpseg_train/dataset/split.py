@@ -12,7 +12,7 @@ from typing import Any
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.annotations import SplitWriter
-from pumpseg_train.dataset.atomic_folder import atomic_folder, place_image
+from pumpseg_train.dataset.atomic_folder import atomic_folder, place_photos
 from pumpseg_train.dataset.check import NEAR, near_pairs
 from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
 from pumpseg_train.dataset.photo_file import probe_file
@@ -173,10 +173,8 @@ def _move(lacking: dict[str, float], counts: Counter[str], sign: int) -> None:
 
 
 def _write(writer: SplitWriter, folder: Path, entries: Sequence[_Entry], *, link: bool) -> None:
-    folder.mkdir(parents=True)
-    taken: set[str] = set()
-    for photo in sorted((entry.photo for entry in entries), key=lambda photo: photo.path.name):
-        name = place_image(photo.path, folder, taken, link=link)
+    photos = sorted((entry.photo for entry in entries), key=lambda photo: photo.path.name)
+    for photo, name in place_photos(photos, folder, link=link):
         annotations = ({**annotation.record, "category_id": annotation.class_id} for annotation in photo.annotations)
         writer.add({**photo.record, "file_name": name}, annotations)
     writer.write()

@@ -23,27 +23,23 @@ import numpy as np
 
 from pumpseg import Segmenter
 from pumpseg.cli.command import run_command
-from pumpseg.video import Frame, Outputs, VideoSource, VideoTiming, open_sinks, process
+from pumpseg.video import Frame, Outputs, Source, VideoSource, VideoTiming, open_sinks, process
 from pumpseg.video.sources.open import DEMO_CLIP
 
 SETTLED = 500
 LIMIT_MB = 5.0
 
 
-class RepeatedFrames:
+class RepeatedFrames(Source):
     """Frames of a clip over and over until `length`; live ones say when they came, and some are dropped."""
 
     name = "soak"
-    inputs: tuple[Path, ...] = ()
-    audio = None
-    reconnects = failed = 0
 
     def __init__(self, images: Sequence[np.ndarray], length: int, live: bool) -> None:
         self._images = images
-        self.length: int | None = length
+        self.length = length
         self.live = live
-        self.dropped = 0
-        self.timing: VideoTiming | None = VideoTiming(Fraction(1, 1000), Fraction(25))
+        self.timing = VideoTiming(Fraction(1, 1000), Fraction(25))
 
     def __iter__(self) -> Iterator[Frame]:
         for i in range(self.length or 0):
@@ -51,9 +47,6 @@ class RepeatedFrames:
             image = self._images[i % len(self._images)].copy()
             self.dropped += self.live
             yield Frame(image, self.name, i, i / 25, 40 * i, perf_counter() if self.live else None)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,8 +78,8 @@ def measure(argv: Sequence[str] | None) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         outputs = Outputs(save=Path(folder) / "out.mp4", json_lines=Path(folder) / "out.jsonl")
-        sinks = open_sinks(source, outputs, segmenter.info.class_names)
-        summary = process(source, segmenter, sinks, workers=2, on_frame=read)
+        with open_sinks(source, outputs, segmenter.class_names) as sinks:
+            summary = process(source, segmenter.infer, sinks, workers=2, on_frame=read)
     sleep(0.1)
     grown = readings[arguments.frames][0] - readings[SETTLED][0]
     left_open = readings[arguments.frames][1] - readings[SETTLED][1]

@@ -66,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    segmenter = Segmenter(
-        arguments.model, provider="cpu", threads=1, threshold=arguments.threshold, allow_spinning=False
-    )
+    segmenter = Segmenter(arguments.model, provider="cpu", threads=1, threshold=arguments.score, allow_spinning=False)
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.work or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +105,7 @@ def followed(clip: Path, segmenter: Segmenter) -> tuple[list[Seen], int]:
     source = VideoSource(clip)
     assert source.timing is not None
     tracker = Tracker(float(source.timing.rate))
-    return [Seen.of(result.instances) for result in stream(source, segmenter, tracker=tracker)], tracker.count
+    return [Seen.of(result.instances) for result in stream(source, segmenter.infer, tracker=tracker)], tracker.count
 
 
 def read_truth(path: Path) -> list[Seen]:

@@ -12,7 +12,7 @@ from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QCloseEvent, QImage, QPixmap
 from PySide6.QtWidgets import QApplication, QLabel, QMainWindow
 
-from pumpseg import PumpsegError, Segmenter, draw
+from pumpseg import PumpsegError, Segmenter
 from pumpseg.video import open_source, stream
 
 
@@ -44,11 +44,11 @@ class Worker(QObject):
 
     def _run(self) -> None:
         try:
-            for result in stream(open_source(self._name), Segmenter(allow_spinning=False), stop=self._stop):
+            segmenter = Segmenter(allow_spinning=False)
+            for result in stream(open_source(self._name), segmenter.infer, stop=self._stop):
                 if self._taken.is_set():
                     self._taken.clear()
-                    drawn = draw(result.frame.image, result.instances)
-                    self.shown.emit(_qt_image(drawn), len(result.instances))
+                    self.shown.emit(_qt_image(result.annotated), len(result.instances))
         except PumpsegError as error:
             self.failed.emit(str(error))
         self.finished.emit()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -15,12 +16,15 @@ from pumpseg.checks import check_count, check_frame, check_share
 from pumpseg.errors import ModelFileError
 from pumpseg.images import Image, as_frame
 from pumpseg.inference.model import Model
+from pumpseg.inference.providers import PROVIDERS
+from pumpseg.inference.threads import plan_threads
 from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
 from pumpseg.instances import Instances
 from pumpseg.timings import Timings
 
 if TYPE_CHECKING:
-    from pumpseg.video.sources.frame_source import Source
+    from pumpseg.video.result import Result
+    from pumpseg.video.sources.frame_source import Frame, Source
 
 
 class Segmenter:
@@ -72,6 +76,9 @@ class Segmenter:
         self.class_names = self.info.class_names
         self.threshold = self.info.recommended_threshold if threshold is None else threshold
         self.tiles = tiles
+        self._threads = threads
+        self._second: Segmenter | None = None
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         tiles = f", tiles {self.tiles}" if self.tiles > 1 else ""
@@ -130,27 +137,52 @@ class Segmenter:
         )
         return instances, Timings(ready - start, ran - ready, perf_counter() - ran)
 
-    def stream(
-        self, source: str | Path | Source, *, workers: int = 1, track: bool = False
-    ) -> Iterator[tuple[NDArray[np.uint8], Instances]]:
-        """Frames, uint8 BGR (H, W, 3), of a source and their instances, worked out ahead in threads.
+    def infer(self, frame: Frame) -> tuple[Instances, Timings]:
+        """`timed` for a frame of a source, as `pumpseg.video.process` and `stream` call it."""
+        return self.timed(frame.image)
 
-        source: anything that `pumpseg-video` takes (see `pumpseg.video.open_source`). A file gives every frame
-        in order, a camera its newest one each time. workers: frames of a file that are inferred at the same
-        time; on a CPU, Segmenter(threads=1) with a worker for each core gets through the most frames.
-        track: give instances ids that stay with them, see `pumpseg.video.Tracker`.
-        Raises SourceError for a source that cannot be read to its end, or still images to track through.
+    def stream(
+        self, source: str | Path | Source, *, track: bool = False, workers: int | None = None
+    ) -> Generator[Result, None, None]:
+        """Results of a source: its frames with their index, time and instances, decoded and inferred ahead in threads.
+
+        source: anything that `pumpseg-video` takes (see `open_source`). A file yields every frame in order, a camera
+        its newest one each time. track: give instances track ids, see `Tracker`.
+        workers: frames of a file to infer at the same time in this segmenter's session. By default as many as it has
+        threads, each in one thread, in a second session that is opened at the first file.
+        Raises SourceError for a source that cannot be read to its end, or for still images with `track`.
+
+        >>> from pumpseg import Segmenter
+        >>> for result in Segmenter().stream("demo"):
+        ...     print(result.index, result.time, len(result.instances) > 0, result.annotated.shape)
+        ...     break
+        0 0.0 True (480, 640, 3)
         """
-        from pumpseg import video
+        from pumpseg import video  # on demand: it doubles the time that importing pumpseg takes
 
         opened = video.open_source(source) if isinstance(source, (str, Path)) else source
         tracker = video.tracker_of(opened) if track else None
-        results = video.stream(opened, self, workers=workers, tracker=tracker)
-        return ((result.frame.image, result.instances) for result in results)
+        segmenter = self
+        if workers is None:
+            plan = plan_threads(self._threads, live=opened.live)
+            workers = plan.workers_on(self.provider)
+            if workers > 1 and not PROVIDERS[self.provider].device:
+                segmenter = self._one_thread_a_frame(plan.threads)
+        return video.stream(opened, segmenter.infer, workers=workers, tracker=tracker)
+
+    def _one_thread_a_frame(self, threads: int) -> Segmenter:
+        """The same on a second session, whose threads do not wait for each other; opened once."""
+        with self._lock:
+            if self._second is None:
+                self._second = Segmenter(self.path, provider=self.provider, threads=threads, allow_spinning=False)
+            self._second.threshold, self._second.tiles = self.threshold, self.tiles
+            return self._second
 
     def close(self) -> None:
         """Release the model; finding instances raises PumpsegError from now on."""
         self.model.close()
+        if self._second is not None:
+            self._second.close()
 
     def __enter__(self) -> Self:
         return self

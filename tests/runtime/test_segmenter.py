@@ -5,7 +5,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from pumpseg import PumpsegError, Segmenter, SourceError
+from pumpseg import PumpsegError, Segmenter, SourceError, open_source
+from pumpseg.inference.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,30 @@ def test_a_segmenter_can_be_closed(model_path):
         segmenter(frame_with_red_square())
 
 
-def test_stream_gives_frames_and_instances(segmenter, clip):
-    pairs = list(segmenter.stream(clip))
-    assert len(pairs) == 20
-    assert all(frame.shape == (64, 96, 3) and len(instances) for frame, instances in pairs)
+def test_stream_yields_results(segmenter, clip):
+    results = list(segmenter.stream(clip))
+    assert [result.index for result in results] == list(range(20))
+    assert [result.time for result in results] == pytest.approx([0.04 * i for i in range(20)])
+    assert all(result.frame.shape == (64, 96, 3) and len(result.instances) for result in results)
+
+
+def test_a_file_is_streamed_with_a_thread_for_each_frame(model_path, clip, monkeypatch):
+    opened = []
+    open_model = Model.open
+
+    def noted(*arguments, threads=None, **options):
+        opened.append(threads)
+        return open_model(*arguments, threads=threads, **options)
+
+    monkeypatch.setattr(Model, "open", noted)
+    with Segmenter(model_path, provider="cpu", threads=3, threshold=0.6) as segmenter:
+        alone = [segmenter.predict(frame.image).scores for frame in open_source(clip)]
+        for _ in range(2):
+            streamed = [result.instances.scores for result in segmenter.stream(clip)]
+            assert [list(scores) for scores in streamed] == [list(scores) for scores in alone]
+        assert opened == [3, 1], "a second session, opened once"
+        segmenter.threshold = 1.0
+        assert not any(len(result.instances) for result in segmenter.stream(clip))
+    with Segmenter(model_path, provider="cpu", threads=3) as segmenter:
+        assert len(list(segmenter.stream(clip, workers=2))) == 20
+    assert opened == [3, 1, 3], "workers of one's own choice share the session"

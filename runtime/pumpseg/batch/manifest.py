@@ -1,4 +1,4 @@
-"""What a folder of results holds, so that a batch that was interrupted goes on where it stopped."""
+"""Which inputs of a folder of results are done, so that an interrupted batch can resume."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Entry:
 class Manifest:
     """The finished inputs of a folder of results: one JSON line each, appended when an input is done.
 
-    Inputs are known by their absolute path. Of two lines for one input the later counts; a last line that was
-    cut off by a crash is dropped. Raises SinkError for a file that is no manifest or cannot be read.
+    Inputs are identified by their absolute path. Of two lines for one input the later counts; a last line that was
+    cut off by a crash is dropped. Raises SinkError for a file that is not a manifest or cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,7 +64,7 @@ class Manifest:
         self._cut_off = len(lines[-1])
 
     def is_done(self, path: Path, settings: Mapping[str, Any]) -> Entry | None:
-        """The entry of an input if it, the settings and its outputs are what they were; else None."""
+        """The entry of an input if it, the settings and its outputs have not changed; else None."""
         entry = self._entries.get(str(path.resolve()))
         if entry is None or entry.settings != settings:
             return None
@@ -72,13 +72,13 @@ class Manifest:
             output = self._folder / name
             if not output.is_file() or output.stat().st_size != size:
                 return None
-        # The size is known at once; only an equal one is worth the reading of the whole file.
+        # The size is cheap to compare; the whole file is read only if it is equal.
         if path.stat().st_size != entry.fingerprint.size or Fingerprint.of(path) != entry.fingerprint:
             return None
         return entry
 
     def add(self, path: Path, entry: Entry) -> None:
-        """Write down that an input is done; it is on the disk when this returns. Raises SinkError."""
+        """Record that an input is done; it is on the disk when this returns. Raises SinkError."""
         self._entries[str(path.resolve())] = entry
         record = {
             "input": str(path.resolve()),
@@ -114,7 +114,7 @@ class Manifest:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SinkError(
-                f"line {number} of {self.path} is damaged ({type(error).__name__}): remove it to do its input again"
+                f"line {number} of {self.path} is damaged ({type(error).__name__}): remove it to repeat its input"
             ) from None
 
 

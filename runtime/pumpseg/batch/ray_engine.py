@@ -1,8 +1,8 @@
 """A batch's inference on a Ray cluster: a task for every image and short video, and for every section of a long one.
 
 Sections begin at key frames. The tasks decode and infer; this machine decodes too, draws and writes, as without a
-cluster, and takes a task's result only for a frame of the same time and the same pixels. Whatever a task did not
-decode alike is inferred here, so the outputs do not depend on where a video was cut.
+cluster, and takes a task's result only for a frame of the same time and the same pixels. A frame that a task decoded
+differently is inferred here, so the outputs do not depend on where a video was cut.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from pumpseg.errors import PumpsegError, SourceError, first_line, require
 from pumpseg.instances import Instances
 from pumpseg.segmenter import Segmenter
 from pumpseg.timings import Timings
-from pumpseg.video.pipeline import Find, StreamClosed
+from pumpseg.video.pipeline import InferFn, StreamClosed
 from pumpseg.video.sources.frame_source import Frame
 from pumpseg.video.sources.open import InputFile
 from pumpseg.video.sources.video_file import Section, key_frames
@@ -43,8 +43,8 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a task found in a frame. checksum: CRC-32 of the frame's pixels."""
+class TaskResult:
+    """What a task inferred from a frame. checksum: CRC-32 of the frame's pixels."""
 
     checksum: int
     instances: Instances
@@ -52,27 +52,27 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """Of the segmenter in a task. model: content of the file, which reaches every node once."""
+class TaskSettings:
+    """Settings of the segmenter in a task. model: content of the file, which is sent to every node once."""
 
     model: bytes
     provider: str
     threads: int
-    score: float
+    threshold: float
     tiles: int
 
 
 class RayEngine:
-    """Finds the instances of a batch on the Ray cluster that is running: of RAY_ADDRESS, or this machine's own.
+    """Infers the instances of a batch on the Ray cluster that is running: that of RAY_ADDRESS, or this machine's own.
 
-    pumpseg must be installed on every node, and the inputs lie on a file system that all of them share, under the
-    same path. segmenter: whose model and score the tasks use; it does the frames that no task decoded alike.
-    provider: of the tasks; a GPU one takes a GPU for each. threads: CPUs of a task.
+    pumpseg must be installed on every node, and the inputs must be on a file system that all nodes share, under the
+    same path. segmenter: the tasks use its model and threshold; it infers the frames that a task decoded differently.
+    provider: of the tasks; a GPU provider takes a GPU for each task. threads: CPUs of a task.
 
     Attributes: `slots`, the tasks that the cluster can run at the same time.
 
-    A task whose worker or node dies is run again, up to three times; then its input has failed.
-    Raises PumpsegError if Ray is not installed, no cluster is found or none of its nodes can run a task.
+    A task whose worker or node dies is run again, up to three times; then its input fails.
+    Raises PumpsegError if Ray is not installed, no cluster is found, or no node can run a task.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class RayEngine:
         section_frames: int = SECTION_FRAMES,
     ) -> None:
         self._ray = require("ray", extra="ray")
-        self._segmenter = segmenter
+        self.segmenter = segmenter
         self._stop = stop or threading.Event()
-        self._section_frames = section_frames
+        self.section_frames = section_frames
         self._connected = not self._ray.is_initialized()
         if self._connected:
             try:
                 self._ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise PumpsegError(
-                    f"no Ray cluster is reached ({first_line(error)}): name one in RAY_ADDRESS, or start one with "
+                    f"no Ray cluster can be reached ({first_line(error)}): name one in RAY_ADDRESS, or start one with "
                     "ray start --head"
                 ) from None
         gpus = 1 if provider in GPU_PROVIDERS else 0
@@ -103,57 +103,63 @@ class RayEngine:
             self.close()
             wanted = f"{threads} CPUs and a GPU" if gpus else f"{threads} CPUs"
             raise PumpsegError(f"no node of the Ray cluster has {wanted} for a task")
-        settings = _Settings(segmenter.path.read_bytes(), provider, threads, segmenter.threshold, segmenter.tiles)
+        settings = TaskSettings(segmenter.path.read_bytes(), provider, threads, segmenter.threshold, segmenter.tiles)
         self._settings = self._ray.put(settings)
-        # Errors of ours come back as they are; only what the cluster itself breaks is worth another try.
-        self._task = self._ray.remote(find_section).options(num_cpus=threads, num_gpus=gpus, max_retries=_RETRIES)
+        # Our own errors come back as they are; only failures of the cluster are worth another try.
+        self._task = self._ray.remote(infer_section).options(num_cpus=threads, num_gpus=gpus, max_retries=_RETRIES)
 
     @contextlib.contextmanager
-    def finder(self, file: InputFile) -> Iterator[Find]:
-        """What finds the instances of an input's frames, as `process` asks; tasks still under way end with it."""
+    def inference(self, file: InputFile) -> Iterator[InferFn]:
+        """Infers an input's frames, for `process`; tasks still running are cancelled at the end."""
         if file.is_image:
             starts: Sequence[float] = []
         else:
-            starts = section_starts(key_frames(file.path), self._section_frames)
+            starts = section_starts(key_frames(file.path), self.section_frames)
         sections = _Sections(self, file.path, starts)
         try:
-            yield sections.find
+            yield sections.infer
         finally:
             sections.end()
 
     def submit(self, path: Path, section: Section) -> Any:
         return self._task.remote(self._settings, str(path.resolve()), path.stat().st_size, section)
 
-    def wait(self, task: Any) -> dict[int | None, Found]:
+    def wait(self, task: Any) -> dict[int | None, TaskResult]:
         """A task's result by the pts of its frames. Raises StreamClosed at a stop, PumpsegError if it failed."""
         try:
             while not self._ray.wait([task], timeout=_POLL_SECONDS)[0]:
                 if self._stop.is_set():
                     raise StreamClosed
-            result: dict[int | None, Found] = self._ray.get(task)
+            result: dict[int | None, TaskResult] = self._ray.get(task)
         except PumpsegError as error:
             # Ray's own class has a traceback in its text.
             raise SourceError(str(getattr(error, "cause", error))) from None
         except self._ray.exceptions.RayError as error:
             reason = first_line(getattr(error, "cause", error))
-            raise PumpsegError(f"the Ray cluster could not do it: {reason}") from None
+            raise PumpsegError(f"the Ray cluster failed: {reason}") from None
         return result
 
     def here(self, frame: Frame) -> tuple[Instances, Timings]:
-        """A frame's instances, found by this machine itself."""
-        return self._segmenter.timed(frame.image)
+        """A frame's instances, inferred on this machine."""
+        return self.segmenter.infer(frame)
 
     def cancel(self, task: Any) -> None:
         self._ray.cancel(task, force=False)
 
     def close(self) -> None:
-        """Leave the cluster, if this engine came to it."""
+        """Disconnect from the cluster, if this engine connected to it."""
         if self._connected:
             self._ray.shutdown()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class _Sections:
-    """The tasks of one input: submitted a little ahead of the frames that are asked for, let go of behind them."""
+    """The tasks of one input: submitted a little ahead of the frames that are asked for, dropped behind them."""
 
     def __init__(self, engine: RayEngine, path: Path, starts: Sequence[float]) -> None:
         self._engine = engine
@@ -161,23 +167,25 @@ class _Sections:
         self._bounds = [-math.inf, *starts, math.inf]
         self._lock = threading.Lock()
         self._tasks: dict[int, _Task] = {}
-        self._submitted = self._done_here = 0
+        self._submitted = self._inferred_here = 0
 
-    def find(self, frame: Frame) -> tuple[Instances, Timings]:
+    def infer(self, frame: Frame) -> tuple[Instances, Timings]:
         number = 0 if frame.pts is None else bisect_right(self._bounds, frame.pts) - 1
-        found = self._task(number).result().get(frame.pts)
-        if found is not None and found.checksum == checksum(frame):
-            return found.instances, found.timings
+        known = self._task(number).result().get(frame.pts)
+        if known is not None and known.checksum == checksum(frame):
+            return known.instances, known.timings
         with self._lock:
-            self._done_here += 1
+            self._inferred_here += 1
         return self._engine.here(frame)
 
     def end(self) -> None:
         for task in self._tasks.values():
             self._engine.cancel(task.reference)
-        if self._done_here:
+        if self._inferred_here:
             log.info(
-                "%s: %d frames were done here, for the cluster decoded them otherwise", self._path, self._done_here
+                "%s: %d frames were inferred here: the cluster decoded them differently",
+                self._path,
+                self._inferred_here,
             )
 
     def _task(self, number: int) -> _Task:
@@ -194,30 +202,30 @@ class _Sections:
 
 
 class _Task:
-    """A task under way, whose result several threads may ask for."""
+    """A running task, whose result several threads may ask for."""
 
     def __init__(self, engine: RayEngine, reference: Any) -> None:
         self.reference = reference
         self._engine = engine
         self._lock = threading.Lock()
-        self._result: dict[int | None, Found] | None = None
+        self._result: dict[int | None, TaskResult] | None = None
 
-    def result(self) -> dict[int | None, Found]:
+    def result(self) -> dict[int | None, TaskResult]:
         with self._lock:
             if self._result is None:
                 self._result = self._engine.wait(self.reference)
             return self._result
 
 
-def section_starts(key_frames: Sequence[tuple[int, int]], least: int) -> list[float]:
-    """Where a video is cut: the pts of key frames, at least `least` frames apart.
+def section_starts(key_frames: Sequence[tuple[int, int]], minimum: int) -> list[float]:
+    """Where a video is cut: the pts of key frames, at least `minimum` frames apart.
 
     key_frames: (number, pts) of every one, the first frame of the file included.
     """
     starts: list[float] = []
     last = 0
     for number, pts in key_frames:
-        if number - last >= least:
+        if number - last >= minimum:
             starts.append(pts)
             last = number
     return starts
@@ -228,28 +236,28 @@ def checksum(frame: Frame) -> int:
     return zlib.crc32(np.ascontiguousarray(frame.image).data, zlib.crc32(repr(frame.image.shape).encode()))
 
 
-def find_section(settings: _Settings, path: str, size: int, section: Section) -> dict[int | None, Found]:
-    """The task: what is found in a section's frames, as far as they can be decoded, by their pts.
+def infer_section(settings: TaskSettings, path: str, size: int, section: Section) -> dict[int | None, TaskResult]:
+    """The task: instances of a section's frames, as far as they can be decoded, by their pts.
 
-    size: of the file in bytes, where the batch runs. Raises SourceError if this node does not see that file.
+    size: of the file in bytes, where the batch runs. Raises SourceError if this node does not have that file.
     """
     file = Path(path)
     if not file.is_file() or file.stat().st_size != size:
         raise SourceError(
-            f"{path} is not on the node {socket.gethostname()} as it is here: inputs must lie on a file system that "
-            "all nodes share"
+            f"{path} on the node {socket.gethostname()} is missing or differs: inputs must be on a file system "
+            "that all nodes share"
         )
     segmenter = _segmenter(settings)
-    results: dict[int | None, Found] = {}
-    # What is wrong with a file is told where the batch runs, which reads it too.
-    with contextlib.suppress(SourceError), contextlib.closing(open_input(InputFile(file, file), section)) as source:
+    results: dict[int | None, TaskResult] = {}
+    # Faults of a file are reported where the batch runs, which reads it too.
+    with contextlib.suppress(SourceError), open_input(InputFile(file, file), section) as source:
         for frame in source:
-            results[frame.pts] = Found(checksum(frame), *segmenter.timed(frame.image))
+            results[frame.pts] = TaskResult(checksum(frame), *segmenter.infer(frame))
     return results
 
 
 @lru_cache(maxsize=1)
-def _segmenter(settings: _Settings) -> Segmenter:
+def _segmenter(settings: TaskSettings) -> Segmenter:
     """One for all tasks of a worker process."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.onnx"
@@ -258,7 +266,7 @@ def _segmenter(settings: _Settings) -> Segmenter:
             model,
             provider=settings.provider,
             threads=settings.threads,
-            threshold=settings.score,
+            threshold=settings.threshold,
             tiles=settings.tiles,
             allow_spinning=False,
         )

@@ -10,7 +10,7 @@ _MAX_ROWS = 40
 
 
 def batch_table(outcomes: Sequence[Outcome]) -> str:
-    """A row for every input, or for those that failed only when there are many, and a line of totals."""
+    """A row for every input, or only for those that failed if there are many, and a line of totals."""
     shown = outcomes if len(outcomes) <= _MAX_ROWS else [o for o in outcomes if o.status == FAILED][:_MAX_ROWS]
     rows = [("input", "status", "frames", "instances", "fps")]
     rows += [_row(outcome) for outcome in shown]
@@ -23,9 +23,9 @@ def batch_table(outcomes: Sequence[Outcome]) -> str:
     ]
     lines += [f"failed: {outcome.error}" for outcome in shown if outcome.error]
     counts = {status: sum(o.status == status for o in outcomes) for status in (DONE, SKIPPED, FAILED, STOPPED)}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    totals = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     frames, found = sum(o.frames for o in outcomes), sum(o.instances for o in outcomes)
-    return "\n".join([*lines, f"{len(outcomes)} inputs: {told}; {frames} frames, {found} instances"])
+    return "\n".join([*lines, f"{len(outcomes)} inputs: {totals}; {frames} frames, {found} instances"])
 
 
 def _row(outcome: Outcome) -> tuple[str, str, str, str, str]:

@@ -1,31 +1,29 @@
-"""Many files, one after another or several at once, each into results of its own, resumable."""
+"""Many files, one after another or several at once, each with results of its own, resumable."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pumpseg.batch.manifest import MANIFEST, Entry, Fingerprint, Manifest, output_sizes
 from pumpseg.errors import PumpsegError, SinkError, SourceError
 from pumpseg.segmenter import Segmenter
-from pumpseg.video.pipeline import Find, process
+from pumpseg.video.pipeline import InferFn, process
+from pumpseg.video.result import DEFAULT_STYLE, Style
 from pumpseg.video.sinks.open import Outputs, open_sinks
 from pumpseg.video.sinks.video import DEFAULT_CODEC, VIDEO_FORMATS
 from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.sources.images import ImageSource
 from pumpseg.video.sources.open import InputFile
-from pumpseg.video.sources.video_file import Section, VideoSource
+from pumpseg.video.sources.video_file import WHOLE, Section, VideoSource
 from pumpseg.video.stats import Summary
 from pumpseg.video.tracking import Tracker, tracker_of
-
-log = logging.getLogger("pumpseg")
 
 DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
 
@@ -34,7 +32,7 @@ DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
 class BatchOptions:
     """What is written for each input: annotated copies, JSON lines, COCO results, crops.
 
-    codec: of videos. track: whether instances of videos get ids.
+    codec: of videos. track: whether instances of videos get track ids. style: of the annotated copies.
     """
 
     annotate: bool = True
@@ -43,14 +41,29 @@ class BatchOptions:
     crops: bool = False
     codec: str = DEFAULT_CODEC
     track: bool = False
+    style: Style = DEFAULT_STYLE
+
+    def outputs(self, file: InputFile, folder: Path) -> Outputs:
+        """Where the results of an input go."""
+        place = folder / file.place
+        # The whole name is kept, since a photo and a clip may share a stem: IMG_1.jpg.jsonl, IMG_1.mov.jsonl.
+        same_format = file.is_image or file.path.suffix.lower() in VIDEO_FORMATS
+        annotated = place if same_format else _named(place, ".mp4")
+        return Outputs(
+            save=annotated if self.annotate else None,
+            json_lines=_named(place, ".jsonl") if self.json_lines else None,
+            coco=_named(place, ".coco.json") if self.coco else None,
+            crops=_named(place, ".crops") if self.crops else None,
+            codec=self.codec,
+        )
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of an input. status: DONE, SKIPPED (was done before), FAILED or STOPPED (by the user).
 
-    summary: of a run that was done; frames and instances are also known of one that was skipped.
-    error: why one failed.
+    summary: of a run that was done; frames and instances are also known of an input that was skipped.
+    error: why the input failed.
     """
 
     path: Path
@@ -62,9 +75,22 @@ class Outcome:
 
 
 class Engine(Protocol):
-    """Finds the instances of inputs elsewhere than in the segmenter given; see ray_engine.py."""
+    """Infers the instances of inputs elsewhere than in the segmenter given; see ray_engine.py."""
 
-    def finder(self, file: InputFile) -> AbstractContextManager[Find]: ...
+    def inference(self, file: InputFile) -> AbstractContextManager[InferFn]: ...
+
+
+class BatchObserver:
+    """Is called from the threads of the jobs as inputs are processed; a base class whose methods do nothing."""
+
+    def start(self, file: InputFile, frames: int | None) -> None:
+        """An input was opened. frames: its number of frames, None if unknown."""
+
+    def frame(self, file: InputFile, done: int) -> None:
+        """`done` frames of an input are done."""
+
+    def end(self, outcome: Outcome) -> None:
+        """An input is done, or failed, or was skipped."""
 
 
 def run_batch(
@@ -77,168 +103,149 @@ def run_batch(
     workers: int = 1,
     stop: threading.Event | None = None,
     engine: Engine | None = None,
-    on_start: Callable[[InputFile, int | None], None] = lambda file, frames: None,
-    on_frame: Callable[[InputFile, int], None] = lambda file, done: None,
-    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    observer: BatchObserver | None = None,
 ) -> list[Outcome]:
-    """Segment every file into `folder`; what an earlier run finished there is skipped.
+    """Segment every file into `folder`; files that an earlier run finished there are skipped.
 
-    An input is finished when the manifest says so and it, the settings and its outputs are what they were.
-    One that fails does not hold up the others. jobs: videos at the same time. workers: see `stream`; images,
-    which come first, are done jobs x workers at a time. engine: finds the instances in the segmenter's place.
-    stop: completes the inputs under way as interrupted ones, which are redone next time, and leaves the rest.
-    The callbacks come from the threads of the jobs: on_start with the number of frames to come, on_frame with
-    that of those done.
+    An input is finished if the manifest lists it, and the file, the settings and its outputs have not changed since.
+    A failing input does not stop the batch. jobs: videos at the same time. workers: see `stream`; images,
+    which come first, are processed jobs x workers at a time. engine: infers in the segmenter's place.
+    stop: completes the inputs in progress as interrupted ones, which the next run repeats, and leaves the rest.
 
-    Raises PumpsegError if it shall track and cannot, SinkError if two inputs would have the same results or the
-    folder cannot be written.
+    Raises PumpsegError if tracking is not installed but asked for, SinkError if two inputs would have the same results
+    or the folder cannot be written.
     """
-    stop = stop or threading.Event()
     if options.track:
-        Tracker()  # tells what is missing before anything is begun
-    planned = {file: _outputs(file, folder, options) for file in files}
-    _check_places(planned)
+        Tracker()  # fails here if its package is missing
+    _check_places({file: options.outputs(file, folder) for file in files})
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"cannot make the folder {folder}: {error.strerror}") from None
-    manifest = Manifest(folder)
-    lock = threading.Lock()
-    settings = {
-        "threshold": segmenter.threshold,
-        "tiles": segmenter.tiles,
-        "model": Fingerprint.of(segmenter.path).sha256,
-        "codec": options.codec,
-        "track": options.track,
-        "outputs": [name for name in ("annotate", "json_lines", "coco", "crops") if getattr(options, name)],
-    }
-
-    def one(file: InputFile) -> Outcome:
-        if stop.is_set():
-            return Outcome(file.path, STOPPED)
-        try:
-            entry = manifest.is_done(file.path, settings)
-            if entry is not None:
-                return Outcome(file.path, SKIPPED, entry.frames, entry.instances)
-            summary, fingerprint = _segment(
-                file, planned[file], segmenter, options, workers, stop, engine, on_start, on_frame
-            )
-            frames, found = summary.frames, summary.instances
-            if summary.interrupted:
-                return Outcome(file.path, STOPPED, frames, found, summary)
-            written = output_sizes(folder, _paths(planned[file]))
-            with lock:
-                manifest.add(file.path, Entry(fingerprint, settings, written, frames, found))
-        except (PumpsegError, OSError) as error:
-            return Outcome(file.path, FAILED, error=str(error))
-        return Outcome(file.path, DONE, frames, found, summary)
-
-    def told(file: InputFile) -> Outcome:
-        try:
-            outcome = one(file)
-        except BaseException:
-            # A fault of ours ends the batch; the other jobs must not go on behind its back.
-            stop.set()
-            raise
-        on_outcome(outcome)
-        return outcome
-
+    batch = _Batch(folder, segmenter, options, workers, stop or threading.Event(), engine, observer or BatchObserver())
     outcomes: dict[InputFile, Outcome] = {}
     for group, at_once in (
         ([file for file in files if file.is_image], jobs * workers),
         ([file for file in files if not file.is_image], jobs),
     ):
         with ThreadPoolExecutor(at_once, thread_name_prefix="pumpseg-job") as pool:
-            outcomes.update(zip(group, pool.map(told, group), strict=True))
+            outcomes.update(zip(group, pool.map(batch.run, group), strict=True))
     return [outcomes[file] for file in files]
 
 
-def _segment(
-    file: InputFile,
-    outputs: Outputs,
-    segmenter: Segmenter,
-    options: BatchOptions,
-    workers: int,
-    stop: threading.Event,
-    engine: Engine | None,
-    on_start: Callable[[InputFile, int | None], None],
-    on_frame: Callable[[InputFile, int], None],
-) -> tuple[Summary, Fingerprint]:
-    fingerprint = Fingerprint.of(file.path)
-    source = open_input(file)
-    try:
-        for path in _paths(outputs):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if outputs.crops is not None and outputs.crops.is_dir():
-            # Cutouts of an earlier, interrupted run may be more than there are now.
-            shutil.rmtree(outputs.crops)
-        sinks = open_sinks(source, outputs, segmenter.info.class_names)
-        on_start(file, source.length)
-        tracker = tracker_of(source) if options.track and source.timing is not None else None
+class _Batch:
+    """What the jobs of a batch share."""
+
+    def __init__(
+        self,
+        folder: Path,
+        segmenter: Segmenter,
+        options: BatchOptions,
+        workers: int,
+        stop: threading.Event,
+        engine: Engine | None,
+        observer: BatchObserver,
+    ) -> None:
+        self._folder, self._segmenter, self._options = folder, segmenter, options
+        self._workers, self._stop, self._engine, self._observer = workers, stop, engine, observer
+        self._manifest = Manifest(folder)
+        self._lock = threading.Lock()
+        self._settings = {
+            "threshold": segmenter.threshold,
+            "tiles": segmenter.tiles,
+            "model": Fingerprint.of(segmenter.path).sha256,
+            "codec": options.codec,
+            "track": options.track,
+            "outputs": [name for name in ("annotate", "json_lines", "coco", "crops") if getattr(options, name)],
+            **asdict(options.style),
+        }
+
+    def run(self, file: InputFile) -> Outcome:
+        """Process one input, in any thread, unless it is done or the batch was stopped."""
         try:
-            with engine.finder(file) if engine is not None else nullcontext() as find:
-                summary = process(
-                    source,
-                    segmenter,
-                    sinks,
-                    workers=workers,
-                    tracker=tracker,
-                    stop=stop,
-                    find=find,
-                    on_frame=lambda done: on_frame(file, done),
-                )
-        except SourceError:
-            raise  # what came before the source failed is complete
+            outcome = self._outcome(file)
         except BaseException:
-            if outputs.crops is not None:
-                # Each is complete, but not all are there, and on a full disk they take the room of other inputs.
-                shutil.rmtree(outputs.crops, ignore_errors=True)
+            # A bug of ours ends the batch: the other jobs must not continue in the background.
+            self._stop.set()
             raise
-    finally:
-        source.close()
-    return summary, fingerprint
+        self._observer.end(outcome)
+        return outcome
+
+    def _outcome(self, file: InputFile) -> Outcome:
+        if self._stop.is_set():
+            return Outcome(file.path, STOPPED)
+        try:
+            entry = self._manifest.is_done(file.path, self._settings)
+            if entry is not None:
+                return Outcome(file.path, SKIPPED, entry.frames, entry.instances)
+            fingerprint = Fingerprint.of(file.path)
+            outputs = self._options.outputs(file, self._folder)
+            summary = self._segment(file, outputs)
+            if not summary.interrupted:
+                sizes = output_sizes(self._folder, outputs.paths)
+                entry = Entry(fingerprint, self._settings, sizes, summary.frames, summary.instances)
+                with self._lock:
+                    self._manifest.add(file.path, entry)
+        except (PumpsegError, OSError) as error:
+            return Outcome(file.path, FAILED, error=str(error))
+        status = STOPPED if summary.interrupted else DONE
+        return Outcome(file.path, status, summary.frames, summary.instances, summary)
+
+    def _segment(self, file: InputFile, outputs: Outputs) -> Summary:
+        with open_input(file) as source:
+            for path in outputs.paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            if outputs.crops is not None and outputs.crops.is_dir():
+                # An earlier, interrupted run may have left more crops than there are now.
+                shutil.rmtree(outputs.crops)
+            tracker = tracker_of(source) if self._options.track and source.timing is not None else None
+            try:
+                with open_sinks(source, outputs, self._segmenter.info.class_names) as sinks:
+                    self._observer.start(file, source.length)
+                    with self._inference(file) as infer:
+                        return process(
+                            source,
+                            infer,
+                            sinks,
+                            workers=self._workers,
+                            tracker=tracker,
+                            style=self._options.style,
+                            stop=self._stop,
+                            on_frame=lambda done: self._observer.frame(file, done),
+                        )
+            except SourceError:
+                raise  # the frames before the source failed are complete
+            except BaseException:
+                if outputs.crops is not None:
+                    # Each crop is complete, but some are missing, and on a full disk they take other inputs' room.
+                    shutil.rmtree(outputs.crops, ignore_errors=True)
+                raise
+
+    def _inference(self, file: InputFile) -> AbstractContextManager[InferFn]:
+        return nullcontext(self._segmenter.infer) if self._engine is None else self._engine.inference(file)
 
 
-def open_input(file: InputFile, section: Section | None = None) -> Source:
-    """One input as a source; of a video the frames of a section only, if one is given. Raises SourceError."""
+def open_input(file: InputFile, section: Section = WHOLE) -> Source:
+    """One input as a source; of a video only the frames of a section. Raises SourceError."""
     return ImageSource(str(file.path), [file.path]) if file.is_image else VideoSource(file.path, section=section)
-
-
-def _outputs(file: InputFile, folder: Path, options: BatchOptions) -> Outputs:
-    place = folder / file.place
-    # The whole name is kept, for a photo and a clip may share a stem: IMG_1.jpg.jsonl, IMG_1.mov.jsonl.
-    same_format = file.is_image or file.path.suffix.lower() in VIDEO_FORMATS
-    annotated = place if same_format else _named(place, ".mp4")
-    return Outputs(
-        save=annotated if options.annotate else None,
-        json_lines=_named(place, ".jsonl") if options.json_lines else None,
-        coco=_named(place, ".coco.json") if options.coco else None,
-        crops=_named(place, ".crops") if options.crops else None,
-        codec=options.codec,
-    )
 
 
 def _named(place: Path, suffix: str) -> Path:
     return place.with_name(place.name + suffix)
 
 
-def _paths(outputs: Outputs) -> list[Path]:
-    named = (outputs.save, outputs.json_lines, outputs.coco, outputs.crops)
-    return [path for path in named if path is not None]
-
-
 def _check_places(planned: Mapping[InputFile, Outputs]) -> None:
     inputs = {file.path.resolve() for file in planned}
     owners: dict[Path, InputFile] = {}
     for file, outputs in planned.items():
-        for path in _paths(outputs):
+        for path in outputs.paths:
             if path.resolve() in inputs:
                 raise SinkError(f"{path} is an input: choose another --save-dir")
             if path.name == MANIFEST:
-                raise SinkError(f"{file.path}: its results would be called {MANIFEST}, which is taken")
+                raise SinkError(f"{file.path}: its results would be named {MANIFEST}, which is reserved: rename it")
             other = owners.setdefault(path.resolve(), file)
             if other is not file:
                 raise SinkError(
                     f"{other.path} and {file.path} would both be written to {path}: name the folder above them, "
-                    "or a pattern with ** such as 'clips/**/*.mp4', and they keep their sub-folders"
+                    "or a pattern with ** such as 'clips/**/*.mp4', to keep their sub-folders"
                 )

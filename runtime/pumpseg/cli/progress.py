@@ -6,7 +6,10 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TextIO
+from typing import Self, TextIO
+
+from pumpseg.batch.run import BatchObserver, Outcome
+from pumpseg.video.sources.open import InputFile
 
 _TERMINAL_SECONDS = 0.1
 _PLAIN_SECONDS = 5.0
@@ -15,14 +18,23 @@ Clock = Callable[[], float]
 
 
 class _Line:
-    """Shows a line now and then: as often as somebody who looks at it, or a log, can use it."""
+    """A line of progress, printed as often as a reader or a log can use it; gone when its with statement is left."""
 
-    def __init__(self, output: TextIO | None, clock: Clock) -> None:
+    def __init__(self, output: TextIO | None = None, clock: Clock = monotonic) -> None:
         self._output = output or sys.stderr
         self._terminal = self._output.isatty()
         self._clock = clock
-        self._shown = clock()
+        self._start = self._shown = clock()
         self._width = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the rewritten line from the terminal, so that the next output starts on a clean one."""
+        if self._width:
+            self._write("\r" + " " * self._width + "\r")
+            self._width = 0
 
     def show(self, text: Callable[[], str]) -> None:
         now = self._clock()
@@ -31,71 +43,58 @@ class _Line:
         self._shown = now
         line = text()
         if self._terminal:
-            self._output.write("\r" + line.ljust(self._width))
+            self._write("\r" + line.ljust(self._width))
             self._width = len(line)
         else:
-            self._output.write(line + "\n")
+            self._write(line + "\n")
+
+    def _write(self, text: str) -> None:
+        self._output.write(text)
         self._output.flush()
 
-    def clear(self) -> None:
-        """Take the rewritten line off the terminal, so that what follows starts on a clean one."""
-        if self._width:
-            self._output.write("\r" + " " * self._width + "\r")
-            self._output.flush()
-            self._width = 0
 
-
-class Progress:
-    """Reports how many of `total` frames are done (None: not known) and how fast."""
+class Progress(_Line):
+    """Shows how many of `total` frames are done (None: unknown) and how fast."""
 
     def __init__(self, total: int | None, output: TextIO | None = None, clock: Clock = monotonic) -> None:
+        super().__init__(output, clock)
         self._total = total
-        self._line = _Line(output, clock)
-        self._clock = clock
-        self._start = clock()
 
     def update(self, done: int) -> None:
-        self._line.show(lambda: frames_line(done, self._total, self._clock() - self._start))
-
-    def clear(self) -> None:
-        self._line.clear()
+        self.show(lambda: frames_line(done, self._total, self._clock() - self._start))
 
 
-class BatchProgress:
-    """Reports how many of `total` inputs are done, and how far one of those under way is. Jobs may share it."""
+class BatchProgress(_Line, BatchObserver):
+    """Shows how many of `total` inputs are done, and how far one of those in progress is."""
 
     def __init__(self, total: int, output: TextIO | None = None, clock: Clock = monotonic) -> None:
+        super().__init__(output, clock)
         self._total = total
-        self._line = _Line(output, clock)
-        self._clock = clock
         self._lock = threading.Lock()
         self._ended = 0
         self._running: dict[str, tuple[int | None, float]] = {}
 
-    def start(self, name: str, frames: int | None) -> None:
+    def start(self, file: InputFile, frames: int | None) -> None:
         with self._lock:
-            self._running[name] = (frames, self._clock())
+            self._running[str(file.path)] = (frames, self._clock())
 
-    def frame(self, name: str, done: int) -> None:
+    def frame(self, file: InputFile, done: int) -> None:
         with self._lock:
-            frames, start = self._running[name]
-            self._line.show(lambda: f"{self._inputs()}; {name}: {frames_line(done, frames, self._clock() - start)}")
+            frames, start = self._running[str(file.path)]
+            self.show(lambda: f"{self._inputs()}; {file.path}: {frames_line(done, frames, self._clock() - start)}")
 
-    def end(self, name: str) -> None:
+    def end(self, outcome: Outcome) -> None:
         with self._lock:
-            self._running.pop(name, None)
+            self._running.pop(str(outcome.path), None)
             self._ended += 1
-            self._line.show(self._inputs)
-
-    def clear(self) -> None:
-        self._line.clear()
+            self.show(self._inputs)
 
     def _inputs(self) -> str:
         return f"{self._ended} of {self._total} inputs"
 
 
 def frames_line(done: int, total: int | None, seconds: float) -> str:
-    """How many frames of how many are done, how fast, and how long the rest will take."""
+    """How many frames of how many are done, how fast, and how much time is left."""
     fps = done / seconds if seconds > 0 else 0.0
     if not total:
         return f"frame {done}, {fps:.1f} fps"

@@ -1,14 +1,16 @@
-"""The video loop: sources -> pipeline -> sinks. A newcomer starts with `pipeline.py`.
+"""The video loop: source -> pipeline -> sinks and viewer. A newcomer starts with `pipeline.py`.
 
 from pumpseg import Segmenter
-from pumpseg.video import open_source, process, stream
+from pumpseg.video import Outputs, open_sinks, open_source, process
 
-for result in stream(open_source("patch.mp4"), Segmenter()):
-    print(result.frame.index, result.frame.time, len(result.instances))
+segmenter = Segmenter(threads=1)
+with open_source("patch.mp4") as source, open_sinks(source, Outputs(save=Path("out.mp4"))) as sinks:
+    print(process(source, segmenter.infer, sinks, workers=4))
 """
 
-from pumpseg.video.pipeline import Result, process, stream
-from pumpseg.video.sinks.open import Outputs, Sink, open_sinks
+from pumpseg.video.pipeline import process, stream
+from pumpseg.video.result import Result, Sink, Style, Viewer
+from pumpseg.video.sinks.open import Outputs, Sinks, open_sinks
 from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.capture import CameraSettings
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
@@ -26,12 +28,15 @@ __all__ = [
     "Outputs",
     "Result",
     "Sink",
+    "Sinks",
     "Source",
     "StageTimes",
+    "Style",
     "Summary",
     "Tracker",
     "VideoSource",
     "VideoTiming",
+    "Viewer",
     "open_sinks",
     "open_source",
     "open_sources",

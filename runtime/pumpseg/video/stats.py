@@ -5,18 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any
+
+from pumpseg.video.result import Result
+from pumpseg.video.sources.frame_source import Source
+from pumpseg.video.tracking import Tracker
 
 _FINEST = 1e-6
 _BINS_PER_DOUBLING = 8
 _BINS = 36 * _BINS_PER_DOUBLING  # up to 19 hours
 
 
+def stage_names(*, live: bool, tracked: bool) -> tuple[str, ...]:
+    """The stages of a frame, in order: "wait" is for a live source what "decode" is for a file."""
+    return ("wait" if live else "decode", "letterbox", "session", "select", *["track"] * tracked, "draw", "write")
+
+
 @dataclass(frozen=True)
 class StageTimes:
     """What one stage took, in milliseconds a frame; median and p95 to within 5%.
 
-    busy: share of the run's time that the stage worked; with several threads of inference it may exceed 1.
+    busy: share of the run's time that the stage worked; with several inference threads it may exceed 1.
     """
 
     mean: float
@@ -30,26 +40,36 @@ class Stopwatch:
     """Collects durations of one stage in logarithmic bins, so that memory does not grow with the frames."""
 
     def __init__(self) -> None:
-        self.total = self._longest = 0.0
+        self._total = self._longest = self._last = 0.0
         self._bins = [0] * _BINS
         self._count = 0
 
     def add(self, seconds: float) -> None:
-        self.total += seconds
+        self._count_in_bin(seconds, 1)
         self._longest = max(self._longest, seconds)
-        place = math.log2(seconds / _FINEST) * _BINS_PER_DOUBLING if seconds > _FINEST else 0
-        self._bins[min(int(place), _BINS - 1)] += 1
-        self._count += 1
+        self._last = seconds
+
+    def extend_last(self, seconds: float) -> None:
+        """Lengthen the last duration, if there is one."""
+        if self._count:
+            self._count_in_bin(self._last, -1)
+            self.add(self._last + seconds)
 
     def times(self, run_seconds: float) -> StageTimes:
         """The durations so far, of a run that took run_seconds."""
         return StageTimes(
-            mean=1000 * self.total / max(1, self._count),
+            mean=1000 * self._total / max(1, self._count),
             median=1000 * self._quantile(0.5),
             p95=1000 * self._quantile(0.95),
             longest=1000 * self._longest,
-            busy=self.total / run_seconds if run_seconds > 0 else 0.0,
+            busy=self._total / run_seconds if run_seconds > 0 else 0.0,
         )
+
+    def _count_in_bin(self, seconds: float, times: int) -> None:
+        place = math.log2(seconds / _FINEST) * _BINS_PER_DOUBLING if seconds > _FINEST else 0
+        self._bins[min(int(place), _BINS - 1)] += times
+        self._count += times
+        self._total += times * seconds
 
     def _quantile(self, share: float) -> float:
         wanted, passed = share * self._count, 0
@@ -64,10 +84,11 @@ class Stopwatch:
 class Summary:
     """What a run came to.
 
-    frames, instances: done and found. seconds: from the first frame asked for to the last output closed.
+    frames: done. instances: in all of them. seconds: from the first frame asked for to the last output completed.
     dropped, reconnects, failed: see `Source`. stages: in the order in which a frame passes them; they overlap,
-    so they add up to more than the time a frame takes. latency: from a live frame's arrival until it was
-    handed out with its instances, None for files. distinct: instances that a tracker told apart, None without one.
+    so they add up to more than the time a frame takes; completing the outputs counts as the last frame's "write".
+    latency: from a live frame's arrival to its result, None for files. distinct: instances that a tracker told
+    apart, None without one.
     """
 
     frames: int
@@ -104,3 +125,44 @@ class Summary:
         distinct = "" if self.distinct is None else f"; {self.distinct} distinct instances"
         done = f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{notes}{distinct}"
         return f"{done}; ms a frame: {stages}{latency}"
+
+
+class RunMeter:
+    """Counts and times the results of a run, which starts when the meter is made.
+
+    Attributes: `start`, on the `time.perf_counter` clock; `frames`, counted so far.
+    """
+
+    def __init__(self, source: Source, tracker: Tracker | None) -> None:
+        self.start = perf_counter()
+        self.frames = self._instances = 0
+        self._source, self._tracker = source, tracker
+        self._stages = {name: Stopwatch() for name in stage_names(live=source.live, tracked=tracker is not None)}
+        self._latency = Stopwatch()
+
+    def add(self, result: Result) -> None:
+        self.frames += 1
+        self._instances += len(result.instances)
+        for name, watch in self._stages.items():
+            watch.add(result.stage_seconds[name])
+        if result.latency is not None:
+            self._latency.add(result.latency)
+
+    def add_completing(self, seconds: float) -> None:
+        """Count the time that completing the outputs took."""
+        self._stages["write"].extend_last(seconds)
+
+    def summary(self, *, interrupted: bool) -> Summary:
+        seconds = perf_counter() - self.start
+        return Summary(
+            frames=self.frames,
+            instances=self._instances,
+            seconds=seconds,
+            dropped=self._source.dropped,
+            reconnects=self._source.reconnects,
+            failed=self._source.failed,
+            interrupted=interrupted,
+            stages={name: watch.times(seconds) for name, watch in self._stages.items()},
+            latency=self._latency.times(seconds) if self._source.live else None,
+            distinct=None if self._tracker is None else self._tracker.count,
+        )

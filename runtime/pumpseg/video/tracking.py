@@ -1,8 +1,8 @@
-"""Ids that stay with instances from frame to frame.
+"""Track ids: the same instance keeps its id from frame to frame.
 
-OC-SORT (Cao et al. 2023, https://arxiv.org/abs/2203.14360), as the package trackers has it, joins boxes of one frame
-to the next. What boxes cannot tell is decided here, by masks and by the motion before an occlusion: whether a track is
-another pumpkin, one that was lost, or no pumpkin of its own at all.
+OC-SORT (Cao et al. 2023, https://arxiv.org/abs/2203.14360), from the package trackers, associates the boxes of one
+frame with the next. What boxes cannot decide is decided here, by masks and by the motion before an occlusion: whether a
+track is a new instance, one that was lost, or a duplicate detection.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pumpseg.video.sources.frame_source import Source
 
 CONFIRMING_FRAMES = 3
 CONFIRMING_SECONDS = 0.15
-"""A track must have been seen in so many frames, as min_hits of SORT, and for so long, before it has an id."""
+"""A track is confirmed, and gets an id, once it was seen in so many frames (min_hits of SORT) and for so long."""
 LOST_SECONDS = 2.0
-"""How long an id waits for its instance to come back."""
+"""How long a lost track waits for its instance to reappear."""
 
 _NOMINAL_RATE = 30.0
 _OC_SORT_BUFFER = 30  # frames at the nominal rate: boxes alone are trusted for a second
 
-# How far from where a lost track is expected another may go on with it: _NEAR of its size, and more with the time for
-# which its motion is extrapolated, since the middle of a box is known to about _JITTER of its size, or _TOUCHED_JITTER
+# How far from its predicted place a lost track may be found again: _NEAR of its size, and more with the time for which
+# its motion is extrapolated, since the centre of a box is known to about _JITTER of its size, or _TOUCHED_JITTER
 # where it touches another. What may have drifted by more than _MAX_DRIFT of its size is not extrapolated.
 _NEAR = 0.75
 _JITTER = 0.1
@@ -39,16 +39,16 @@ _TOUCHED_JITTER = 0.2
 _MAX_DRIFT = 1.25
 _MAX_GROWTH = 2.0
 _MOTION_SECONDS = 1.0
-_WHOLE = 0.1  # no further from its usual size: hardly anything hides it, and it is not taken for one with another
-_MOMENT_SECONDS = 0.3  # a track that was seen so lately was merely missed
+_WHOLE = 0.1  # of its usual size: an instance that differs by less is hardly occluded and not merged with another
+_MOMENT_SECONDS = 0.3  # a track seen this recently was merely missed
 
-_COVERED = 0.5  # share of its mask that others have: it is a second find of one, or several taken for one
-_SHARED = 1 / 3  # share of a mask that a track makes up which went into it
+_COVERED = 0.5  # share of its mask that other instances cover: a duplicate, or several merged into one
+_SHARED = 1 / 3  # share of a detection's mask that a track merged into it makes up
 
 
 @dataclass(frozen=True)
-class _Sight:
-    """Where an instance was: seconds, middle and size (the root of the box's area) in pixels."""
+class Observation:
+    """Where an instance was: seconds, centre and size (the root of the box's area) in pixels."""
 
     time: float
     x: float
@@ -57,22 +57,27 @@ class _Sight:
 
 
 @dataclass
-class _Track:
+class Track:
     """One of OC-SORT's tracks.
 
-    inside: sights of it while it did not touch the border; free: those of them while it touched no other instance.
-    gone_into: when it was last taken for a part of another's instance.
+    frames: in which it was seen, with the first, in which OC-SORT gives no number. inside: observations while it did
+    not touch the border; free: those of them in which it touched no other instance either. merged_at: when it was last
+    part of another track's instance. box, mask: when it was last seen.
     """
 
-    ident: int = UNCONFIRMED
-    frames: int = 1  # the first, in which OC-SORT gives no number, among them
+    track_id: int = UNCONFIRMED
+    frames: int = 1
     first: float = math.inf
-    inside: deque[_Sight] = field(default_factory=lambda: deque(maxlen=64))
-    free: deque[_Sight] = field(default_factory=lambda: deque(maxlen=64))
-    gone_into: float = -math.inf
-    last: _Sight = _Sight(-math.inf, 0.0, 0.0, 0.0)
+    inside: deque[Observation] = field(default_factory=lambda: deque(maxlen=64))
+    free: deque[Observation] = field(default_factory=lambda: deque(maxlen=64))
+    merged_at: float = -math.inf
+    last: Observation = Observation(-math.inf, 0.0, 0.0, 0.0)
     box: NDArray[np.float32] = field(default_factory=lambda: np.zeros(4, np.float32))
     mask: CropMask = field(default_factory=lambda: CropMask(0, 0, np.zeros((0, 0), np.bool_)))
+
+    @property
+    def has_id(self) -> bool:
+        return self.track_id != UNCONFIRMED
 
     @property
     def is_confirmed(self) -> bool:
@@ -80,7 +85,7 @@ class _Track:
 
     def see(self, box: NDArray[np.float32], time: float, *, inside: bool, free: bool) -> None:
         x1, y1, x2, y2 = (float(side) for side in box)
-        self.last = _Sight(time, (x1 + x2) / 2, (y1 + y2) / 2, math.sqrt((x2 - x1) * (y2 - y1)))
+        self.last = Observation(time, (x1 + x2) / 2, (y1 + y2) / 2, math.sqrt((x2 - x1) * (y2 - y1)))
         self.box = box
         self.first = min(self.first, time)
         self.frames += 1
@@ -89,56 +94,57 @@ class _Track:
         if free:
             self.free.append(self.last)
 
-    def expected(self, time: float) -> tuple[_Sight, float]:
-        """Where it is at a later time if it goes on as before, and by how many pixels that may be off.
+    def predicted(self, time: float) -> tuple[Observation, float]:
+        """Where it is at a later time if its motion does not change, and the tolerance in pixels.
 
-        Before is while it was free; or, if that was too short or too long ago, while it had its usual size.
+        Its motion is that while it was free; or, if that was too short or too long ago, while it had its usual size.
         """
-        sights, drift = [self.last], _MAX_DRIFT
+        observations, drift = [self.last], _MAX_DRIFT
         for known, jitter in ((self.free, _JITTER), (self._whole(), _TOUCHED_JITTER)):
-            recent = [sight for sight in known if known[-1].time - sight.time <= _MOTION_SECONDS]
+            recent = [one for one in known if known[-1].time - one.time <= _MOTION_SECONDS]
             if len(recent) > 1:
                 off = jitter * (time - recent[-1].time) / (recent[-1].time - recent[0].time)
                 if off < drift:
-                    sights, drift = recent, off
-        end = sights[-1]
-        if len(sights) == 1:
+                    observations, drift = recent, off
+        end = observations[-1]
+        if len(observations) == 1:
             return replace(end, time=time), _NEAR * end.size
-        # A straight line through the sights, by least squares.
-        places = np.array([(sight.time, sight.x, sight.y) for sight in sights])
+        # A straight line through the observations, by least squares.
+        places = np.array([(one.time, one.x, one.y) for one in observations])
         middle = places.mean(axis=0)
         times = places[:, 0] - middle[0]
         x, y = middle[1:] + (times @ places[:, 1:]) / (times @ times) * (time - middle[0])
-        return _Sight(time, float(x), float(y), end.size), (_NEAR + drift) * end.size
+        return Observation(time, float(x), float(y), end.size), (_NEAR + drift) * end.size
 
-    def _whole(self) -> list[_Sight]:
-        usual = np.median([sight.size for sight in self.inside]) if self.inside else 0.0
-        return [sight for sight in self.inside if abs(sight.size - usual) < _WHOLE * usual]
+    def _whole(self) -> list[Observation]:
+        usual = np.median([one.size for one in self.inside]) if self.inside else 0.0
+        return [one for one in self.inside if abs(one.size - usual) < _WHOLE * usual]
 
-    def has_gone_into(self, mask: CropMask, time: float) -> bool:
-        """Whether this track, which a moment ago was seen or in another, must be part of an instance with this mask.
+    def is_merged_into(self, mask: CropMask, time: float) -> bool:
+        """Whether this track, seen or merged a moment ago, must now be part of a detection with this mask.
 
-        One that goes behind another does not: all that was seen of it in the end is a sliver.
+        A track that passes behind another is not: the last that was seen of it is a sliver.
         """
-        if time - max(self.last.time, self.gone_into) > _MOMENT_SECONDS:
+        if time - max(self.last.time, self.merged_at) > _MOMENT_SECONDS:
             return False
-        (then, _), (now, _) = self.expected(self.last.time), self.expected(time)
+        (then, _), (now, _) = self.predicted(self.last.time), self.predicted(time)
         moved = CropMask(self.mask.x + round(now.x - then.x), self.mask.y + round(now.y - then.y), self.mask.mask)
         return shared_pixels(mask, moved) > _SHARED * _area(mask)
 
 
 def tracker_of(source: Source) -> Tracker:
-    """A tracker for a video or camera. Raises SourceError for images, which nothing moves through."""
+    """A tracker for a video or camera. Raises SourceError for still images."""
     if source.timing is None:
-        raise SourceError(f"instances are tracked through a video or camera, and {source.name} stands for images")
+        raise SourceError(f"tracking needs a video or camera, {source.name} is still images")
     return Tracker(float(source.timing.rate))
 
 
 class Tracker:
     """Follows the instances of one source. Frames must come in the order of their time.
 
-    rate: frames a second, roughly, since what counts are the times of the frames; 0 if not known.
-    Attributes: `count`, the ids given so far, which is that of distinct instances.
+    rate: frames a second, roughly: the times of the frames are what counts; 0 if unknown.
+    Attributes: `count`, the distinct instances (track ids) so far; `tracks`, followed or lost, by
+    OC-SORT's number.
     Raises PumpsegError if the package trackers is not installed, OptionError for a rate below 0.
     """
 
@@ -149,112 +155,111 @@ class Tracker:
         self._oc_sort: Any = require("trackers", extra="track").OCSORTTracker(
             lost_track_buffer=_OC_SORT_BUFFER,
             frame_rate=rate if rate > 0 else _NOMINAL_RATE,
-            # More would withhold the id of a track that comes back, too; _Track.frames does not.
+            # More would also withhold the id of a track that reappears; Track.frames does not.
             minimum_consecutive_frames=1,
-            # Weak instances are left out before they come here.
+            # The segmenter's threshold has removed weak detections already.
             high_conf_det_threshold=0.0,
         )
-        self._tracks: dict[int, _Track] = {}
+        self.tracks: dict[int, Track] = {}
         self._time = -math.inf
         self.count = 0
 
     def update(self, instances: Instances, time: float) -> Instances:
-        """The instances of the next frame, at `time` in seconds, with ids.
+        """The instances of the next frame, at `time` in seconds, with track ids.
 
-        Ids count from 1. UNCONFIRMED have those that are seen for the first few times, and those that cover two that
-        were apart before. A time that is not later than the last is taken for one a millisecond later.
-        Raises ValueError for a time that is no number.
+        Ids count from 1. UNCONFIRMED marks an instance that was seen too few times, that other instances cover, or
+        into which two tracks merged. A time that is not later than the last counts as one a millisecond later.
+        Raises ValueError for a time that is not finite.
         """
         if not math.isfinite(time):
             raise ValueError(f"a frame's time must be in seconds, got {time}")
         self._time = max(time, self._time + 1e-3)
-        numbers = self._joined(instances)
-        seen = {number: self._seen(number, instances.frame_size) for number in numbers if number != UNCONFIRMED}
+        numbers = self._associated(instances)
+        seen = {number: self._track(number, instances.frame_size) for number in numbers if number != UNCONFIRMED}
         missing = [
             track.box
-            for number, track in self._tracks.items()
+            for number, track in self.tracks.items()
             if number not in seen and self._time - track.last.time <= _MOMENT_SECONDS
         ]
         inside, free = _inside_and_free(instances, missing)
         for i, number in enumerate(numbers):
             if number != UNCONFIRMED:
                 seen[number].see(instances.boxes[i], self._time, inside=bool(inside[i]), free=bool(free[i]))
-        self._tracks.update(seen)
-        hidden = [track for number, track in self._tracks.items() if number not in seen and track.ident != UNCONFIRMED]
+        self.tracks.update(seen)
+        hidden = [track for number, track in self.tracks.items() if number not in seen and track.has_id]
 
         masks = instances.crop_masks
-        ids = np.full(len(instances), UNCONFIRMED, np.int64)
+        track_ids = np.full(len(instances), UNCONFIRMED, np.int64)
         for i, number in enumerate(numbers):
             if number == UNCONFIRMED:
                 continue
             track = seen[number]
-            parts = [lost for lost in hidden if lost.ident != UNCONFIRMED and lost.has_gone_into(masks[i], self._time)]
-            if track.ident == UNCONFIRMED and track.is_confirmed and len(parts) < 2:
+            parts = [lost for lost in hidden if lost.has_id and lost.is_merged_into(masks[i], self._time)]
+            if not track.has_id and track.is_confirmed and len(parts) < 2:
                 known = [
                     masks[j]
                     for j, other in enumerate(numbers)
-                    if j < i or (j > i and other != UNCONFIRMED and seen[other].ident != UNCONFIRMED)
+                    if j < i or (j > i and other != UNCONFIRMED and seen[other].has_id)
                 ]
                 if sum(shared_pixels(masks[i], other) for other in known) <= _COVERED * _area(masks[i]):
-                    track.ident = self._ident_of_new(track, hidden)
-            parts = [
-                lost for lost in parts if lost.ident != UNCONFIRMED
-            ]  # without the one that this track goes on with
+                    track.track_id = self._new_id(track, hidden)
+            # The lost track whose id this one has taken over is not a part of it.
+            parts = [lost for lost in parts if lost.has_id]
             for lost in parts:
-                lost.gone_into = self._time
+                lost.merged_at = self._time
             if not parts:
-                ids[i] = track.ident
+                track_ids[i] = track.track_id
                 track.mask = masks[i]
-        self._tracks = {
-            number: track for number, track in self._tracks.items() if self._time - track.last.time <= LOST_SECONDS
+        self.tracks = {
+            number: track for number, track in self.tracks.items() if self._time - track.last.time <= LOST_SECONDS
         }
-        return instances.with_track_ids(ids)
+        return instances.with_track_ids(track_ids)
 
-    def _joined(self, instances: Instances) -> list[int]:
-        """The number of OC-SORT's track for every instance, UNCONFIRMED for none."""
+    def _associated(self, instances: Instances) -> list[int]:
+        """The number of OC-SORT's track for every instance, UNCONFIRMED without one."""
         detections = self._detections(
             xyxy=instances.boxes.astype(np.float64),
             confidence=instances.scores.astype(np.float64),
             data={"index": np.arange(len(instances))},
         )
-        joined = self._oc_sort.update(detections, timestamp=self._time)
+        tracked = self._oc_sort.update(detections, timestamp=self._time)
         numbers = [UNCONFIRMED] * len(instances)
-        if len(joined):
-            for index, number in zip(joined.data["index"], joined.tracker_id, strict=True):
+        if len(tracked):
+            for index, number in zip(tracked.data["index"], tracked.tracker_id, strict=True):
                 numbers[index] = int(number)
         return numbers
 
-    def _seen(self, number: int, frame_size: tuple[int, int]) -> _Track:
-        """The track of a number; a new one where the old had left the picture and something else came in there."""
-        track = self._tracks.get(number)
+    def _track(self, number: int, frame_size: tuple[int, int]) -> Track:
+        """The track of a number; a new one if the old one has left the picture since it was last seen."""
+        track = self.tracks.get(number)
         if track is None:
-            return _Track()
+            return Track()
         if self._time - track.last.time <= _MOMENT_SECONDS:
             return track
-        now, _ = track.expected(self._time)
-        return track if 0 <= now.x < frame_size[1] and 0 <= now.y < frame_size[0] else _Track()
+        now, _ = track.predicted(self._time)
+        return track if 0 <= now.x < frame_size[1] and 0 <= now.y < frame_size[0] else Track()
 
-    def _ident_of_new(self, track: _Track, hidden: list[_Track]) -> int:
-        """The id of the lost track that this one goes on with, which ends then; or a new one."""
+    def _new_id(self, track: Track, hidden: list[Track]) -> int:
+        """The id of the lost track that this one continues, which ends; or a new one."""
         here = track.last
         nearest, least = None, 1.0
         for lost in hidden:
-            there, tolerance = lost.expected(here.time)
+            there, tolerance = lost.predicted(here.time)
             distance = math.hypot(there.x - here.x, there.y - here.y) / tolerance
             growth = here.size / there.size
-            if lost.ident != UNCONFIRMED and distance < least and 1 / _MAX_GROWTH < growth < _MAX_GROWTH:
+            if lost.has_id and distance < least and 1 / _MAX_GROWTH < growth < _MAX_GROWTH:
                 nearest, least = lost, distance
         if nearest is None:
             self.count += 1
             return self.count
-        ident, nearest.ident = nearest.ident, UNCONFIRMED
-        return ident
+        track_id, nearest.track_id = nearest.track_id, UNCONFIRMED
+        return track_id
 
 
 def _inside_and_free(
     instances: Instances, missing: Sequence[NDArray[np.float32]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Of each box whether it does not touch the frame's border, and neither that, another, nor one missed just now."""
+    """For each box: it does not touch the frame's border; nor another box or a track that was missed a moment ago."""
     boxes, (height, width) = instances.boxes, instances.frame_size
     inside = (boxes[:, :2] >= 1).all(axis=1) & (boxes[:, 2] <= width - 1) & (boxes[:, 3] <= height - 1)
     others = np.concatenate([boxes, np.reshape(missing, (-1, 4))])

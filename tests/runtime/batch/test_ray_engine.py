@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from pumpseg import Segmenter
 from pumpseg.batch import ray_engine
 from pumpseg.batch.manifest import MANIFEST
-from pumpseg.batch.ray_engine import RayEngine, _Settings, find_section, section_starts
-from pumpseg.batch.run import DONE, FAILED, STOPPED, BatchOptions, run_batch
+from pumpseg.batch.ray_engine import RayEngine, TaskSettings, infer_section, section_starts
+from pumpseg.batch.run import DONE, FAILED, STOPPED, BatchObserver, BatchOptions, run_batch
 from pumpseg.cli.video import main
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.video import VideoSource
@@ -96,13 +96,13 @@ class Tasks(RayEngine):
     slots = 2
 
     def __init__(self, segmenter, section_frames):
-        self._segmenter, self._section_frames = segmenter, section_frames
-        self.settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, segmenter.threshold, segmenter.tiles)
+        self.segmenter, self.section_frames = segmenter, section_frames
+        self.settings = TaskSettings(segmenter.path.read_bytes(), "cpu", 1, segmenter.threshold, segmenter.tiles)
         self.sections, self.frames_here, self.cancelled = [], Counter(), 0
 
     def submit(self, path, section):
         self.sections.append((path.name, section))
-        return find_section(self.settings, str(path), path.stat().st_size, section)
+        return infer_section(self.settings, str(path), path.stat().st_size, section)
 
     def wait(self, task):
         return task
@@ -117,13 +117,13 @@ class Tasks(RayEngine):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 60))
-def test_where_a_video_is_cut(distances, least):
+def test_where_a_video_is_cut(distances, minimum):
     numbers = np.cumsum([0, *distances]).tolist()
-    starts = section_starts([(number, 10 * number) for number in numbers], least)
+    starts = section_starts([(number, 10 * number) for number in numbers], minimum)
     assert set(starts) <= {10 * number for number in numbers}
-    assert all(b - a >= 10 * least for a, b in zip([0, *starts], starts, strict=False))
+    assert all(b - a >= 10 * minimum for a, b in zip([0, *starts], starts, strict=False))
     # No section is longer than it must be.
-    assert all(number - max([0, *(s // 10 for s in starts if s <= 10 * number)]) < least for number in numbers)
+    assert all(number - max([0, *(s // 10 for s in starts if s <= 10 * number)]) < minimum for number in numbers)
 
 
 @pytest.mark.parametrize("name", ["long.mp4", "open-gop.mkv", "sub/uneven.mp4", "turned.mp4"])
@@ -162,7 +162,9 @@ def test_sections_are_joined_exactly(inputs, alone, tmp_path, segmenter, section
     assert set(engine.frames_here) <= {"old.avi"}
 
 
-def test_frames_that_were_decoded_otherwise_are_done_here(inputs, alone, tmp_path, segmenter, monkeypatch, caplog):
+def test_frames_that_were_decoded_differently_are_inferred_here(
+    inputs, alone, tmp_path, segmenter, monkeypatch, caplog
+):
     checksum, lie = ray_engine.checksum, threading.local()
 
     def wrong(frame):
@@ -182,15 +184,15 @@ def test_frames_that_were_decoded_otherwise_are_done_here(inputs, alone, tmp_pat
         run(inputs, tmp_path / "out", segmenter, engine=engine)
     assert contents(tmp_path / "out") == alone
     assert engine.frames_here.total() > 300
-    assert "long.mp4: 120 frames were done here" in caplog.text
+    assert "long.mp4: 120 frames were inferred here" in caplog.text
 
 
 def test_a_file_that_a_node_does_not_see_as_it_is_here(inputs, segmenter, tmp_path):
-    settings = _Settings(segmenter.path.read_bytes(), "cpu", 1, 0.5, 1)
+    settings = TaskSettings(segmenter.path.read_bytes(), "cpu", 1, 0.5, 1)
     size = (inputs / "long.mp4").stat().st_size
     for path, seen in ((tmp_path / "missing.mp4", size), (inputs / "long.mp4", size + 1)):
-        with pytest.raises(SourceError, match=r"is not on the node .* as it is here: .* all nodes share"):
-            find_section(settings, str(path), seen, Section())
+        with pytest.raises(SourceError, match=r"on the node .* is missing or differs: .* all nodes share"):
+            infer_section(settings, str(path), seen, Section())
 
 
 def test_a_damaged_input_fails_as_it_does_alone(tmp_path, make_clip, segmenter):
@@ -227,7 +229,7 @@ def test_without_ray_it_is_one_line(inputs, model_path, tmp_path, monkeypatch, c
     options = ["--model", str(model_path), "--provider", "cpu", "--engine", "ray"]
     assert main([str(inputs / "long.mp4"), *options, "--save-dir", str(tmp_path / "out")]) == 2
     err = capfd.readouterr().err
-    assert err.startswith("pumpseg-video: error: --engine ray needs Ray")
+    assert err.startswith("pumpseg-video: error: ray cannot be imported")
     assert err.endswith('pip install "pumpseg[ray]"\n')
     assert err.count("\n") == 1
     assert main([str(inputs / "long.mp4"), *options]) == 2
@@ -237,7 +239,7 @@ def test_without_ray_it_is_one_line(inputs, model_path, tmp_path, monkeypatch, c
 @pytest.mark.ray_cluster
 def test_where_no_cluster_runs(segmenter, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(PumpsegError, match=r"^no Ray cluster is reached \(.*\): name one in RAY_ADDRESS"):
+    with pytest.raises(PumpsegError, match=r"^no Ray cluster can be reached \(.*\): name one in RAY_ADDRESS"):
         RayEngine(segmenter)
 
 
@@ -261,14 +263,11 @@ def cluster(tmp_path_factory):
 
 @pytest.mark.ray_cluster
 def test_a_cluster_gives_the_same_bytes(cluster, inputs, alone, tmp_path, segmenter):
-    engine = RayEngine(segmenter, provider="cpu", section_frames=10)
-    try:
+    with RayEngine(segmenter, provider="cpu", section_frames=10) as engine:
         assert engine.slots == 2
         outcomes = run(inputs, tmp_path / "out", segmenter, engine=engine, jobs=2, workers=2)
         with pytest.raises(PumpsegError, match="no node of the Ray cluster has 7 CPUs for a task"):
             RayEngine(segmenter, threads=7)
-    finally:
-        engine.close()
     assert {outcome.status for outcome in outcomes.values()} == {DONE}
     assert contents(tmp_path / "out") == alone
 
@@ -280,7 +279,7 @@ def busy_workers():
     found = []
     for process in psutil.process_iter(["cmdline"]):
         title = " ".join(process.info["cmdline"] or [])
-        if title.startswith("ray::find_section") and str(os.getuid()) == str(process.uids().real):
+        if title.startswith("ray::infer_section") and str(os.getuid()) == str(process.uids().real):
             found.append(process)
     return found
 
@@ -292,25 +291,22 @@ def test_a_worker_that_is_killed_in_the_middle_is_replaced(cluster, tmp_path, se
     encoded(folder / "clip.mp4", 2000, options={"preset": "ultrafast"})
     run(folder, tmp_path / "alone", segmenter, BatchOptions(json_lines=True))
     engine = RayEngine(segmenter, provider="cpu", section_frames=200)
-    killed, done = [], []
+    killed, counts = [], []
 
-    def kill(file, frames):
-        done.append(frames)
-        if frames >= 100 and not killed:
+    class Killer(BatchObserver):
+        def frame(self, file, done):
+            counts.append(done)
             deadline = time.monotonic() + 30
-            while not killed and time.monotonic() < deadline:
+            while done >= 100 and not killed and time.monotonic() < deadline:
                 for process in busy_workers()[:1]:
                     process.kill()
                     killed.append(process.pid)
 
-    try:
-        outcomes = run(
-            folder, tmp_path / "out", segmenter, BatchOptions(json_lines=True), engine=engine, workers=2, on_frame=kill
-        )
-    finally:
-        engine.close()
+    options = BatchOptions(json_lines=True)
+    with engine:
+        outcomes = run(folder, tmp_path / "out", segmenter, options, engine=engine, workers=2, observer=Killer())
     assert len(killed) == 1
-    assert done == list(range(1, 2001))
+    assert counts == list(range(1, 2001))
     assert outcomes["clip.mp4"].status == DONE
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 

@@ -16,21 +16,20 @@ import numpy as np
 import pytest
 from stamped_pictures import SIZE, made_at, stamped_picture
 
-from pumpseg import Segmenter
 from pumpseg.errors import SinkError, SourceError
 from pumpseg.video import process, stream
 from pumpseg.video.sinks.open import Outputs, open_sinks
 from pumpseg.video.sources import camera, capture
 from pumpseg.video.sources.capture import StreamCapture, open_url
 from pumpseg.video.sources.open import open_source
-from pumpseg.video.sources.video_file import VideoSource
+from pumpseg.video.sources.video_file import BgrConverter, VideoSource
 
 HERE = Path(__file__).parent / "cameras"
 FPS = 12
 
 
 class Server:
-    """A server program; `stop` kills it without a word, `start` starts it anew on the same port."""
+    """A server program; `stop` kills it, `start` starts it again on the same port."""
 
     def __init__(self, *command):
         with socket.socket() as probe:
@@ -76,17 +75,12 @@ def quick_to_reconnect(monkeypatch):
     monkeypatch.setattr(camera, "FIRST_DELAY", 0.1)
 
 
-@pytest.fixture
-def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
-
-
 def test_a_camera_is_segmented_live(live, segmenter, tmp_path):
     _, url = live
     source = open_source(url)
     assert source.live
-    sinks = open_sinks(source, Outputs(save=tmp_path / "out.mp4", json_lines=tmp_path / "out.jsonl"))
-    summary = process(source, segmenter, sinks, limit=10)
+    with open_sinks(source, Outputs(save=tmp_path / "out.mp4", json_lines=tmp_path / "out.jsonl")) as sinks:
+        summary = process(source, segmenter.infer, sinks, limit=10)
     assert (summary.frames, summary.reconnects) == (10, 0)
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert all(record["instances"] for record in records)
@@ -105,56 +99,57 @@ def test_killing_and_restarting_the_server_makes_the_run_reconnect(live, segment
     source = open_source(url)
     seen, after = 0, 0
     with caplog.at_level("INFO", "pumpseg"):
-        for result in stream(source, segmenter):
+        for result in stream(source, segmenter.infer):
             seen += 1
             if seen == 5:
                 server.stop()
                 threading.Timer(0.5, server.start).start()
             if source.reconnects:
                 # The picture is a new one, not what lay in a buffer.
-                assert time.time() - made_at(result.frame.image) < 5
+                assert time.time() - made_at(result.frame) < 5
                 after += 1
             if after == 5:
                 break
-    told = [message.partition("camera ")[2] for message in caplog.messages if "camera " in message]
-    assert any(message.startswith("is lost: ") for message in told)
-    assert any(message.startswith("is back after ") for message in told)
+    messages = [message.partition("camera ")[2] for message in caplog.messages if "camera " in message]
+    assert any(message.startswith("is lost: ") for message in messages)
+    assert any(message.startswith("is back after ") for message in messages)
     assert source.reconnects == 1
 
 
 def test_a_server_that_stays_away_ends_the_run_with_what_was_written_intact(live, segmenter, tmp_path):
     server, url = live
-    source = open_source(url, patience=0.3)
-    sinks = open_sinks(source, Outputs(save=tmp_path / "out.mp4", json_lines=tmp_path / "out.jsonl"))
-    with pytest.raises(SourceError, match=r"is lost and did not come back within 0\.3 s.*what came before"):
-        process(source, segmenter, sinks, on_frame=lambda done: done == 4 and server.stop())
+    source = open_source(url, reconnect_timeout=0.3)
+    outputs = Outputs(save=tmp_path / "out.mp4", json_lines=tmp_path / "out.jsonl")
+    lost = r"is lost and did not come back within 0\.3 s.*the \d+ frames before that are saved"
+    with pytest.raises(SourceError, match=lost), open_sinks(source, outputs) as sinks:
+        process(source, segmenter.infer, sinks, on_frame=lambda done: done == 4 and server.stop())
     with av.open(str(tmp_path / "out.mp4")) as container:
         frames = len(list(container.decode(video=0)))
     assert 4 <= frames == len((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.mp4"]
 
 
-class SlowSegmenter:
-    """A segmenter that takes `seconds` more for every frame, and notes how long each took in all."""
+class SlowInference:
+    """Inference that takes `seconds` more for every frame, and notes how long each took in all."""
 
     def __init__(self, segmenter, seconds):
-        self.info, self._segmenter, self._seconds = segmenter.info, segmenter, seconds
+        self._segmenter, self._seconds = segmenter, seconds
         self.took = []
 
-    def timed(self, frame):
+    def __call__(self, frame):
         start = time.perf_counter()
         time.sleep(self._seconds)
-        result = self._segmenter.timed(frame)
+        result = self._segmenter.infer(frame)
         self.took.append(time.perf_counter() - start)
         return result
 
 
-def measured_latency(url, segmenter, count, slow_consumer=0.0):
+def measured_latency(url, infer, count, slow_consumer=0.0):
     """Seconds from a frame's making to its handing out, less those of its inference, of `count` frames."""
     ages = []
     source = open_source(url)
-    for result in stream(source, segmenter):
-        ages.append(time.time() - made_at(result.frame.image) - segmenter.took[result.frame.index])
+    for result in stream(source, infer):
+        ages.append(time.time() - made_at(result.frame) - infer.took[result.index])
         time.sleep(slow_consumer)
         if len(ages) == count + 3:
             break
@@ -180,7 +175,7 @@ def test_latency_stays_bounded_while_inference_is_slower_than_the_camera(live, s
         # It does not creep up.
         return np.median(ages) * FPS < 2 and np.median(ages[-8:]) < np.median(ages[:8]) + 1 / FPS
 
-    assert once_in_three(lambda: measured_latency(url, SlowSegmenter(segmenter, 2.5 / FPS), 25), is_bounded)
+    assert once_in_three(lambda: measured_latency(url, SlowInference(segmenter, 2.5 / FPS), 25), is_bounded)
 
 
 @pytest.mark.alone
@@ -190,7 +185,7 @@ def test_no_latency_reaches_two_frames(live, segmenter):
     # picture ends, one more until the next begins.
 
     def measure():
-        return measured_latency(url, SlowSegmenter(segmenter, 2.5 / FPS), 25)
+        return measured_latency(url, SlowInference(segmenter, 2.5 / FPS), 25)
 
     assert once_in_three(measure, lambda ages: max(ages) * FPS < 2)
 
@@ -200,18 +195,23 @@ def test_a_slow_consumer_gets_no_old_results(live, segmenter):
     slow = 3 / FPS
 
     def measure():
-        return measured_latency(url, SlowSegmenter(segmenter, 0.5 / FPS), 12, slow_consumer=slow)
+        return measured_latency(url, SlowInference(segmenter, 0.5 / FPS), 12, slow_consumer=slow)
 
     # One result may wait while the one before is consumed, none behind it.
     assert once_in_three(measure, lambda ages: np.median(ages) < slow + 2 / FPS)
 
 
+class SlowConverter(BgrConverter):
+    def __call__(self, decoded):
+        time.sleep(0.06)
+        return super().__call__(decoded)
+
+
 def test_a_stream_that_is_decoded_too_slowly_is_caught_up_with(serve, monkeypatch, caplog):
     server = serve(sys.executable, HERE / "mjpeg_camera.py", "PORT", 60)
     monkeypatch.setattr(capture, "BEHIND_SECONDS", 0.2)
+    monkeypatch.setattr(capture, "BgrConverter", SlowConverter)
     one = StreamCapture(open_url(f"http://127.0.0.1:{server.port}/camera"))
-    convert = one._to_bgr
-    one._to_bgr = lambda decoded: (time.sleep(0.06), convert(decoded))[1]
     ages = []
     with caplog.at_level("INFO", "pumpseg"):
         while len(ages) < 60:
@@ -222,7 +222,7 @@ def test_a_stream_that_is_decoded_too_slowly_is_caught_up_with(serve, monkeypatc
     assert max(ages[-20:]) < 3
 
 
-def test_a_finite_file_behind_a_url_is_a_file(serve, tmp_path, make_clip, square_frame):
+def test_a_finite_file_behind_a_url_is_a_file(serve, tmp_path, make_clip, square_frame, make_result):
     make_clip(tmp_path / "clip.mp4", audio="aac")
     cv2.imwrite(str(tmp_path / "still.jpg"), square_frame)
     server = serve(
@@ -246,10 +246,9 @@ def test_a_finite_file_behind_a_url_is_a_file(serve, tmp_path, make_clip, square
     snapshot = open_source(f"http://127.0.0.1:{server.port}/still.jpg")
     with pytest.raises(SinkError, match=r"into .*: name an image file, such as .*snapshot\.png"):
         open_sinks(snapshot, Outputs(save=tmp_path))
-    (sink,) = open_sinks(snapshot, Outputs(save=tmp_path / "marked.png"))
-    for frame in snapshot:
-        sink.write(frame, None, frame.image)
-    sink.complete()
+    with open_sinks(snapshot, Outputs(save=tmp_path / "marked.png")) as sinks:
+        for frame in snapshot:
+            sinks.write(make_result(frame.image))
     assert cv2.imread(str(tmp_path / "marked.png")).shape == square_frame.shape
     whole = make_clip(tmp_path / "whole.mp4", frames=40, faststart=True).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
@@ -277,7 +276,7 @@ def gstreamer():
     return None
 
 
-def test_a_server_of_other_people(serve, segmenter, tmp_path):
+def test_another_server(serve, segmenter, tmp_path):
     python = gstreamer()
     if python is None:
         pytest.skip("GStreamer's RTSP server is not installed (python3-gi, gir1.2-gst-rtsp-server-1.0)")
@@ -292,8 +291,8 @@ def test_a_server_of_other_people(serve, segmenter, tmp_path):
     source = open_source(f"rtsp://127.0.0.1:{server.port}/camera")
     # The clip ends after two seconds; the server plays it anew to whoever connects.
     frames = []
-    for result in stream(source, segmenter):
-        assert result.frame.image.shape == (*SIZE, 3)
+    for result in stream(source, segmenter.infer):
+        assert result.frame.shape == (*SIZE, 3)
         assert len(result.instances)
         frames.append(source.reconnects)
         if frames[-1]:

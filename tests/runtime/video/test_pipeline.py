@@ -1,20 +1,19 @@
+import math
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from pumpseg import Segmenter
 from pumpseg.errors import SourceError
+from pumpseg.video import Frame, Sink, Sinks, Source, VideoSource, Viewer
 from pumpseg.video.pipeline import QUEUED_FRAMES, process, stream
-from pumpseg.video.sources.frame_source import Frame
 
 
-class Frames:
+class Frames(Source):
     """A source made of numbers; `failure` is raised in place of the frame after the last."""
 
-    name, inputs, timing, audio, live = "frames", (), None, None, False
-    dropped = reconnects = failed = 0
+    name = "frames"
 
     def __init__(self, count, failure=None):
         self.length, self.failure = count, failure
@@ -31,33 +30,37 @@ class Frames:
         self.closed += 1
 
 
-class Notes:
-    """A sink that remembers; fails at one frame, or while completing, if told to."""
-
-    draws = True
+class Notes(Sink):
+    """A sink that remembers; fails at one frame, or while completing."""
 
     def __init__(self, fails_at=None, fails_to_complete=False):
         self.indices, self.fails_at, self.fails_to_complete = [], fails_at, fails_to_complete
         self.ended = None
 
-    def write(self, frame, instances, drawn):
-        if frame.index == self.fails_at:
+    def write(self, result):
+        if result.index == self.fails_at:
             raise OSError("disk full")
-        assert drawn.shape == frame.image.shape
-        self.indices.append(frame.index)
+        assert result.annotated.shape == result.frame.shape
+        self.indices.append(result.index)
 
     def complete(self, *, interrupted=False):
         if self.fails_to_complete:
             raise OSError("disk full")
-        self.ended = "interrupted" if interrupted else "complete"
+        self.ended = self.ended or ("interrupted" if interrupted else "complete")
 
     def discard(self):
         self.ended = self.ended or "discarded"
 
 
-@pytest.fixture(scope="module")
-def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
+def run(source, infer, *sinks, **options):
+    """Processes a source into sinks, which are ended as a command ends them."""
+    with source, Sinks(sinks) as opened:
+        return process(source, infer, opened, **options)
+
+
+@pytest.fixture
+def infer(segmenter):
+    return segmenter.infer
 
 
 @pytest.fixture(autouse=True)
@@ -70,31 +73,50 @@ def no_thread_stays():
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_frame_passes_in_order(segmenter, workers):
-    source, notes, told = Frames(200), Notes(), []
-    summary = process(source, segmenter, [notes], workers=workers, on_frame=told.append)
+def test_every_frame_passes_in_order(infer, workers):
+    source, notes, counts = Frames(200), Notes(), []
+    summary = run(source, infer, notes, workers=workers, on_frame=counts.append)
     assert notes.indices == list(range(200))
-    assert told == list(range(1, 201))
+    assert counts == list(range(1, 201))
     assert (notes.ended, summary.frames, summary.interrupted) == ("complete", 200, False)
     assert source.closed
 
 
-def test_the_summary_names_every_stage_in_a_line(segmenter):
-    summary = process(Frames(20), segmenter, [Notes()])
+def test_the_summary_names_every_stage_in_a_line(infer):
+    class Slow(Notes):
+        def complete(self, *, interrupted=False):
+            time.sleep(0.1)
+            super().complete(interrupted=interrupted)
+
+    summary = run(Frames(20), infer, Slow())
     assert list(summary.stages) == ["decode", "letterbox", "session", "select", "draw", "write"]
     for times in summary.stages.values():
         assert 0 < times.median <= times.p95 <= times.longest
         assert times.mean <= times.longest
         assert 0 < times.busy < 1
+    assert summary.stages["write"].longest > 100, "completing counts as the last frame's"
     assert summary.latency is None
     assert summary.fps > 0
     assert str(summary).startswith("20 frames in ")
     assert "\n" not in str(summary)
 
 
-def test_decoding_never_runs_far_ahead(segmenter):
+def test_results_have_what_a_viewer_shows(infer):
+    source = Frames(3)
+    results = list(stream(source, infer))
+    assert [(result.source, result.index, result.time, result.pts) for result in results] == [
+        ("frames", 0, 0, 0),
+        ("frames", 1, 1 / 25, 1),
+        ("frames", 2, 2 / 25, 2),
+    ]
+    assert list(results[0].stage_seconds) == ["decode", "letterbox", "session", "select", "draw", "write"]
+    assert results[0].latency is None
+    assert [int(result.frame[0, 0, 0]) for result in results] == [0, 1, 2]
+
+
+def test_decoding_never_runs_far_ahead(infer):
     source = Frames(500)
-    results = stream(source, segmenter)
+    results = stream(source, infer)
     next(results)
     time.sleep(0.1)
     # Two full channels, one frame in each hand.
@@ -104,49 +126,45 @@ def test_decoding_never_runs_far_ahead(segmenter):
 
 
 @pytest.mark.parametrize("count", [0, 1, 50])
-def test_a_failing_source_ends_everything(segmenter, count):
+def test_a_failing_source_ends_everything(infer, count):
     notes = Notes()
     with pytest.raises(ValueError, match="bad frame"):
-        process(Frames(count, ValueError("bad frame")), segmenter, [notes])
+        run(Frames(count, ValueError("bad frame")), infer, notes)
     assert notes.ended == "discarded"
     assert notes.indices == list(range(count))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("live", [False, True])
-def test_a_failing_segmenter_ends_everything(segmenter, monkeypatch, workers, live):
-    timed = segmenter.timed
-
+def test_failing_inference_ends_everything(infer, workers, live):
     def fail(frame):
-        if frame[0, 0, 0] == 30:
+        if frame.index == 30:
             raise RuntimeError("out of memory")
-        return timed(frame)
+        return infer(frame)
 
-    monkeypatch.setattr(segmenter, "timed", fail)
     source, notes = Frames(500), Notes()
     source.live = live
     with pytest.raises(RuntimeError, match="out of memory"):
-        process(source, segmenter, [notes], workers=workers)
+        run(source, fail, notes, workers=workers)
     assert (notes.ended, notes.indices) == ("discarded", list(range(30)))
 
 
-def test_workers_infer_at_the_same_time(segmenter, monkeypatch):
-    timed, meeting = segmenter.timed, threading.Barrier(3)
+def test_workers_infer_at_the_same_time(infer):
+    meeting = threading.Barrier(3)
 
     def wait_for_the_others(frame):
         meeting.wait(timeout=20)
-        return timed(frame)
+        return infer(frame)
 
-    monkeypatch.setattr(segmenter, "timed", wait_for_the_others)
-    assert process(Frames(30), segmenter, workers=3).frames == 30
+    assert process(Frames(30), wait_for_the_others, workers=3).frames == 30
     with pytest.raises(ValueError, match="workers must be at least 1"):
-        process(Frames(1), segmenter, workers=0)
+        process(Frames(1), infer, workers=0)
 
 
-def test_a_live_frame_is_taken_only_when_there_is_room_for_its_result(segmenter):
+def test_a_live_frame_is_taken_only_when_there_is_room_for_its_result(infer):
     source = Frames(249)
     source.live = True
-    results = stream(source, segmenter)
+    results = stream(source, infer)
     for taken in range(1, 4):
         next(results)
         time.sleep(0.1)
@@ -155,38 +173,38 @@ def test_a_live_frame_is_taken_only_when_there_is_room_for_its_result(segmenter)
     results.close()
 
 
-def test_a_limit_ends_the_run_well(segmenter):
+def test_a_limit_ends_the_run_well(infer):
     notes = Notes()
-    summary = process(Frames(100), segmenter, [notes], limit=7)
+    summary = run(Frames(100), infer, notes, limit=7)
     assert (summary.frames, summary.interrupted, notes.ended) == (7, False, "interrupted")
 
 
 @pytest.mark.parametrize("failing", [{"fails_at": 3}, {"fails_to_complete": True}])
-def test_a_failing_sink_ends_everything(segmenter, failing):
+def test_a_failing_sink_ends_everything(infer, failing):
     first, notes = Notes(), Notes(**failing)
     with pytest.raises(OSError, match="disk full"):
-        process(Frames(100), segmenter, [notes, first])
+        run(Frames(100), infer, notes, first)
     assert notes.ended == first.ended == "discarded"
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_what_came_before_a_source_failed_is_kept(segmenter, live):
+def test_frames_before_a_source_failed_are_saved(infer, live):
     source, notes = Frames(5, SourceError("unplugged")), Notes()
     source.live = live
-    with pytest.raises(SourceError, match=r"^unplugged; what came before \(5 frames\) is kept$"):
-        process(source, segmenter, [notes])
+    with pytest.raises(SourceError, match=r"^unplugged; the 5 frames before that are saved$"):
+        run(source, infer, notes)
     assert (notes.ended, notes.indices) == ("interrupted", [0, 1, 2, 3, 4])
 
 
-def test_stopping_completes_what_was_done(segmenter):
+def test_stopping_completes_what_was_done(infer):
     stop, notes = threading.Event(), Notes()
-    summary = process(Frames(10**6), segmenter, [notes], stop=stop, on_frame=lambda done: done == 5 and stop.set())
+    summary = run(Frames(10**6), infer, notes, stop=stop, on_frame=lambda done: done == 5 and stop.set())
     assert summary.interrupted
     assert summary.frames == 5
     assert notes.ended == "interrupted"
 
 
-def test_a_stop_is_seen_while_no_frame_comes(segmenter):
+def test_a_stop_is_seen_while_no_frame_comes(infer):
     class Silent(Frames):
         live = True
 
@@ -200,38 +218,48 @@ def test_a_stop_is_seen_while_no_frame_comes(segmenter):
 
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
-    assert process(Silent(1), segmenter, stop=stop).frames == 0
+    assert process(Silent(1), infer, stop=stop).frames == 0
 
 
-class Window:
-    draws = True
-
+class Window(Viewer):
     def __init__(self, closed_after):
-        self.left, self.closed = closed_after, False
+        self.left, self.show_at = closed_after, []
 
-    def show(self, view, due=None):
-        assert view.drawn.shape == view.frame.image.shape
+    def show(self, result, show_at=None):
+        assert result.annotated.shape == result.frame.shape
+        self.show_at.append(show_at)
         self.left -= 1
         return self.left > 0
 
-    def close(self):
-        self.closed = True
 
-
-def test_closing_the_window_completes_the_outputs(segmenter):
+def test_closing_the_window_completes_the_outputs(infer):
     window, notes = Window(3), Notes()
-    summary = process(Frames(100), segmenter, [notes], window=window)
-    assert (summary.frames, summary.interrupted, notes.ended, window.closed) == (
-        3,
-        False,
-        "interrupted",
-        True,
-    )
+    summary = run(Frames(100), infer, notes, viewer=window)
+    assert (summary.frames, summary.interrupted, notes.ended) == (3, False, "interrupted")
+    assert window.show_at == [None] * 3, "saving is not slowed down"
 
 
-def test_an_iterator_that_is_left_early_stops_its_threads(segmenter):
+def test_what_is_only_watched_is_shown_in_time(infer, clip):
+    window = Window(100)
+    process(VideoSource(clip), infer, viewer=window)
+    assert np.diff(window.show_at) == pytest.approx([0.04] * 19)
+    still, live = Window(2), Window(2)
+    process(Frames(2), infer, viewer=still)
+    assert still.show_at == [math.inf, math.inf]
+    camera = Frames(2)
+    camera.live = True
+    process(camera, infer, viewer=live)
+    assert live.show_at == [None, None]
+
+
+def test_what_a_viewer_draws_counts_as_drawing(infer):
+    assert process(Frames(5), infer, viewer=Window(100)).stages["draw"].median > 0
+    assert process(Frames(5), infer).stages["draw"].median == 0
+
+
+def test_an_iterator_that_is_left_early_stops_its_threads(infer):
     source = Frames(10**6)
-    for result in stream(source, segmenter):
-        if result.frame.index == 3:
+    for result in stream(source, infer):
+        if result.index == 3:
             break
     del result

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pumpseg import Instances, Segmenter
+from pumpseg import Instances
 from pumpseg.batch.run import BatchOptions, run_batch
 from pumpseg.cli.video import main
 from pumpseg.draw import PALETTE, UNCONFIRMED_COLOUR, draw
@@ -15,7 +15,7 @@ from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, open_source, process, stream
 from pumpseg.video.sources.open import find_files
-from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, _Track
+from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, Track
 
 pytest.importorskip("trackers", reason='needs pip install "pumpseg[track]"')
 
@@ -134,14 +134,14 @@ def test_several_taken_for_one_are_nobody_and_nobody_new(run, merged):
     assert run.tracker.count == 2
 
 
-def test_a_find_of_both_takes_over_neither(run):
+def test_a_detection_of_both_takes_over_neither(run):
     both = (100, 100, 182, 140)
     for i in range(16):
         run(*[at(100), at(142), both][: 2 if i < 10 else 3])
     for _ in range(5):
         assert run(both) == [UNCONFIRMED]
-    tracks = run.tracker._tracks.values()
-    assert {track.ident: tuple(track.box) for track in tracks} == {1: at(100), 2: at(142), UNCONFIRMED: both}
+    boxes = {track.track_id: tuple(track.box) for track in run.tracker.tracks.values()}
+    assert boxes == {1: at(100), 2: at(142), UNCONFIRMED: both}
     assert [run(at(100), at(142)) for _ in range(7)][-1] == [1, 2]
     assert run.tracker.count == 2
 
@@ -182,8 +182,7 @@ def test_nothing_is_kept_of_what_is_long_gone(run):
         run(*(at(x, y, 10) for x, y in rng.integers(0, 200, (3, 2))))
     for _ in range(round(LOST_SECONDS * RATE) + 2):
         run()
-    assert not run.tracker._tracks
-    assert not run.tracker._oc_sort.tracks
+    assert not run.tracker.tracks
 
 
 @settings(max_examples=50)
@@ -195,10 +194,10 @@ def test_nothing_is_kept_of_what_is_long_gone(run):
 def test_motion_goes_on_in_a_straight_line(times, vx, vy, ahead):
     times = sorted(times)
     assume(times[-1] - times[0] >= 0.25)
-    track = _Track()
+    track = Track()
     for time in times:
         track.see(np.array([vx * time, vy * time, vx * time + 20, vy * time + 20]), time, inside=True, free=True)
-    there, tolerance = track.expected(times[-1] + ahead)
+    there, tolerance = track.predicted(times[-1] + ahead)
     assert there.x == pytest.approx(10 + vx * (times[-1] + ahead), abs=1e-3)
     assert there.y == pytest.approx(10 + vy * (times[-1] + ahead), abs=1e-3)
     assert tolerance >= 0.75 * 20 - 1e-6
@@ -218,28 +217,23 @@ def test_masks_are_pasted_once():
     assert instances.crop_masks is instances.with_track_ids(np.array([1, 2])).crop_masks
 
 
-@pytest.fixture(scope="module")
-def segmenter(model_path):
-    return Segmenter(model_path, provider="cpu", threads=1, allow_spinning=False)
-
-
 def test_ids_do_not_depend_on_how_many_frames_are_inferred_at_once(segmenter, clip):
     runs = []
     for workers in (1, 3):
-        results = stream(open_source(clip), segmenter, workers=workers, tracker=Tracker(25))
+        results = stream(open_source(clip), segmenter.infer, workers=workers, tracker=Tracker(25))
         runs.append([result.instances.track_ids.tolist() for result in results])
     assert runs[0] == runs[1]
     assert any(ids and max(ids) > 0 for ids in runs[0])
-    assert runs[0] == [found.track_ids.tolist() for _, found in segmenter.stream(clip, track=True)]
+    assert runs[0] == [result.instances.track_ids.tolist() for result in segmenter.stream(clip, track=True)]
 
 
 def test_a_run_counts_and_times_it(segmenter, clip):
-    summary = process(open_source(clip), segmenter, tracker=Tracker(25))
+    summary = process(open_source(clip), segmenter.infer, tracker=Tracker(25))
     assert summary.distinct >= 1
     assert list(summary.stages)[-3:] == ["track", "draw", "write"]
     assert summary.stages["track"].mean > 0
     assert f"{summary.distinct} distinct instances" in str(summary)
-    assert process(open_source(clip), segmenter).distinct is None
+    assert process(open_source(clip), segmenter.infer).distinct is None
 
 
 def test_the_command_writes_ids(model_path, clip, tmp_path, capsys):
@@ -248,7 +242,7 @@ def test_the_command_writes_ids(model_path, clip, tmp_path, capsys):
     command = [clip, "--track", "--no-show", "--model", model_path, "--save", names["out.mp4"], *options]
     assert main([str(word) for word in command]) == 0
     lines = [json.loads(line) for line in names["out.jsonl"].read_text().splitlines()]
-    ids = {one["id"] for line in lines for one in line["instances"]}
+    ids = {one["track_id"] for line in lines for one in line["instances"]}
     assert None in ids
     count = max(ids - {None})
     assert json.loads(names["stats.json"].read_text())["distinct"] == count
@@ -268,8 +262,8 @@ def test_a_batch_follows_each_video_by_itself(segmenter, clip, tmp_path, square_
     assert [outcome.summary.distinct is None for outcome in outcomes] == [False, False, True]
     texts = [(tmp_path / "out" / f"{name}.jsonl").read_text() for name in ("a.mp4", "b.mp4", "c.png")]
     assert texts[0].replace("a.mp4", "b.mp4") == texts[1]
-    assert '"id"' in texts[0]
-    assert '"id"' not in texts[2]
+    assert '"track_id"' in texts[0]
+    assert '"track_id"' not in texts[2]
 
 
 def test_rates_and_times_that_cannot_be_are_refused():
@@ -283,8 +277,8 @@ def test_rates_and_times_that_cannot_be_are_refused():
 def test_images_cannot_be_followed(segmenter, tmp_path, square_frame, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), square_frame)
     assert main([str(tmp_path / "a.png"), "--track", "--no-show"]) == 2
-    assert "instances are tracked through a video or camera" in capsys.readouterr().err
-    with pytest.raises(SourceError, match=r"a\.png stands for images"):
+    assert "tracking needs a video or camera" in capsys.readouterr().err
+    with pytest.raises(SourceError, match=r"a\.png is still images"):
         segmenter.stream(tmp_path / "a.png", track=True)
 
 

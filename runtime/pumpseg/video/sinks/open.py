@@ -1,47 +1,52 @@
-"""Where results go besides the window: image_sink.py, video_sink.py, json_sink.py and raw_sink.py."""
+"""Opens the outputs that a user names: video.py, images.py, json.py and raw.py."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pumpseg.atomic_file import check_names
 from pumpseg.errors import SinkError
-from pumpseg.instances import Instances
+from pumpseg.video.result import Result, Sink
 from pumpseg.video.sinks.images import CropSink, FrameFolderSink, ImageFolderSink, ImageSink, image_outputs
 from pumpseg.video.sinks.json import CocoIds, CocoSink, JsonLinesSink
 from pumpseg.video.sinks.raw import RawSink
 from pumpseg.video.sinks.video import DEFAULT_CODEC, VideoSink
-from pumpseg.video.sources.frame_source import Frame, Source
+from pumpseg.video.sources.frame_source import Source
 
 STANDARD_OUTPUT = Path("-")
 
 
-class Sink(Protocol):
-    """Takes every frame in order, then is completed or discarded; discarding a complete sink does nothing.
+class Sinks(Sink):
+    """All outputs of one source, written and ended together; false if there are none."""
 
-    draws: whether `write` needs the frame with its instances drawn.
-    """
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+        self._sinks = tuple(sinks)
 
-    draws: bool
+    def __bool__(self) -> bool:
+        return bool(self._sinks)
 
-    def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None: ...
+    def write(self, result: Result) -> None:
+        for sink in self._sinks:
+            sink.write(result)
 
-    def complete(self, *, interrupted: bool = False) -> None: ...
+    def complete(self, *, interrupted: bool = False) -> None:
+        for sink in self._sinks:
+            sink.complete(interrupted=interrupted)
 
-    def discard(self) -> None: ...
+    def discard(self) -> None:
+        with contextlib.ExitStack() as discarding:
+            for sink in self._sinks:
+                discarding.callback(sink.discard)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the user wants kept of a source.
+    """What the user wants to keep of a source.
 
-    save: annotated: a video file, an image file, a folder for several images or the frames of a video, or
+    save: annotated frames: a video file, an image file, a folder for several images or the frames of a video, or
     STANDARD_OUTPUT for raw frames. codec: of the video, h264 or av1. json_lines: a file, or STANDARD_OUTPUT.
     coco: a file of COCO results, numbered by coco_ids where given. crops: a folder.
     """
@@ -53,6 +58,10 @@ class Outputs:
     crops: Path | None = None
     codec: str = DEFAULT_CODEC
 
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in (self.save, self.json_lines, self.coco, self.crops) if path is not None]
+
 
 def open_sinks(
     source: Source,
@@ -61,26 +70,24 @@ def open_sinks(
     *,
     also_written: Sequence[Path] = (),
     also_read: Sequence[Path] = (),
-) -> list[Sink]:
-    """The sinks for what the user wants kept of a source. class_names: of the model, for COCO results.
+) -> Sinks:
+    """The sinks for what the user wants to keep of a source. class_names: of the model, for COCO results.
 
     also_written: files that the caller writes itself. also_read: what it reads besides the source's own files.
     Raises SinkError if an output would overwrite an input, two outputs are one, or one cannot be written.
+
+        with open_source("patch.mp4") as source, open_sinks(source, Outputs(save=Path("out.mp4"))) as sinks:
+            process(source, segmenter.infer, sinks)
     """
     check_names([*_written(source, outputs), *also_written], [*source.inputs, *also_read])
     if outputs.crops is not None:
         taken = [path.parent for path in source.inputs if source.timing is None]
         taken += [outputs.save] if outputs.save is not None else []
         if outputs.crops.resolve() in {folder.resolve() for folder in taken}:
-            raise SinkError(f"{outputs.crops} is the folder of other images: name one of its own for the crops")
-    sinks: list[Sink] = []
-    try:
-        for sink in _opened(source, outputs, class_names):
-            sinks.append(sink)
-    except BaseException:
-        for sink in sinks:
-            sink.discard()
-        raise
+            raise SinkError(f"{outputs.crops} is the folder of other images: name a separate folder for the crops")
+    with contextlib.ExitStack() as opened:
+        sinks = Sinks([opened.enter_context(sink) for sink in _opened(source, outputs, class_names)])
+        opened.pop_all()  # from here on they are the caller's
     return sinks
 
 
@@ -105,7 +112,7 @@ def _opened(source: Source, outputs: Outputs, class_names: Sequence[str]) -> Ite
 
 
 def _is_folder(source: Source, save: Path) -> bool:
-    """Whether images are saved into a folder; raises SinkError for several that are to go into one file."""
+    """Whether images are saved into a folder. Raises SinkError for several images and one file."""
     if save.is_dir() or not save.suffix:
         if not source.inputs:
             raise SinkError(f"cannot save {source.name} into {save}: name an image file, such as {save}/snapshot.png")
@@ -116,8 +123,7 @@ def _is_folder(source: Source, save: Path) -> bool:
 
 
 def _written(source: Source, outputs: Outputs) -> list[Path]:
-    paths = [path for path in (outputs.json_lines, outputs.coco, outputs.crops) if path is not None]
-    if outputs.save is None:
-        return paths
-    into_folder = outputs.save != STANDARD_OUTPUT and source.timing is None and _is_folder(source, outputs.save)
-    return [*paths, *(image_outputs(source.inputs, outputs.save).values() if into_folder else [outputs.save])]
+    if outputs.save in (None, STANDARD_OUTPUT) or source.timing is not None or not _is_folder(source, outputs.save):
+        return outputs.paths
+    into_folder = image_outputs(source.inputs, outputs.save).values()
+    return [*into_folder, *(path for path in outputs.paths if path != outputs.save)]

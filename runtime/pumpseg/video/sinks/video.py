@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import SinkError
-from pumpseg.instances import Instances
-from pumpseg.video.sources.frame_source import Frame, VideoTiming
+from pumpseg.video.result import Result, Sink
+from pumpseg.video.sources.frame_source import VideoTiming
 from pumpseg.video.sources.video_file import import_av
 
 log = logging.getLogger("pumpseg")
@@ -45,31 +46,20 @@ CODECS = {
 _BT709 = 1
 _BT601_MATRIX = 6
 _LIMITED_RANGE = 1
-_USUAL_LAYOUTS = {
-    1: "mono",
-    2: "stereo",
-    3: "2.1",
-    4: "4.0",
-    5: "5.0",
-    6: "5.1",
-    7: "6.1",
-    8: "7.1",
-}  # FFmpeg's defaults
+_USUAL_LAYOUTS = dict(enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1))  # FFmpeg's defaults
 
 
-class VideoSink:
-    """Encodes drawn frames into one file, which appears when complete.
+class VideoSink(Sink):
+    """Encodes annotated frames into one file, which appears when complete.
 
     target: .mp4, .m4v, .mov or .mkv. timing: of the source; every frame keeps its pts, so a variable frame
     rate survives. audio: path or URL of a file whose audio streams are copied without re-encoding, or None.
-    codec: "h264", or "av1", which takes more work. live: write what a recording of weeks
-    needs: an index along the way, which keeps memory flat and the file readable even if the process is killed.
-    Frames of odd size get a row or column more, as 4:2:0 video asks.
+    codec: "h264", or "av1", which takes more time. live: write fragments, as a recording of weeks needs: memory stays
+    flat, and the file is readable even if the process is killed.
+    Frames of odd size get one more row or column, as 4:2:0 video requires.
 
     Raises SinkError if the file cannot be written.
     """
-
-    draws = True
 
     def __init__(
         self,
@@ -100,34 +90,33 @@ class VideoSink:
         self._size = (0, 0)
         self._scaled_from = (0, 0)
 
-    def write(self, frame: Frame, instances: Instances, drawn: NDArray[np.uint8] | None) -> None:
-        assert drawn is not None
-        assert frame.pts is not None
+    def write(self, result: Result) -> None:
+        image = result.annotated
+        assert result.pts is not None
         if self._container is None:
-            self._open(drawn.shape[0], drawn.shape[1])
-        height, width = self._size
-        if drawn.shape[:2] != (height, width):
-            drawn = self._fitted(drawn)
+            self._open(image.shape[0], image.shape[1])
+        if image.shape[:2] != self._size:
+            image = self._fitted(image)
         # OpenCV's conversion (BT.601, limited range) takes half the time of libswscale's and rounds better.
-        planes = cv2.cvtColor(drawn, cv2.COLOR_BGR2YUV_I420)
-        picture = self._av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        picture.pts, picture.time_base = frame.pts, self._timing.time_base
-        self._guarded(lambda: self._container.mux(self._video.encode(picture)))
-        self._copy_audio(until=frame.pts * self._timing.time_base)
+        planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+        frame = self._av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts, frame.time_base = result.pts, self._timing.time_base
+        with self._writing():
+            self._container.mux(self._video.encode(frame))
+        self._copy_audio(until=result.pts * self._timing.time_base)
 
     def complete(self, *, interrupted: bool = False) -> None:
         """Finish the file and give it its name; after an interruption audio ends where the video does."""
         if self._container is None:
-            self._file.discard()
             return
         if not interrupted:
             self._copy_audio(until=None)
-        self._guarded(lambda: self._container.mux(self._video.encode()))
-        self._guarded(self._close)
+        with self._writing():
+            self._container.mux(self._video.encode())
+            self._close()
         self._file.complete()
 
     def discard(self) -> None:
-        """Leave nothing behind."""
         try:
             self._close()
         except (self._av.FFmpegError, OSError):
@@ -146,9 +135,10 @@ class VideoSink:
         except (self._av.FFmpegError, ValueError) as error:
             if self._audio is None or not self._audio.codecs:
                 raise SinkError(f"cannot write {self._file.target}: {error}") from None
-            log.warning("audio (%s) does not fit into %s and is left out", self._audio.codecs, self._file.target.name)
+            log.warning("%s cannot hold the audio (%s), which is left out", self._file.target.name, self._audio.codecs)
             self._close()
-            self._guarded(self._start)
+            with self._writing():
+                self._start()
 
     def _start(self) -> None:
         container_format = VIDEO_FORMATS[self._file.target.suffix.lower()]
@@ -157,7 +147,7 @@ class VideoSink:
             options["movflags"] = "+frag_keyframe+empty_moov+default_base_moof" if self._live else "+faststart"
         encoding = dict(self._encoder.options)
         if self._live and self._encoder.name == "libx264":
-            # B-frames would shift all times: a fragmented file has no edit list that takes their delay back.
+            # B-frames would shift all times: a fragmented file has no edit list to compensate for their delay.
             encoding["bf"] = "0"
         # SVT-AV1 writes a page about itself on stderr otherwise.
         os.environ.setdefault("SVT_LOG", "1")
@@ -175,28 +165,31 @@ class VideoSink:
             self._audio.attach(self._container)
         self._container.start_encoding()
 
-    def _fitted(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = self._size
-        down, right = height - drawn.shape[0], width - drawn.shape[1]
+        down, right = height - image.shape[0], width - image.shape[1]
         if down in (0, 1) and right in (0, 1):
-            return cv2.copyMakeBorder(drawn, 0, down, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[return-value]
-        # A stream may change its size on the way; a file has one.
-        if self._scaled_from != drawn.shape[:2]:
-            self._scaled_from = (drawn.shape[0], drawn.shape[1])
+            return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+        # A stream may change its size midway; a file has one.
+        if self._scaled_from != image.shape[:2]:
+            self._scaled_from = (image.shape[0], image.shape[1])
             log.warning(
                 "%s: the picture changes to %dx%d and is scaled to %dx%d",
-                *(self._file.target, drawn.shape[1], drawn.shape[0], width, height),
+                *(self._file.target, image.shape[1], image.shape[0], width, height),
             )
-        return cv2.resize(drawn, (width, height))  # type: ignore[return-value]
+        return cv2.resize(image, (width, height))  # type: ignore[return-value]
 
     def _copy_audio(self, until: Fraction | None) -> None:
         if self._audio is not None:
             for packet in self._audio.packets(until):
-                self._guarded(lambda packet=packet: self._container.mux(packet))
+                with self._writing():
+                    self._container.mux(packet)
 
-    def _guarded(self, action: Any) -> None:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns a failed write into SinkError."""
         try:
-            action()
+            yield
         except (self._av.FFmpegError, OSError) as error:
             raise SinkError(f"cannot write {self._file.target}: {error.strerror or error}") from None
 
@@ -210,7 +203,7 @@ class VideoSink:
 
 
 class _AudioCopy:
-    """Packets of a file's audio streams, addressed to streams of the same kind in an output container."""
+    """Packets of a file's audio streams, copied to streams of the same kind in an output container."""
 
     def __init__(self, av: Any, location: Path | str) -> None:
         self._av = av
@@ -222,16 +215,16 @@ class _AudioCopy:
         self._next: Any = None
 
     def attach(self, output: Any) -> None:
-        """Add a stream for each of the input's. Raises ValueError for a codec that does not fit in."""
+        """Add a stream for each of the input's. Raises ValueError for a codec that the output cannot hold."""
         for stream in self._input.streams.audio:
             copy = self._streams[stream.index] = output.add_stream_from_template(stream)
             layout = stream.codec_context.layout
             if layout.nb_channels in _USUAL_LAYOUTS and layout.name == f"{layout.nb_channels} channels":
-                # AVI and Matroska do not say which channels PCM has, and MP4 must: it would fail at the very end.
+                # AVI and Matroska do not name the channels of PCM, and MP4 must: it would fail at the very end.
                 copy.codec_context.layout = _USUAL_LAYOUTS[layout.nb_channels]
 
     def packets(self, until: Fraction | None) -> Iterator[Any]:
-        """Packets up to a time in seconds; None for all that is left. Damaged audio ends where the damage is."""
+        """Packets up to a time in seconds; None for all the rest. Damaged audio ends where the damage is."""
         while True:
             try:
                 packet = next(self._demuxed, None) if self._next is None else self._next

@@ -1,4 +1,4 @@
-"""A live source: the newest frame wins, what was missed is counted, what is lost is looked for again."""
+"""A live source: the newest frame wins, dropped frames are counted, a lost camera is reopened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from time import monotonic, perf_counter
 
 import numpy as np
@@ -15,62 +14,65 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
 from pumpseg.video.sources.capture import Capture
-from pumpseg.video.sources.frame_source import Frame, VideoTiming
+from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 
 log = logging.getLogger("pumpseg")
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0
-# A frame that has lain for so many of the time between two frames is left for the next one, which is due: that costs
-# little time, and otherwise the instances that are shown next are of a picture nearly one frame older.
+# A frame of this age, as a share of the interval between frames, is about to be replaced: waiting for the next one
+# costs little time, and its instances are of a picture nearly one interval newer.
 NEARLY_OLD = (0.8, 1.2)
 _MILLISECONDS = Fraction(1, 1000)
 
 
-class Camera:
+class Camera(Source):
     """A camera or stream, read by a thread of its own so that frames never queue up.
 
     Drivers buffer a few frames and mostly ignore CAP_PROP_BUFFERSIZE; reading all the time and keeping only
-    the newest frame is what keeps the picture live. One that is about to be replaced is not worth its inference any
-    more: then the next one is waited for. An exception in the thread is raised where the frames
-    are taken.
+    the newest frame is what keeps the picture live. A frame that is about to be replaced is not worth its inference:
+    the next one is awaited instead. An exception in the thread is raised where the frames are taken.
 
-    connect: opens the camera; called at once, and again after the camera was lost, with growing delays.
-    patience: seconds to keep trying then; 0 to give up at once.
+    connect: opens the camera; called at once, and again with exponential backoff after the camera was lost.
+    reconnect_timeout: seconds to keep trying; 0 to give up at once.
+    wait: waits for a number of seconds between two tries; by default until `close`.
 
     Raises SourceError if the camera does not open at first, and while iterating if it is lost for good.
     """
 
-    inputs: tuple[Path, ...] = ()
-    audio: str | None = None
-    length: int | None = None
     live = True
-    failed = 0
 
-    def __init__(self, name: str, connect: Callable[[], Capture], *, patience: float = math.inf) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Capture],
+        *,
+        reconnect_timeout: float = math.inf,
+        wait: Callable[[float], object] | None = None,
+    ) -> None:
         self.name = name
-        self.dropped = self.reconnects = 0
         self._connect = connect
-        self._patience = patience
+        self._reconnect_timeout = reconnect_timeout
         try:
             capture = connect()
         except SourceError as error:
             raise SourceError(f"{name} {error}") from None
         log.info("%s: %s", name, capture.negotiated)
-        self.timing: VideoTiming | None = VideoTiming(_MILLISECONDS, capture.rate)
+        self.timing = VideoTiming(_MILLISECONDS, capture.rate)
         self._changed = threading.Condition()
         self._newest: tuple[NDArray[np.uint8], float] | None = None
         self._interval = 0.0  # between frames of late, in seconds
         self._error: BaseException | None = None
         self._closing = threading.Event()
-        self._taken = False
+        self._wait = wait or self._closing.wait
+        self._started = False
         self._reader = threading.Thread(target=self._run, args=(capture,), name="pumpseg-camera", daemon=True)
         self._reader.start()
 
     def __iter__(self) -> Iterator[Frame]:
         index, first_time, last_pts = 0, None, -1
-        # What came before anybody asked, while a model was loaded, is not counted as dropped.
-        self._taken = True
+        # Frames that arrived before the first was asked for, while a model was loaded, do not count as dropped.
+        self._started = True
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest or self._error or self._closing.is_set())
@@ -90,7 +92,7 @@ class Camera:
             index, last_pts = index + 1, pts
 
     def _wait_if_nearly_old(self) -> None:
-        """Wait for the next frame, called with the lock, if that is due and the newest one is there already."""
+        """Wait for the next frame if it is due and the newest one is old; called with the lock."""
         newest, (least, most) = self._newest, NEARLY_OLD
         assert newest is not None
         age = perf_counter() - newest[1]
@@ -103,7 +105,7 @@ class Camera:
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
-        # A stream that hangs holds the thread until the read times out: that must not hold up the exit.
+        # A stream that hangs blocks the thread until the read times out; that must not delay the exit.
         self._reader.join(timeout=2)
 
     def _run(self, capture: Capture | None) -> None:
@@ -131,10 +133,10 @@ class Camera:
                     if str(error) != reason:
                         log.warning("%s is %slost: %s", self.name, "still " if lost else "", error)
                     lost, reason = lost or monotonic(), str(error)
-                    if monotonic() - lost >= self._patience:
-                        trying = f" within {self._patience:g} s" if self._patience else ""
+                    if monotonic() - lost >= self._reconnect_timeout:
+                        trying = f" within {self._reconnect_timeout:g} s" if self._reconnect_timeout else ""
                         raise SourceError(f"{self.name} is lost and did not come back{trying}: {error}") from None
-                    self._closing.wait(min(delay, max(0.0, lost + self._patience - monotonic())))
+                    self._wait(min(delay, max(0.0, lost + self._reconnect_timeout - monotonic())))
                     delay = min(2 * delay, MAX_DELAY)
                     continue
                 if lost is not None:
@@ -147,7 +149,7 @@ class Camera:
                         since = frame[1] - before
                         self._interval += 0.2 * (since - self._interval) if self._interval else since
                     before = frame[1]
-                    if self._taken:
+                    if self._started:
                         self.dropped += skipped + (self._newest is not None)
                     self._newest = frame
                     self._changed.notify_all()

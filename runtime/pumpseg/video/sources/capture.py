@@ -22,7 +22,7 @@ log = logging.getLogger("pumpseg")
 
 OPEN_SECONDS = 10.0
 READ_SECONDS = 10.0
-# A stream that hands out packets for so long without once making us wait is read slower than it is sent.
+# A stream that delivers packets for so long without ever making us wait is read slower than it is sent.
 BEHIND_SECONDS = 0.5
 _WAITED_SECONDS = 0.001
 _BAD_PACKETS = 100
@@ -34,17 +34,20 @@ _URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNOR
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """What a device is asked for; drivers grant what they can. size: (width, height) in pixels."""
+    """What is requested of a camera device; drivers grant what they can. size: (width, height) in pixels."""
 
     size: tuple[int, int] | None = None
     fps: float | None = None
 
 
+DEFAULT_CAMERA = CameraSettings()
+
+
 class Capture(Protocol):
     """An open camera.
 
-    rate: frames a second as it claims. negotiated: size, rate and format in words. skipped: frames that came and were
-    thrown away unseen, so far.
+    rate: frames a second as it reports. negotiated: size, rate and format in words. skipped: frames discarded before
+    they were decoded, so far.
     """
 
     rate: Fraction
@@ -54,7 +57,7 @@ class Capture(Protocol):
     def read(self) -> tuple[NDArray[np.uint8], float]:
         """The next frame, uint8 BGR (H, W, 3), and when it arrived on the clock of `time.perf_counter`.
 
-        Raises SourceError with the reason when no more come.
+        Raises SourceError with the reason when there are no more.
         """
         ...
 
@@ -67,7 +70,7 @@ def is_url(name: str) -> bool:
 
 
 def redacted(url: str) -> str:
-    """A URL fit for logs and outputs: the password of its user is taken out, and parameters named like one."""
+    """A URL fit for logs and outputs: the password of its user and parameters named like one are masked."""
     url = re.sub(r"(?<=://)([^/@:]*):(?!\d+/).*@", r"\1:***@", url)
     return _SECRET.sub(r"\1***", url)
 
@@ -77,39 +80,39 @@ class DeviceCapture:
 
     skipped = 0
 
-    def __init__(self, device: int | str, wish: CameraSettings) -> None:
-        self._capture = _open_device(device, wish)
+    def __init__(self, device: int | str, camera: CameraSettings) -> None:
+        self._capture = open_device(device, camera)
         if not self._capture.isOpened():
             self._capture.release()
-            raise SourceError("cannot be opened: no such camera, or another program holds it")
-        claimed = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = Fraction(claimed).limit_denominator(1001) if 0 < claimed <= 1000 else _USUAL_RATE
+            raise SourceError("cannot be opened: no such camera, or another program uses it")
+        reported = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = Fraction(reported).limit_denominator(1001) if 0 < reported <= 1000 else _USUAL_RATE
         width, height = (int(self._capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC))
         letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24))
         pixels = letters.decode("ascii").strip() if letters.isalnum() else "unknown format"
         self.negotiated = f"{width}x{height} at {float(self.rate):g} fps, {pixels}"
-        wished = wish.size not in (None, (width, height)) or (wish.fps and abs(wish.fps - self.rate) > 0.5)
-        if wished:
-            self.negotiated += ", not all that was asked for"
+        if camera.size not in (None, (width, height)) or (camera.fps and abs(camera.fps - self.rate) > 0.5):
+            self.negotiated += ", not all that was requested"
 
     def read(self) -> tuple[NDArray[np.uint8], float]:
         read, image = self._capture.read()
         if not read:
-            raise SourceError("it stopped giving frames")
+            raise SourceError("it stopped delivering frames")
         return image, perf_counter()  # type: ignore[return-value]
 
     def close(self) -> None:
         self._capture.release()
 
 
-def _open_device(device: int | str, wish: CameraSettings) -> cv2.VideoCapture:
-    # Windows' own backend looks for hardware transforms for up to half a minute otherwise.
+def open_device(device: int | str, camera: CameraSettings) -> cv2.VideoCapture:
+    """OpenCV's capture of a device, with the settings requested; not opened if there is no such camera."""
+    # Otherwise Windows' own backend searches for hardware transforms for up to half a minute.
     os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        # OpenCV would take a path for a video file.
+        # By default OpenCV opens a path as a video file.
         by_path = isinstance(device, str) and sys.platform.startswith("linux")
         capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if by_path else cv2.CAP_ANY)
     finally:
@@ -118,11 +121,11 @@ def _open_device(device: int | str, wish: CameraSettings) -> cv2.VideoCapture:
     # size: drivers check a size against the format they are in.
     capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    if wish.size is not None:
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, wish.size[0])
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wish.size[1])
-    if wish.fps is not None:
-        capture.set(cv2.CAP_PROP_FPS, wish.fps)
+    if camera.size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, camera.size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, camera.size[1])
+    if camera.fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, camera.fps)
     return capture
 
 
@@ -149,27 +152,27 @@ def open_url(url: str, *, live: bool = True) -> Any:
 
 
 def is_finite(container: Any) -> bool:
-    """Whether what a URL gave is a file with an end, rather than a camera or a broadcast."""
+    """Whether a URL leads to a file with an end, rather than a camera or a broadcast."""
     return container.duration is not None and container.format.name not in ("rtsp", "mpjpeg", "rtp", "sdp")
 
 
 def is_still(container: Any) -> bool:
-    """Whether what a URL gave is an image, such as a camera's snapshot."""
+    """Whether a URL leads to an image, such as a camera's snapshot."""
     return str(container.format.name).endswith("_pipe")
 
 
 class StreamCapture:
     """A network stream that is open as `container`.
 
-    What cannot be decoded is skipped. When packets arrive faster than they are decoded, those that pile up are
-    thrown away up to the next one that can be decoded alone, so that the delay stays bounded.
+    Packets that cannot be decoded are skipped. When packets arrive faster than they are decoded, the backlog is
+    discarded up to the next packet that can be decoded alone, so that the delay stays bounded.
     """
 
     def __init__(self, container: Any) -> None:
         self._av = import_av()
         self._container = container
         stream = container.streams.video[0]
-        # Threads that decode a frame each would hold back as many frames.
+        # Frame threading would delay the picture by a frame for each thread.
         stream.thread_type = "SLICE"
         stream.codec_context.flags |= int(self._av.codec.context.Flags.low_delay)
         self.rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
@@ -218,10 +221,10 @@ class StreamCapture:
         return packet, arrived
 
     def _is_skipped(self, packet: Any, arrived: float) -> bool:
-        """Whether a packet is one of a backlog: once behind, until caught up and at a frame that stands alone."""
+        """Whether a packet belongs to a backlog, which ends when we have caught up, at a frame that stands alone."""
         behind = arrived - self._waited > BEHIND_SECONDS
         if behind and not self.skipped:
-            log.info("decoding falls behind the stream: frames are skipped to catch up, now and whenever it does again")
+            log.info("decoding is slower than the stream: frames are skipped to catch up whenever it falls behind")
         self._skips = behind or (self._skips and not (packet.is_keyframe or self._only_key_frames))
         self.skipped += self._skips
         return self._skips

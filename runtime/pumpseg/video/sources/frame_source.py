@@ -1,12 +1,13 @@
-"""What sources hand out and sinks take: frames, and the timing of the stream that they come from."""
+"""What sources yield: frames, and the timing of the stream that they come from."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,26 +39,34 @@ class VideoTiming:
     rate: Fraction
 
 
-class Source(Protocol):
-    """Where frames come from; iterated once, then closed.
+class Source(ABC):
+    """Where frames come from; iterated once, and closed when its with statement is left.
 
-    inputs: the files it reads, which no output may overwrite. length: frames to come, None if not known.
-    timing: of a video or camera, None for single images. audio: path or URL of a file whose sound belongs to
-    the frames, or None. live: frames not taken in time are dropped.
+    name: as the user named it. inputs: the files it reads, which no output may overwrite. length: number of frames,
+    None if unknown. timing: of a video or camera, None for single images. audio: path or URL of a file whose audio
+    belongs to the frames, or None. live: frames not taken in time are dropped.
     dropped, reconnects, failed: frames dropped, times a camera came back, inputs left out because they could
     not be read; all count up while frames are taken.
     """
 
     name: str
-    inputs: tuple[Path, ...]
-    length: int | None
-    timing: VideoTiming | None
-    audio: str | None
-    live: bool
-    dropped: int
-    reconnects: int
-    failed: int
+    inputs: tuple[Path, ...] = ()
+    length: int | None = None
+    timing: VideoTiming | None = None
+    audio: str | None = None
+    live: bool = False
+    dropped: int = 0
+    reconnects: int = 0
+    failed: int = 0
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what is open; ends a live source's iteration. A second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,29 +9,23 @@ from typing import Any
 
 from pumpseg.errors import SourceError
 from pumpseg.images import read_image
-from pumpseg.video.sources.frame_source import Frame, VideoTiming
+from pumpseg.video.sources.frame_source import Frame, Source
 from pumpseg.video.sources.video_file import BgrConverter, import_av
 
 log = logging.getLogger("pumpseg")
 
 
-class ImageSource:
+class ImageSource(Source):
     """Image files in order. Orientation tags are honoured.
 
-    One image that cannot be read among several is told, counted in `failed` and left out; the only one, or
-    the failure of all, raises SourceError.
+    One unreadable image among several is logged, counted in `failed` and left out. If the only image or all of them
+    are unreadable, SourceError is raised.
     """
-
-    timing: VideoTiming | None = None
-    audio: str | None = None
-    live = False
-    dropped = reconnects = 0
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
         self.name = name
         self.inputs = tuple(paths)
-        self.length: int | None = len(paths)
-        self.failed = 0
+        self.length = len(paths)
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self.inputs:
@@ -45,19 +39,11 @@ class ImageSource:
                 continue
             yield Frame(image, str(path), 0, 0.0)
 
-    def close(self) -> None:
-        """Nothing stays open between images."""
 
+class LinkedImage(Source):
+    """The still image behind a URL, opened as `container`."""
 
-class LinkedImage:
-    """The still image that a URL gave, opened as `container`."""
-
-    inputs: tuple[Path, ...] = ()
-    timing: VideoTiming | None = None
-    audio: str | None = None
-    live = False
-    length: int | None = 1
-    dropped = reconnects = failed = 0
+    length = 1
 
     def __init__(self, container: Any, name: str) -> None:
         self.name = name

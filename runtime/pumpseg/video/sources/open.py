@@ -1,4 +1,4 @@
-"""From what a user names to frames: images.py, video_file.py for files, camera.py for what is live."""
+"""Opens what a user names: images (images.py), a video (video_file.py), a camera or stream (camera.py)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pumpseg.errors import SourceError
 from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.capture import (
+    DEFAULT_CAMERA,
     CameraSettings,
     Capture,
     DeviceCapture,
@@ -43,8 +44,8 @@ _PATTERN = re.compile(r"[*?\[]")
 class InputFile:
     """An image or video that a user named, alone or among others.
 
-    path: as named. place: where its results belong below a folder of results: the file's name, or its path
-    below the folder or the fixed part of the pattern that it was found by.
+    path: as named. place: path of its results in a folder of results: the file's name, or its path below the folder
+    or the fixed part of the pattern that it was found by.
     """
 
     path: Path
@@ -55,25 +56,31 @@ class InputFile:
         return self.path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def open_source(source: str | Path, *, wish: CameraSettings | None = None, patience: float = math.inf) -> Source:
+def open_source(
+    source: str | Path, *, camera: CameraSettings = DEFAULT_CAMERA, reconnect_timeout: float = math.inf
+) -> Source:
     """The source that a user names.
 
     "webcam" or "webcam:N" (camera N, 0 by default), a device (/dev/video0), an rtsp, http, rtmp, srt or udp
     URL, "demo" (the clip that comes with the package), a video file, an image, a folder of images, a glob
     pattern that matches images or one video, or a .txt file that lists such files.
 
-    wish: what a camera device is asked for. patience: see `Camera`.
-    Raises SourceError, saying what was seen, for anything else.
+    camera: what is requested of a camera device. reconnect_timeout: seconds to try to reopen a lost camera or stream.
+    Raises SourceError for anything else, and for what cannot be opened.
+
+        with open_source("patch.mp4") as source:
+            for frame in source:
+                print(frame.index, frame.time, frame.image.shape)
     """
     name = str(source)
     if not name:
         raise SourceError("the name of the source is empty")
-    camera = _WEBCAM.fullmatch(name)
-    device = int(camera[1] or 0) if camera else name if _DEVICE.fullmatch(name) else None
+    webcam = _WEBCAM.fullmatch(name)
+    device = int(webcam[1] or 0) if webcam else name if _DEVICE.fullmatch(name) else None
     if device is not None:
-        return Camera(name, lambda: DeviceCapture(device, wish or CameraSettings()), patience=patience)
+        return Camera(name, lambda: DeviceCapture(device, camera), reconnect_timeout=reconnect_timeout)
     if is_url(name):
-        return _open_url(name, patience)
+        return _open_url(name, reconnect_timeout)
     if name == "demo":
         if not DEMO_CLIP.is_file():
             raise SourceError("the demo clip is missing from this installation")
@@ -82,16 +89,16 @@ def open_source(source: str | Path, *, wish: CameraSettings | None = None, patie
 
 
 def open_sources(
-    names: Sequence[str | Path], *, wish: CameraSettings | None = None, patience: float = math.inf
+    names: Sequence[str | Path], *, camera: CameraSettings = DEFAULT_CAMERA, reconnect_timeout: float = math.inf
 ) -> Source:
-    """One source of all that is named: any one thing that `open_source` takes, or any number of images."""
+    """One source of all names: any one that `open_source` takes, or any number of images."""
     if len(names) == 1:
-        return open_source(names[0], wish=wish, patience=patience)
+        return open_source(names[0], camera=camera, reconnect_timeout=reconnect_timeout)
     return _open_files(f"{len(names)} sources", find_files(names))
 
 
 def is_file_like(name: str | Path) -> bool:
-    """Whether a name stands for files on this machine, rather than a camera, a URL or the demo."""
+    """Whether a name means files on this machine, rather than a camera, a URL or the demo."""
     text = str(name)
     return not (_WEBCAM.fullmatch(text) or _DEVICE.fullmatch(text) or is_url(text) or text == "demo")
 
@@ -99,8 +106,8 @@ def is_file_like(name: str | Path) -> bool:
 def find_files(names: Sequence[str | Path], results: Path | None = None) -> list[InputFile]:
     """The images and videos behind file names, folders, patterns and .txt lists, each once, in the order named.
 
-    Folders and patterns give theirs by name. results: a folder whose files no pattern from above it finds.
-    Raises SourceError for what is missing, cannot be looked at or is of no known format.
+    Folders and patterns are sorted by name. results: a folder whose files are not inputs of a pattern above it.
+    Raises SourceError for what is missing, inaccessible or of an unknown format.
     """
     found: dict[Path, InputFile] = {}
     for name in names:
@@ -109,16 +116,16 @@ def find_files(names: Sequence[str | Path], results: Path | None = None) -> list
         except SourceError:
             raise
         except OSError as error:
-            raise SourceError(f"{str(name)[:200]} cannot be looked at: {error.strerror}") from None
+            raise SourceError(f"{str(name)[:200]} cannot be accessed: {error.strerror}") from None
         for file in files:
             if not is_unicode(file.path):
-                raise SourceError(f"{str(file.path)!a}: this name is not UTF-8, and results need one that is")
+                raise SourceError(f"{str(file.path)!a}: the name is not UTF-8: rename the file")
             found.setdefault(file.path.resolve(), file)
     return list(found.values())
 
 
 def is_unicode(path: Path) -> bool:
-    """Whether a name can be written down: Linux takes any bytes, and Python keeps those that are not UTF-8 apart."""
+    """Whether a name is valid text: Linux takes any bytes, and Python keeps invalid UTF-8 as surrogates."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -131,20 +138,20 @@ def _named_files(name: str, results: Path | None) -> list[InputFile]:
         raise SourceError("the name of a source is empty")
     if not is_file_like(name):
         raise SourceError(
-            f"{redacted(name)} is no file: only files can be one of several sources, or go into --save-dir"
+            f"{redacted(name)} is not a file: only files can be one of several sources, or be saved with --save-dir"
         )
     path = Path(name)
     if path.is_dir():
         inside = [InputFile(child, Path(child.name)) for child in sorted(path.iterdir()) if _is_known(child)]
         if not inside:
-            raise SourceError(f"the folder {name} holds no images and no videos ({_listed(_KNOWN)})")
+            raise SourceError(f"the folder {name} has no images or videos ({_listed(_KNOWN)})")
         return inside
     if path.is_file():
         if path.suffix.lower() == LIST_SUFFIX:
             return _listed_files(path, results)
         if not _is_known(path):
             raise SourceError(
-                f"{path} is of an unknown format {path.suffix.lower() or '(no suffix)'}; "
+                f"{path} has an unknown format {path.suffix.lower() or '(no suffix)'}; "
                 f"images: {_listed(IMAGE_SUFFIXES)}; videos: {_listed(VIDEO_SUFFIXES)}"
             )
         return [InputFile(path, Path(path.name))]
@@ -161,25 +168,24 @@ def _matching_files(pattern: str, results: Path | None) -> list[InputFile]:
             break
         fixed.append(part)
     if results is not None and not Path(*fixed).resolve().is_relative_to(results.resolve()):
-        # What an earlier run wrote there is no input of the next.
+        # Results of an earlier run are not inputs of the next.
         paths = [path for path in paths if not path.resolve().is_relative_to(results.resolve())]
     if not paths:
         raise SourceError(f"the pattern {pattern} matches nothing")
     known = [InputFile(path, path.relative_to(Path(*fixed))) for path in paths if _is_known(path)]
     if not known:
-        raise SourceError(f"the pattern {pattern} matches {len(paths)} paths but no image and no video")
+        raise SourceError(f"the pattern {pattern} matches {len(paths)} paths but no image or video")
     return known
 
 
 def _listed_files(path: Path, results: Path | None) -> list[InputFile]:
-    """Files named line by line, relative ones from the list's own folder; lines that start with # are skipped."""
+    """Files named line by line, relative to the list's folder; lines that start with # are skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"cannot read the list {path}: {error}") from None
-    named = [(number, line.strip()) for number, line in enumerate(lines, 1)]
-    files = []
-    for number, line in named:
+    files: list[InputFile] = []
+    for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
         try:
@@ -200,19 +206,19 @@ def _open_files(name: str, files: Sequence[InputFile]) -> Source:
     if len(files) == 1:
         return VideoSource(videos[0])
     raise SourceError(
-        f"{name} stands for {len(videos)} videos and {len(files) - len(videos)} images: "
-        "with --save-dir they are done one after another"
+        f"{name}: {len(videos)} videos and {len(files) - len(videos)} images are not one source; "
+        "use --save-dir to process each by itself"
     )
 
 
-def _open_url(url: str, patience: float) -> Source:
+def _open_url(url: str, reconnect_timeout: float) -> Source:
     name = redacted(url)
     try:
         container = open_url(url)
         if is_still(container) or is_finite(container):
             container.close()
             container = open_url(url, live=False)
-            return LinkedImage(container, name) if is_still(container) else VideoSource.from_url(container, url, name)
+            return LinkedImage(container, name) if is_still(container) else VideoSource(url, name, container=container)
     except SourceError as error:
         raise SourceError(f"{name} {error}") from None
     opened = [container]
@@ -220,7 +226,7 @@ def _open_url(url: str, patience: float) -> Source:
     def connect() -> Capture:
         return StreamCapture(opened.pop() if opened else open_url(url))
 
-    return Camera(name, connect, patience=patience)
+    return Camera(name, connect, reconnect_timeout=reconnect_timeout)
 
 
 def _is_known(path: Path) -> bool:

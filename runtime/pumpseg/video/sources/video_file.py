@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError, require
-from pumpseg.video.sources.frame_source import Frame, VideoTiming
+from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 
 if TYPE_CHECKING:
     import av
@@ -43,15 +43,17 @@ class Section:
     end: float = math.inf
 
 
+WHOLE = Section()
+
 _WITHOUT_INDEX = ("mpegts", "avi")
-_MAX_PROMISED = 0.9  # of the frames that a container names, all but those outside an edit list are there
+_MIN_PRESENT = 0.9  # share of the frames a container announces that a complete file has; edit lists hide some
 
 
 def key_frames(path: Path) -> list[tuple[int, int]]:
     """(number, pts) of every key frame of a video, numbered as the file stores frames. Nothing is decoded.
 
-    It ends where the file can no longer be read; empty for a file that is no video, and for formats without an index
-    of times, where seeking to a key frame may end behind it.
+    The list ends where the file becomes unreadable. It is empty for a file that is not a video, and for formats
+    without an index of times, where seeking to a key frame may overshoot it.
     """
     av = import_av()
     found = []
@@ -64,55 +66,50 @@ def key_frames(path: Path) -> list[tuple[int, int]]:
     return found
 
 
-class VideoSource:
-    """The first video stream of a file, rotated as its metadata ask.
+class VideoSource(Source):
+    """The first video stream of a file, rotated as its metadata say.
 
-    section: gives the frames of a part only, which count from 0 there.
+    location: a path; or the URL of a file that is open as `container`. section: yields the frames of that part only,
+    numbered from 0.
 
-    Raises SourceError when the file is none or has no video, and while iterating when it is damaged or cut
-    short, naming the frame that was reached.
+    Raises SourceError if the file cannot be read as a video or has no video stream, and while iterating if it is
+    damaged or cut short, naming the frame that was reached.
     """
 
-    live = False
-    dropped = reconnects = failed = 0
-    _section = Section()
+    timing: VideoTiming
 
-    def __init__(self, path: Path, name: str | None = None, *, section: Section | None = None) -> None:
-        av = import_av()
-        try:
-            container = av.open(str(path))
-        except (av.FFmpegError, OSError) as error:
-            raise SourceError(f"{path} is no video that can be read: {_reason(error, path)}") from None
-        self._start(container, name or str(path), str(path), (path,))
-        if section is not None:
-            self._section = section
-            if section.start > -math.inf:
-                container.seek(int(section.start), stream=self._stream)
-
-    @classmethod
-    def from_url(cls, container: Any, url: str, name: str) -> VideoSource:
-        """The file behind a URL, opened as `container`."""
-        source = cls.__new__(cls)
-        source._start(container, name, url, ())
-        return source
-
-    def _start(self, container: Any, name: str, location: str, inputs: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        location: Path | str,
+        name: str | None = None,
+        *,
+        section: Section = WHOLE,
+        container: Any = None,
+    ) -> None:
         self._av = import_av()
-        self._container: av.container.InputContainer = container
-        self.name, self.inputs = name, inputs
-        if not container.streams.video:
-            container.close()
-            raise SourceError(f"{name} has no video stream")
-        self.audio: str | None = location if container.streams.audio else None
-        self._stream = container.streams.video[0]
+        self.inputs = () if container else (Path(location),)
+        self.name = name or str(location)
+        self._section = section
+        self._container: av.container.InputContainer = container or self._open(Path(location))
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{self.name} has no video stream")
+        self.audio = str(location) if self._container.streams.audio else None
+        self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self.length: int | None = self._stream.frames or None
+        self.length = self._stream.frames or None
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        time_base = self._stream.time_base or 1 / rate
-        self.timing: VideoTiming | None = VideoTiming(time_base, rate)
+        self.timing = VideoTiming(self._stream.time_base or 1 / rate, rate)
+        if section.start > -math.inf:
+            self._container.seek(int(section.start), stream=self._stream)
+
+    def _open(self, path: Path) -> Any:
+        try:
+            return self._av.open(str(path))
+        except (self._av.FFmpegError, OSError) as error:
+            raise SourceError(f"{path} cannot be read as a video: {_reason(error, path)}") from None
 
     def __iter__(self) -> Iterator[Frame]:
-        assert self.timing is not None
         time_base, rate = self.timing.time_base, self.timing.rate
         usual_step = max(1, round(1 / rate / time_base))
         index, packets, damaged, first_pts, last_pts = 0, 0, 0, None, None
@@ -139,27 +136,27 @@ class VideoSource:
             if self._is_cut_short(packets):
                 raise SourceError(f"{self.name} is cut short: {self._reached(index)}") from None
             raise SourceError(
-                f"{self.name} is damaged, or changes its codec on the way: {self._reached(index)} ({error.strerror})"
+                f"{self.name} is damaged, or changes its codec midway: {self._reached(index)} ({error.strerror})"
             ) from None
         if index == 0:
-            raise SourceError(f"{self.name} holds no frame that can be decoded")
+            raise SourceError(f"{self.name} has no frame that can be decoded")
         if self._is_cut_short(packets):
             raise SourceError(f"{self.name} is cut short: {self._reached(index)}")
         if damaged:
-            log.warning("%s: %d of %d frames are damaged and were only decoded in part", self.name, damaged, index)
+            log.warning("%s: %d of %d frames are damaged and were decoded only in part", self.name, damaged, index)
 
     def close(self) -> None:
         self._container.close()
 
     def _is_cut_short(self, packets: int) -> bool:
-        # Frames outside an edit list are promised too, so only a file that lacks bytes counts as cut short.
-        if not self.inputs:  # behind a URL, whose bytes cannot be looked at
-            return self.length is not None and packets < _MAX_PROMISED * self.length
+        # The container also counts frames outside an edit list, so only a file that lacks bytes is cut short.
+        if not self.inputs:  # a URL: its size is unknown
+            return self.length is not None and packets < _MIN_PRESENT * self.length
         fewer = self.length is None or packets < self.length
-        return fewer and any((promised_bytes(path) or 0) > path.stat().st_size for path in self.inputs)
+        return fewer and any((expected_bytes(path) or 0) > path.stat().st_size for path in self.inputs)
 
     def _decode(self, packet: Any, index: int) -> tuple[list[Any], Exception | None]:
-        """Frames of a packet, and why there are no more. Those before the first key frame cannot be decoded."""
+        """Frames of a packet, and the error that ends the video. What comes before the first key frame is skipped."""
         try:
             return packet.decode(), None
         except self._av.FFmpegError as error:
@@ -175,9 +172,9 @@ class VideoSource:
 
 
 class BgrConverter:
-    """Turns decoded frames into uint8 BGR (H, W, 3), upright as their metadata ask.
+    """Turns decoded frames into uint8 BGR (H, W, 3), rotated as their metadata say.
 
-    It keeps libswscale's tables from frame to frame, which takes a third of the time of `VideoFrame.to_ndarray`.
+    It keeps libswscale's tables between frames, which takes a third of the time of `VideoFrame.to_ndarray`.
     """
 
     def __init__(self) -> None:
@@ -193,13 +190,13 @@ class BgrConverter:
 
 def _reason(error: Exception, path: Path) -> str:
     with contextlib.suppress(OSError):
-        if (promised_bytes(path) or 0) > path.stat().st_size:
+        if (expected_bytes(path) or 0) > path.stat().st_size:
             return "the file is cut short"
     return getattr(error, "strerror", None) or str(error)
 
 
-def promised_bytes(path: Path) -> int | None:
-    """Bytes that the file's outermost structure asks for: MP4/MOV, AVI and Matroska/WebM; None for others."""
+def expected_bytes(path: Path) -> int | None:
+    """Bytes that the file should have by its outermost structure: MP4/MOV, AVI and Matroska/WebM; None for others."""
     with path.open("rb") as file:
         start = file.read(12)
         if start[4:8] == b"ftyp":
@@ -226,7 +223,7 @@ def _mp4_bytes(file: BinaryIO, actual: int) -> int:
 
 
 def _matroska_bytes(file: BinaryIO) -> int | None:
-    """End of the segment that follows the EBML header (RFC 8794, section 6); None if it does not tell."""
+    """End of the segment that follows the EBML header (RFC 8794, section 6); None if it is not given."""
     file.seek(4)
     header = _ebml_size(file)
     if header is None:

@@ -1,39 +1,34 @@
 """A page instead of a window: the newest frame with its instances and figures, in any browser.
 
-The page is one HTML file, which takes pictures and figures through a WebSocket. A viewer is sent a picture only once
-it has shown the one before the last, and then it is the newest: no queue grows anywhere, however slow it reads.
-BatchSampler and encoding happen in the server's own threads, once a frame, and only when a viewer is ready for it.
+The page is one HTML file, which gets pictures and figures through a WebSocket. A browser is sent a picture only once
+it has shown the one before the last, and then it is sent the newest: no queue grows anywhere, however slow it reads.
+Drawing and encoding happen in the server's own threads, once for each frame, and only when a browser is ready for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import json
 import logging
 import os
-import secrets
 import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.resources import files
 from time import perf_counter
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import cv2
 
-from pumpseg.draw import draw
 from pumpseg.errors import PumpsegError, require
 from pumpseg.instances import UNCONFIRMED
-from pumpseg.video.pipeline import View
+from pumpseg.video.result import Result, Viewer
+from pumpseg.video.viewers.page_access import THIS_MACHINE, Access, PageAddress
 
-THIS_MACHINE = "127.0.0.1"
 MAX_PIXELS = (1280, 960)
 STILL_SECONDS = 3.0
 UNSHOWN_PICTURES = 2
@@ -44,7 +39,7 @@ _CLOSE_SECONDS = 1
 _POLL_SECONDS = 0.1
 _EVERYWHERE = ("0.0.0.0", "::")
 
-# Nothing of the page comes from elsewhere, nothing of it is kept, and no other page may hold or read it.
+# The page loads nothing from other sites, is not cached, and no other page may embed or read it.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -58,75 +53,8 @@ _HEADERS = {
 log = logging.getLogger("pumpseg")
 
 
-@dataclass(frozen=True)
-class PageAddress:
-    """Where a page is served. host: a name or IP address. port: 0 for any that is free."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> PageAddress:
-        """From [HOST:]PORT, an IPv6 address in brackets. Raises ValueError."""
-        host, colon, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if (
-            not (port.isascii() and port.isdecimal() and int(port) < 2**16)
-            or (colon and not host.strip("[]"))
-            or (":" in host and not bracketed)
-        ):
-            raise ValueError(f"{text!r} is no [HOST:]PORT, such as 8000, 0.0.0.0:8000 or [::]:8000")
-        return cls(host.strip("[]").lower() or THIS_MACHINE, int(port))
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.host == "localhost" or _is_loopback(self.host)
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class Access:
-    """Who may see a page.
-
-    A browser that was led here by another site's name (DNS rebinding) still sends that name, so only these may be
-    asked for: `names`, IP addresses of this machine's own (`local`), or any IP address where others may come.
-    token: what every request must bring in its query, or None.
-    """
-
-    names: frozenset[str]
-    local: bool
-    token: str | None = None
-
-    @classmethod
-    def to(cls, address: PageAddress, token: str | None = None) -> Access:
-        """To a page at an address. Without a token one is made up for a page that other machines can reach."""
-        if address.is_local:
-            return cls(frozenset({"localhost"}), local=True, token=token)
-        here = socket.gethostname().lower()
-        names = frozenset({"localhost", address.host, here, f"{here}.local"})
-        return cls(names, local=False, token=token or secrets.token_urlsafe(16))
-
-    def refusal(self, headers: Any, query: str) -> str | None:
-        """Why a request is turned away, or None. headers: of the request, with a method `get_all`."""
-        hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
-        if len(hosts) != 1 or not self._goes_by(_host_name(f"//{hosts[0]}")):
-            return "this page does not go by that name: open the address that pumpseg-video printed"
-        if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
-            return "other sites may not use this page"
-        given = parse_qs(query).get("token", [])
-        if self.token and not (len(given) == 1 and hmac.compare_digest(given[0].encode(), self.token.encode())):
-            return "the token is missing or wrong: open the whole address that pumpseg-video printed"
-        return None
-
-    def _goes_by(self, host: str) -> bool:
-        return host in self.names or (_is_loopback(host) if self.local else _is_ip(host))
-
-
-class LivePage:
-    """Serves the page while frames are shown to it; a `Window` for any number of browsers.
+class LivePage(Viewer):
+    """Serves the page while results are shown to it, to any number of browsers.
 
     stop: ends the wait for a frame's time. token: see `Access.to`.
 
@@ -134,8 +62,6 @@ class LivePage:
 
     Raises PumpsegError if websockets is not installed or the address cannot be served on.
     """
-
-    draws = False
 
     def __init__(self, address: PageAddress, stop: threading.Event, token: str | None = None) -> None:
         self._websockets = require("websockets", extra="serve")
@@ -158,7 +84,7 @@ class LivePage:
         except (OSError, UnicodeError) as error:
             self._thread.join()
             self._loop.close()
-            # asyncio's own text repeats the address.
+            # asyncio's own message repeats the address.
             known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
             reason = os.strerror(known) if known else getattr(error, "strerror", None) or str(error)
             raise PumpsegError(f"cannot serve the page on {address}: {reason}") from None
@@ -167,24 +93,21 @@ class LivePage:
         query = f"?token={quote(token, safe='')}" if token else ""
         self.url = f"http://{PageAddress(host, port)}/{query}"
 
-    def wait_for_viewer(self) -> None:
-        """Return when the first browser watches, or at `stop`."""
+    def wait_for_browser(self) -> None:
+        """Return when the first browser has connected, or at `stop`."""
         while not self._watched.wait(_POLL_SECONDS) and not self._stop.is_set():
             pass
 
-    def show(self, view: View, due: float | None = None) -> bool:
-        """Make a frame the one that viewers get next; always True.
-
-        due: return then, on the perf_counter clock, or after STILL_SECONDS; at once without it.
-        """
+    def show(self, result: Result, show_at: float | None = None) -> bool:
+        """Make a result the one that browsers get next; returns True at `show_at`, or after STILL_SECONDS."""
         now = perf_counter()
-        self._loop.call_soon_threadsafe(self._frames.add, view, now)
-        if due is not None:
-            self._stop.wait(max(0.0, min(due - now, STILL_SECONDS)))
+        self._loop.call_soon_threadsafe(self._frames.add, result, now)
+        if show_at is not None:
+            self._stop.wait(max(0.0, min(show_at - now, STILL_SECONDS)))
         return True
 
     def close(self) -> None:
-        """Tell viewers that it is over; they are gone when this returns. Once more does nothing."""
+        """Tell the browsers that the run has ended, and disconnect them."""
         if self._loop.is_closed():
             return
         self._loop.call_soon_threadsafe(self._closing.set)
@@ -192,7 +115,7 @@ class LivePage:
         self._loop.close()
 
     async def _serve(self, address: PageAddress, started: Future[int]) -> None:
-        # Browsers that break off their requests are no news.
+        # Browsers that abort their requests are not worth a log line.
         silent = logging.Logger("pumpseg.page", logging.CRITICAL + 1)
         try:
             server = await self._websockets.serve(
@@ -215,7 +138,7 @@ class LivePage:
             self._frames.end()
 
     def _answer(self, connection: Any, request: Any) -> Any:
-        """The answer to a request that is not the WebSocket's: the page, or why there is none."""
+        """The response to a request that is not the WebSocket's: the page, or an error."""
         path, _, query = request.path.partition("?")
         refusal = self._access.refusal(request.headers, query)
         if refusal is not None:
@@ -231,7 +154,7 @@ class LivePage:
         return response
 
     async def _send_frames(self, viewer: Any) -> None:
-        shown, under_way = 0, 0
+        shown, unconfirmed = 0, 0
         self._frames.viewers += 1
         self._watched.set()
         try:
@@ -239,10 +162,10 @@ class LivePage:
                 figures, jpeg = await frame.encoded()
                 await viewer.send(figures)
                 await viewer.send(jpeg)
-                shown, under_way = frame.number, under_way + 1
-                while under_way >= UNSHOWN_PICTURES:
+                shown, unconfirmed = frame.number, unconfirmed + 1
+                while unconfirmed >= UNSHOWN_PICTURES:
                     await viewer.recv()
-                    under_way -= 1
+                    unconfirmed -= 1
         except self._websockets.ConnectionClosed:
             pass
         except Exception:
@@ -252,26 +175,26 @@ class LivePage:
 
 
 class _Frames:
-    """The newest frame, and the figures of those of the last seconds. Belongs to the server's event loop."""
+    """The newest frame, and the figures of the last seconds. Belongs to the server's event loop."""
 
     def __init__(self) -> None:
         self.viewers = 0
         self._recent: deque[tuple[float, Mapping[str, float]]] = deque()
-        self._ids: set[int] = set()
+        self._track_ids: set[int] = set()
         self._newest: _LiveFrame | None = None
         self._number = 0
         self._ended = False
         self._changed = asyncio.Event()
 
-    def add(self, view: View, now: float) -> None:
-        self._recent.append((now, view.spent))
+    def add(self, result: Result, now: float) -> None:
+        self._recent.append((now, result.stage_seconds))
         while len(self._recent) > 2 and self._recent[0][0] < now - _FIGURES_SECONDS:
             self._recent.popleft()
-        if view.instances.track_ids is not None:
-            ids = view.instances.track_ids
-            self._ids.update(ids[ids != UNCONFIRMED].tolist())
+        track_ids = result.instances.track_ids
+        if track_ids is not None:
+            self._track_ids.update(track_ids[track_ids != UNCONFIRMED].tolist())
         self._number += 1
-        self._newest = _LiveFrame(self._number, view, self)
+        self._newest = _LiveFrame(self._number, result, self)
         self._wake()
 
     def end(self) -> None:
@@ -286,24 +209,27 @@ class _Frames:
             await self._changed.wait()
         return None
 
-    def figures(self, view: View) -> dict[str, Any]:
-        """What the page tells beside a frame, for JSON: stages and latency in milliseconds, fps of the last seconds.
+    def figures(self, result: Result) -> dict[str, Any]:
+        """What the page shows next to a frame, for JSON: stages and latency in milliseconds, fps of the last seconds.
 
-        distinct: how many ids a tracker has given so far, None without one.
+        distinct: track ids given so far, None without a tracker.
         """
-        spent = [stages for _, stages in self._recent]
+        recent = [stages for _, stages in self._recent]
         seconds = self._recent[-1][0] - self._recent[0][0]
         return {
-            "source": view.frame.source,
-            "frame": view.frame.index,
-            "time": round(view.frame.time, 3),
-            "counts": Counter(view.instances.labels),
-            "distinct": None if view.instances.track_ids is None else len(self._ids),
-            "fps": round((len(spent) - 1) / seconds, 2) if seconds > 0 else None,
-            "stages": {name: round(1000 * sum(s[name] for s in spent) / len(spent), 2) for name in view.spent},
-            "latency": None if view.latency is None else round(1000 * view.latency, 1),
-            "dropped": view.dropped,
-            "reconnects": view.reconnects,
+            "source": result.source,
+            "frame": result.index,
+            "time": round(result.time, 3),
+            "counts": Counter(result.instances.labels),
+            "distinct": None if result.instances.track_ids is None else len(self._track_ids),
+            "fps": round((len(recent) - 1) / seconds, 2) if seconds > 0 else None,
+            "stages": {
+                name: round(1000 * sum(stages[name] for stages in recent) / len(recent), 2)
+                for name in result.stage_seconds
+            },
+            "latency": None if result.latency is None else round(1000 * result.latency, 1),
+            "dropped": result.dropped,
+            "reconnects": result.reconnects,
             "viewers": self.viewers,
         }
 
@@ -313,11 +239,11 @@ class _Frames:
 
 
 class _LiveFrame:
-    """A frame that becomes a JPEG when the first viewer asks for it, and then stays one for the others."""
+    """A frame that is encoded as a JPEG when the first browser asks for it, once for all of them."""
 
-    def __init__(self, number: int, view: View, frames: _Frames) -> None:
+    def __init__(self, number: int, result: Result, frames: _Frames) -> None:
         self.number = number
-        self._view = view
+        self._result = result
         self._frames = frames
         self._encoding: asyncio.Task[tuple[str, bytes]] | None = None
 
@@ -325,17 +251,17 @@ class _LiveFrame:
         """Its figures as JSON, and the picture."""
         if self._encoding is None:
             self._encoding = asyncio.create_task(self._encode())
-        # The others still want it when the viewer who asked first is gone.
+        # The others still need it when the browser that asked first is gone.
         return await asyncio.shield(self._encoding)
 
     async def _encode(self) -> tuple[str, bytes]:
-        figures = json.dumps(self._frames.figures(self._view))
-        return figures, await asyncio.to_thread(encode_jpeg, self._view)
+        figures = json.dumps(self._frames.figures(self._result))
+        return figures, await asyncio.to_thread(encode_jpeg, self._result)
 
 
-def encode_jpeg(view: View) -> bytes:
-    """A frame with its instances as a JPEG of at most MAX_PIXELS (width, height)."""
-    image = draw(view.frame.image, view.instances) if view.drawn is None else view.drawn
+def encode_jpeg(result: Result) -> bytes:
+    """An annotated frame as a JPEG of at most MAX_PIXELS (width, height)."""
+    image = result.annotated
     height, width = image.shape[:2]
     scale = min(MAX_PIXELS[0] / width, MAX_PIXELS[1] / height)
     if scale < 1:
@@ -344,30 +270,11 @@ def encode_jpeg(view: View) -> bytes:
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
 
 
-def _host_name(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    return _is_ip(host) and ipaddress.ip_address(host).is_loopback
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _address_here() -> str:
-    """The address by which the local network knows this machine; nothing is sent to find it out."""
+    """The address of this machine on the local network; nothing is sent to find it out."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            # A documentation address (RFC 5737): only the route to it is looked up.
+            # A documentation address (RFC 5737): only the route to it is determined.
             probe.connect(("192.0.2.1", 9))
             return str(probe.getsockname()[0])
         except OSError:

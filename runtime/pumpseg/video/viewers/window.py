@@ -11,7 +11,7 @@ from time import perf_counter
 
 import cv2
 
-from pumpseg.video.pipeline import View
+from pumpseg.video.result import Result, Viewer
 
 _QUIT_KEYS = (ord("q"), 27)
 _WAIT_SECONDS = 0.05
@@ -21,7 +21,7 @@ _PROBE = "import cv2; cv2.namedWindow('pumpseg'); cv2.waitKey(1); cv2.destroyAll
 def screen_problem(timeout: float = 15) -> str | None:
     """Why no window can be opened here, or None.
 
-    OpenCV aborts the whole process when it cannot reach the display, so a process of its own tries first.
+    OpenCV aborts the whole process when it cannot reach the display, so a separate process tries first.
     """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
@@ -30,16 +30,14 @@ def screen_problem(timeout: float = 15) -> str | None:
     except subprocess.TimeoutExpired:
         return f"the screen did not answer within {timeout:g} s"
     except OSError as error:
-        return f"the screen could not be tried ({error})"
+        return f"the screen could not be tested ({error})"
     if probe.returncode:
         return "OpenCV cannot open a window here"
     return None
 
 
-class OpenCvWindow:
+class OpenCvWindow(Viewer):
     """A resizable window; q, Esc or closing it ends the show, and so does `stop`. Belongs to the main thread."""
-
-    draws = True
 
     def __init__(self, title: str, stop: threading.Event) -> None:
         self._title = title
@@ -47,24 +45,20 @@ class OpenCvWindow:
         cv2.namedWindow(title, cv2.WINDOW_NORMAL)
         self._sized = False
 
-    def show(self, view: View, due: float | None = None) -> bool:
-        """Show a frame with what was drawn on it; False once the user wants no more.
-
-        due: keep it until then on the perf_counter clock, math.inf until a key is pressed.
-        """
-        image = view.drawn
-        assert image is not None
+    def show(self, result: Result, show_at: float | None = None) -> bool:
+        """Show an annotated frame until `show_at`, math.inf until a key is pressed; False once the user quits."""
+        image = result.annotated
         if not self._sized:
             scale = min(1.0, 1280 / image.shape[1], 800 / image.shape[0])
             cv2.resizeWindow(self._title, round(image.shape[1] * scale), round(image.shape[0] * scale))
             self._sized = True
         cv2.imshow(self._title, image)
         while True:
-            left = 0.0 if due is None else due - perf_counter()
+            left = 0.0 if show_at is None else show_at - perf_counter()
             key = cv2.waitKey(max(1, round(1000 * min(left, _WAIT_SECONDS))))
             if key & 0xFF in _QUIT_KEYS or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
                 return False
-            if self._stop.is_set() or left <= _WAIT_SECONDS or (due == math.inf and key >= 0):
+            if self._stop.is_set() or left <= _WAIT_SECONDS or (show_at == math.inf and key >= 0):
                 return True
 
     def close(self) -> None:

@@ -1,0 +1,196 @@
+import contextlib
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from pumpseg.errors import SinkError
+from pumpseg.video.sinks.video import VideoSink
+from pumpseg.video.sources.frame_source import VideoTiming
+
+TIMING = VideoTiming(Fraction(1, 1000), Fraction(25))
+
+
+@pytest.fixture
+def write_video(make_result):
+    """Writes a clip whose frames have these moments, in milliseconds."""
+
+    def write(target, moments, size=(64, 96), audio=None, **ending):
+        sink = VideoSink(target, TIMING, audio)
+        for i, moment in enumerate(moments):
+            sink.write(make_result(np.full((*size, 3), (30, 20 * (i % 12), 200), np.uint8), i, moment))
+        sink.complete(**ending)
+
+    return write
+
+
+def read_video(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [(frame.pts * stream.time_base, frame.to_ndarray(format="bgr24")) for frame in container.decode(stream)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_pts_survive_even_at_a_variable_rate(tmp_path, suffix, write_video):
+    moments = [0, 40, 200, 210, 700, 1500, 1501]
+    write_video(tmp_path / f"out{suffix}", moments)
+    assert [moment for moment, _ in read_video(tmp_path / f"out{suffix}")] == [Fraction(m, 1000) for m in moments]
+
+
+@pytest.mark.parametrize("size", [(63, 95), (64, 95), (63, 96), (2, 2), (1, 1)])
+def test_odd_sizes_are_padded(tmp_path, size, write_video):
+    write_video(tmp_path / "out.mp4", [0, 40], size)
+    images = [image for _, image in read_video(tmp_path / "out.mp4")]
+    assert images[0].shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+
+
+def test_the_video_is_what_players_expect(tmp_path, write_video):
+    write_video(tmp_path / "out.mp4", range(0, 400, 40))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+    content = (tmp_path / "out.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_colours_survive(tmp_path, write_video):
+    write_video(tmp_path / "out.mp4", [0])
+    ((_, image),) = read_video(tmp_path / "out.mp4")
+    assert abs(image.astype(int) - (30, 0, 200)).max() <= 4
+
+
+def audio_packets(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return stream.codec_context.name, [
+            (float(packet.pts * packet.time_base), bytes(packet)) for packet in container.demux(stream) if packet.size
+        ]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "aac"), (".mkv", "libopus"), (".mkv", "flac")])
+def test_audio_is_copied_packet_by_packet(tmp_path, make_clip, suffix, codec, write_video):
+    source = make_clip(tmp_path / f"in{suffix}", frames=30, audio=codec)
+    write_video(tmp_path / "out.mp4", range(0, 1200, 40), audio=source)
+    before, after = audio_packets(source), audio_packets(tmp_path / "out.mp4")
+    assert after[0] == before[0]
+    assert [data for _, data in after[1]] == [data for _, data in before[1]]
+    # A codec's priming is stored differently by each container: up to two packets of it.
+    np.testing.assert_allclose([t for t, _ in after[1]], [t for t, _ in before[1]], atol=0.08)
+    assert len(read_video(tmp_path / "out.mp4")) == 30
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_channels_that_a_container_does_not_name_are_the_usual_ones(tmp_path, make_clip, suffix, write_video):
+    source = make_clip(tmp_path / f"in{suffix}", frames=10, audio="pcm_s16le", channels="stereo")
+    with av.open(str(source)) as container:
+        assert container.streams.audio[0].codec_context.layout.name == "2 channels"
+    write_video(tmp_path / "out.mp4", range(0, 400, 40), audio=source)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.name == "stereo"
+    assert b"".join(data for _, data in audio_packets(tmp_path / "out.mp4")[1]) == b"".join(
+        data for _, data in audio_packets(source)[1]
+    )
+
+
+def test_audio_ends_with_an_interrupted_video(tmp_path, make_clip, write_video):
+    source = make_clip(tmp_path / "in.mp4", frames=50, audio="aac")
+    write_video(tmp_path / "out.mp4", range(0, 400, 40), audio=source, interrupted=True)
+    assert audio_packets(tmp_path / "out.mp4")[1][-1][0] < 0.5
+
+
+def test_audio_that_does_not_fit_is_left_out_with_a_warning(tmp_path, make_clip, caplog, write_video):
+    source = make_clip(tmp_path / "in.mkv", frames=10, audio="wavpack")
+    write_video(tmp_path / "out.mp4", range(0, 400, 40), audio=source)
+    assert len(read_video(tmp_path / "out.mp4")) == 10
+    assert caplog.messages == ["out.mp4 cannot hold the audio (wavpack), which is left out"]
+
+
+def test_audio_that_is_gone_is_an_error_and_leaves_nothing(tmp_path, make_result):
+    sink = VideoSink(tmp_path / "out.mp4", TIMING, str(tmp_path / "gone.mp4"))
+    picture = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(SinkError, match=r"cannot read the audio of .*gone\.mp4"):
+        sink.write(make_result(picture, 0, 0))
+    sink.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_audio_ends_early_and_the_video_is_whole(tmp_path, make_clip, caplog, write_video):
+    source = make_clip(tmp_path / "in.mp4", frames=50, audio="aac", faststart=True)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size * 9 // 10])
+    write_video(tmp_path / "out.mp4", range(0, 2000, 40), audio=source)
+    assert len(read_video(tmp_path / "out.mp4")) == 50
+
+
+def test_a_video_that_is_given_up_leaves_nothing(tmp_path, make_result):
+    sink = VideoSink(tmp_path / "out.mp4", TIMING)
+    picture = np.zeros((64, 96, 3), np.uint8)
+    sink.write(make_result(picture, 0, 0))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
+    assert not (tmp_path / "out.mp4").exists()
+    sink.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_that_changes_midway_is_scaled(tmp_path, make_result):
+    sink = VideoSink(tmp_path / "out.mp4", TIMING)
+    for i, size in enumerate([(64, 96), (32, 48)]):
+        picture = np.full((*size, 3), 90, np.uint8)
+        sink.write(make_result(picture, i, 40 * i))
+    sink.complete()
+    assert [image.shape for _, image in read_video(tmp_path / "out.mp4")] == [(64, 96, 3)] * 2
+
+
+def test_a_size_that_changes_is_logged_once(tmp_path, caplog, make_result):
+    sink = VideoSink(tmp_path / "out.mp4", TIMING)
+    for i, size in enumerate([(64, 96), (32, 48), (32, 48)]):
+        picture = np.full((*size, 3), 90, np.uint8)
+        sink.write(make_result(picture, i, 40 * i))
+    sink.complete()
+    assert caplog.messages == [f"{tmp_path / 'out.mp4'}: the picture changes to 48x32 and is scaled to 96x64"]
+
+
+@pytest.mark.parametrize("name", ["out.avi", "out", "no/such/folder/out.mp4"])
+def test_places_and_formats_that_cannot_be_written(tmp_path, name):
+    with pytest.raises(SinkError, match="cannot write"):
+        VideoSink(tmp_path / name, TIMING)
+
+
+def test_av1(tmp_path, capfd, make_result):
+    sink = VideoSink(tmp_path / "out.mp4", TIMING, codec="av1")
+    moments = [0, 40, 200, 210]
+    for i, moment in enumerate(moments):
+        picture = np.full((64, 96, 3), 40 * i, np.uint8)
+        sink.write(make_result(picture, i, moment))
+    sink.complete()
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.name.endswith(("av1", "dav1d"))
+    frames = read_video(tmp_path / "out.mp4")
+    assert [moment for moment, _ in frames] == [Fraction(m, 1000) for m in moments]
+    assert [round(float(image.mean()) / 40) for _, image in frames] == [0, 1, 2, 3]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_live_recording_can_be_read_before_it_is_complete(tmp_path, suffix, make_result):
+    sink = VideoSink(tmp_path / f"out{suffix}", TIMING, live=True)
+    rng = np.random.default_rng(0)
+    for i in range(600):
+        picture = rng.integers(0, 256, (64, 96, 3), np.uint8)
+        sink.write(make_result(picture, i, 40 * i))
+    (partial,) = tmp_path.iterdir()
+    readable = 0
+    with av.open(str(partial)) as container, contextlib.suppress(av.InvalidDataError):
+        for _ in container.decode(video=0):
+            readable += 1
+    assert readable > 200
+    sink.complete()
+    assert len(read_video(tmp_path / f"out{suffix}")) == 600
+
+
+@pytest.mark.parametrize(("time_base", "rate"), [(Fraction(1, 1000), Fraction(0)), (Fraction(0), Fraction(25))])
+def test_a_rate_of_zero_is_refused(tmp_path, time_base, rate):
+    timing = VideoTiming(time_base, rate)
+    with pytest.raises(SinkError, match="needs a frame rate above 0"):
+        VideoSink(tmp_path / "out.mp4", timing)
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pumpseg.errors import ModelFileError
 from pumpseg.inference.cpu import int8_dot_product
@@ -75,20 +75,13 @@ class ModelInfo:
         return f"ModelInfo({self.profile}, {self.precision}, {width}x{height}, classes: {names})"
 
 
-class Tensor(Protocol):
-    """An input or output of a graph, as onnxruntime's NodeArg describes it."""
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph, as onnxruntime's NodeArg describes it. A side of any length is a name or None."""
 
     name: str
     type: str
     shape: Sequence[int | str | None]
-
-
-@dataclass(frozen=True)
-class _TensorRule:
-    """None means a side of any length."""
-
-    type: str
-    shape: tuple[int | None, ...]
 
 
 def shipped_model(name: str = DEFAULT_MODEL) -> Path:
@@ -226,30 +219,28 @@ def _model_info(values: Mapping[str, Any]) -> ModelInfo:
 
 def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:
     """Raise ModelFileError unless the graph's inputs and outputs are those of the model file contract."""
-    wanted_inputs = {"image": _TensorRule("tensor(uint8)", (1, *info.input_size, 3))}
-    wanted_outputs = {
-        "boxes": _TensorRule("tensor(float)", (None, 4)),
-        "scores": _TensorRule("tensor(float)", (None,)),
-        "class_ids": _TensorRule("tensor(int64)", (None,)),
-        "masks": _TensorRule("tensor(float)", (None, None, None)),
-    }
+    wanted_inputs = (Tensor("image", "tensor(uint8)", (1, *info.input_size, 3)),)
+    wanted_outputs = (
+        Tensor("boxes", "tensor(float)", (None, 4)),
+        Tensor("scores", "tensor(float)", (None,)),
+        Tensor("class_ids", "tensor(int64)", (None,)),
+        Tensor("masks", "tensor(float)", (None, None, None)),
+    )
     for kind, tensors, wanted in (("input", inputs, wanted_inputs), ("output", outputs, wanted_outputs)):
-        seen = {tensor.name: tensor for tensor in tensors}
-        missing, extra = wanted.keys() - seen.keys(), seen.keys() - wanted.keys()
+        seen, names = {tensor.name: tensor for tensor in tensors}, [tensor.name for tensor in wanted]
+        missing, extra = set(names) - seen.keys(), seen.keys() - set(names)
         if missing or (kind == "input" and extra):
-            raise ModelFileError(
-                f"{path}: its {kind}s are {', '.join(sorted(seen)) or 'none'}, not {', '.join(wanted)}"
-            )
-        for name, rule in wanted.items():
-            tensor = seen[name]
+            raise ModelFileError(f"{path}: its {kind}s are {', '.join(sorted(seen)) or 'none'}, not {', '.join(names)}")
+        for rule in wanted:
+            tensor = seen[rule.name]
             if tensor.type != rule.type or not _fits(tensor.shape, rule.shape):
                 raise ModelFileError(
-                    f"{path}: its {kind} {name} is {tensor.type} {list(tensor.shape)}, "
+                    f"{path}: its {kind} {rule.name} is {tensor.type} {list(tensor.shape)}, "
                     f"not {rule.type} {['any' if side is None else side for side in rule.shape]}"
                 )
 
 
-def _fits(shape: Sequence[int | str | None], wanted: tuple[int | None, ...]) -> bool:
+def _fits(shape: Sequence[int | str | None], wanted: Sequence[int | str | None]) -> bool:
     # Sides left open are strings or None; a shape left open altogether is empty.
     if not shape:
         return True

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,10 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import ModelFileError, ProviderError, require
 from pumpseg.inference.cpu import physical_cores
-from pumpseg.inference.model_file import SCORE_THRESHOLD
+from pumpseg.inference.model_file import SCORE_THRESHOLD, Tensor
 
 # Names of element types in OpenVINO and in ONNX Runtime; model files of ours have no others.
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)", "i64": "tensor(int64)"}
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    name: str
-    type: str
-    shape: tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class _ModelMeta:
-    custom_metadata_map: Mapping[str, str]
 
 
 class OpenVinoSession:
@@ -82,17 +70,17 @@ class OpenVinoSession:
         results = self._request().infer(self._settings | dict(model_inputs), share_inputs=True)
         return [results[name] for name in names or [output.name for output in self._outputs]]
 
-    def get_inputs(self) -> list[_Tensor]:
+    def get_inputs(self) -> list[Tensor]:
         return self._inputs
 
-    def get_overridable_initializers(self) -> list[_Tensor]:
-        return [_Tensor(name, "tensor(float)", value.shape) for name, value in self._settings.items()]
+    def get_overridable_initializers(self) -> list[Tensor]:
+        return [Tensor(name, "tensor(float)", value.shape) for name, value in self._settings.items()]
 
-    def get_outputs(self) -> list[_Tensor]:
+    def get_outputs(self) -> list[Tensor]:
         return self._outputs
 
-    def get_modelmeta(self) -> _ModelMeta:
-        return _ModelMeta(self._metadata)
+    def get_modelmeta(self) -> SimpleNamespace:
+        return SimpleNamespace(custom_metadata_map=self._metadata)
 
     def node_times(self) -> list[tuple[str, str, float]]:
         """Name, type and seconds of every node in this thread's last inference; needs profile=True."""
@@ -122,11 +110,11 @@ def _free_settings(openvino: Any, model: Any) -> dict[str, NDArray[np.float32]]:
     return {}
 
 
-def _tensor(port: Any) -> _Tensor:
+def _tensor(port: Any) -> Tensor:
     element = port.element_type.get_type_name()
     sides = () if port.partial_shape.rank.is_dynamic else port.partial_shape
     shape = tuple(None if side.is_dynamic else side.get_length() for side in sides)
-    return _Tensor(port.any_name, _TYPES.get(element, f"tensor({element})"), shape)
+    return Tensor(port.any_name, _TYPES.get(element, f"tensor({element})"), shape)
 
 
 def _last_line(error: Exception) -> str:

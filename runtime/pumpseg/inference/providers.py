@@ -12,17 +12,19 @@ import io
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pumpseg.checks import check_count
 from pumpseg.errors import ModelFileError, ProviderError, first_line, require
 from pumpseg.inference.bound_session import BoundSession
 from pumpseg.inference.cpu import int8_dot_product, physical_cores
+from pumpseg.inference.model_file import Tensor
 from pumpseg.inference.openvino_session import OpenVinoSession
 
 if TYPE_CHECKING:
@@ -47,13 +49,13 @@ _CUDA = "CUDAExecutionProvider"
 class Session(Protocol):
     """What we use of a session, whichever library runs it."""
 
-    def run(self, names: Any, model_inputs: Any) -> Any: ...
+    def run(self, names: Sequence[str] | None, model_inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]: ...
 
-    def get_inputs(self) -> Any: ...
+    def get_inputs(self) -> Sequence[Tensor]: ...
 
-    def get_overridable_initializers(self) -> Any: ...
+    def get_overridable_initializers(self) -> Sequence[Tensor]: ...
 
-    def get_outputs(self) -> Any: ...
+    def get_outputs(self) -> Sequence[Tensor]: ...
 
     def get_modelmeta(self) -> Any: ...
 
@@ -246,11 +248,12 @@ def _open_on(
 def _try_out(session: Session, provider: Provider) -> None:
     """Run a black image: a provider that loads may fail on its first kernel, and its first run is slow."""
     inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or not all(type(n) is int for n in inputs[0].shape):
+    shape = [side for side in inputs[0].shape if isinstance(side, int)] if inputs else []
+    if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or len(shape) < len(inputs[0].shape):
         # Not a model of ours; check_tensors reports that.
         return
     try:
-        session.run(None, {inputs[0].name: np.zeros(inputs[0].shape, np.uint8)})
+        session.run(None, {inputs[0].name: np.zeros(shape, np.uint8)})
     except Exception as error:
         raise ProviderError(f"provider {provider.name} loads but cannot run the model: {first_line(error)}") from None
 

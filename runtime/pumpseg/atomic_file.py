@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import re
@@ -140,6 +139,8 @@ def _partial_name(process: int, target: str) -> str:
     name = f".part-{process}-{target}"
     if len(os.fsencode(name)) <= _MAX_NAME:
         return name
+    import hashlib  # rarely needed, and slow to import
+
     return f".part-{process}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}{Path(target).suffix}"
 
 

@@ -8,7 +8,7 @@ from pumpseg_train.cli.data import main
 @pytest.mark.parametrize(
     ("option", "value", "wanted"),
     [
-        ("--limit", "0", "a whole number of at least 1"),
+        ("--max-images", "0", "a whole number of at least 1"),
         ("--jobs", "0", "a whole number of at least 1"),
         ("--retries", "-1", "a whole number of at least 0"),
         ("--timeout", "0", "a number above 0"),

@@ -49,7 +49,7 @@ def test_what_is_there_is_not_asked_for_again(server, command, checked, tmp_path
 def test_a_lower_limit_is_part_of_a_higher_one(server, command, tmp_path):
     def ids(limit, *more):
         out = tmp_path / f"{limit}{len(more)}"
-        assert main(command(server, out, "--splits", "train", "--limit", str(limit), *more)) == 0
+        assert main(command(server, out, "--splits", "train", "--max-images", str(limit), *more)) == 0
         content = json.loads((out / "train" / "annotations.json").read_text())
         return {image["file_name"] for image in content["images"]}
 

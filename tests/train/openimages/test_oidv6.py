@@ -163,7 +163,7 @@ def test_an_oidv6_that_hangs_is_ended(program, tmp_path):
 
 
 def test_only_what_is_missing_is_asked_of_oidv6(program, server, command, checked, tmp_path):
-    assert main(line(command, server, tmp_path / "data", program, "--limit", "3")) == 0
+    assert main(line(command, server, tmp_path / "data", program, "--max-images", "3")) == 0
     asked = set(program.log.read_text().split())
     program.set()
     assert main(line(command, server, tmp_path / "data", program)) == 0

@@ -22,7 +22,7 @@ def add_open_images(commands: Commands) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="data set to make or to complete")
     splits = ("train", "validation", "test")
     add("--splits", nargs="+", choices=splits, default=splits, metavar="SPLIT", help="default: train validation test")
-    add("--limit", type=count, metavar="N", help="at most N images a split, drawn at random")
+    add("--max-images", type=count, metavar="N", help="of a split, drawn at random")
     add("--seed", type=int, default=0, metavar="S", help="of that draw")
     add("--jobs", type=count, default=8, metavar="N", help="downloads at a time")
     add("--groups", choices=("crowd", "drop", "keep"), default="crowd", help="boxes around many objects")
@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
         classes=tuple(arguments.classes),
         out=arguments.out,
         splits=tuple(dict.fromkeys(arguments.splits)),
-        limit=arguments.limit,
+        limit=arguments.max_images,
         seed=arguments.seed,
         rules=Rules(arguments.groups, arguments.depictions, arguments.unmasked, arguments.min_iou),
         addresses=Addresses(

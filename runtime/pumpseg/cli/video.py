@@ -28,7 +28,7 @@ from pumpseg.video.result import Style, Viewer
 from pumpseg.video.sinks.json import CocoIds
 from pumpseg.video.sinks.open import Outputs, open_sinks
 from pumpseg.video.sources.capture import CameraSettings
-from pumpseg.video.sources.open import find_files, is_file_like, open_sources
+from pumpseg.video.sources.open import find_files, is_file_like, open_source
 from pumpseg.video.tracking import tracker_of
 from pumpseg.video.viewers.live_page import LivePage
 from pumpseg.video.viewers.window import OpenCvWindow, screen_problem
@@ -71,7 +71,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, Figures]:
     camera = CameraSettings(arguments.camera_size, arguments.camera_fps)
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(
-            open_sources(arguments.sources, camera=camera, reconnect_timeout=arguments.reconnect)
+            open_source(*arguments.sources, camera=camera, reconnect_timeout=arguments.reconnect)
         )
         tracker = tracker_of(source) if arguments.track else None
         plan = plan_threads(arguments.threads, live=source.live)

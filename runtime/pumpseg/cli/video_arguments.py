@@ -177,40 +177,26 @@ def _page_address(text: str) -> PageAddress:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    named = (("--json", arguments.json), ("--coco", arguments.coco), ("--save-crops", arguments.save_crops))
-    batch = arguments.save_dir is not None
-    conflicts = (
-        (arguments.stats == STANDARD_OUTPUT, "--stats cannot go to standard output"),
-        (
-            arguments.serve_token is not None and (arguments.serve is None or not arguments.serve_token),
-            "--serve-token goes with --serve and must not be empty",
-        ),
-        (arguments.color == "track" and not arguments.track, "--color track goes with --track"),
-        (batch and arguments.serve is not None, "--serve shows one source, so it does not go with --save-dir"),
-        (
-            batch and arguments.save is not None,
-            "--save and --save-dir exclude each other: one result, or one for each input",
-        ),
-        (batch and (arguments.limit or arguments.coco_truth), "--limit and --coco-truth do not go with --save-dir"),
-        (
-            not batch and (arguments.jobs or arguments.no_annotate or arguments.engine == RAY),
-            "--jobs, --no-annotate and --engine ray go with --save-dir",
-        ),
-        (not batch and arguments.coco_truth and arguments.coco is None, "--coco-truth goes with --coco FILE"),
-        *(
-            (
-                batch and isinstance(value, Path),
-                f"with --save-dir every input has its own results, so {option} takes no name, not {value}; "
-                "name the sources first",
-            )
-            for option, value in named
-        ),
-        *((not batch and value is True, f"{option} needs a name, except with --save-dir") for option, value in named),
-        *(
-            (not batch and value == STANDARD_OUTPUT, f"{option} cannot go to standard output")
-            for option, value in named[1:]
-        ),
-    )
-    for conflict, message in conflicts:
-        if conflict:
+    def refuse(wrong: object, message: str) -> None:
+        if wrong:
             raise PumpsegError(message)
+
+    batch = arguments.save_dir is not None
+    refuse(arguments.stats == STANDARD_OUTPUT, "--stats cannot go to standard output")
+    token = arguments.serve_token
+    refuse(
+        token is not None and not (token and arguments.serve), "--serve-token goes with --serve and must not be empty"
+    )
+    refuse(arguments.color == "track" and not arguments.track, "--color track goes with --track")
+    refuse(batch and arguments.serve, "--serve shows one source, so it does not go with --save-dir")
+    refuse(batch and arguments.save, "--save and --save-dir exclude each other: one result, or one for each input")
+    refuse(batch and (arguments.limit or arguments.coco_truth), "--limit and --coco-truth do not go with --save-dir")
+    batch_only = arguments.jobs or arguments.no_annotate or arguments.engine == RAY
+    refuse(batch_only and not batch, "--jobs, --no-annotate and --engine ray go with --save-dir")
+    refuse(arguments.coco_truth and arguments.coco is None, "--coco-truth goes with --coco FILE")
+    for option in ("--json", "--coco", "--save-crops"):
+        value = getattr(arguments, option.strip("-").replace("-", "_"))
+        name = "with --save-dir every input has its own results, so {} takes no name, not {}; name the sources first"
+        refuse(batch and isinstance(value, Path), name.format(option, value))
+        refuse(not batch and value is True, f"{option} needs a name, except with --save-dir")
+        refuse(option != "--json" and value == STANDARD_OUTPUT, f"{option} cannot go to standard output")

@@ -15,7 +15,7 @@ from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.capture import CameraSettings
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 from pumpseg.video.sources.images import ImageSource
-from pumpseg.video.sources.open import open_source, open_sources
+from pumpseg.video.sources.open import open_source
 from pumpseg.video.sources.video_file import VideoSource
 from pumpseg.video.stats import StageTimes, Summary
 from pumpseg.video.tracking import Tracker, tracker_of
@@ -39,7 +39,6 @@ __all__ = [
     "Viewer",
     "open_sinks",
     "open_source",
-    "open_sources",
     "process",
     "stream",
     "tracker_of",

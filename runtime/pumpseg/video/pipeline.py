@@ -10,11 +10,11 @@ import contextlib
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pumpseg.checks import check_count
 from pumpseg.errors import SourceError
@@ -51,16 +51,15 @@ class _Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def wait_for_room(self) -> None:
-        """Raises StreamClosed once the consumer has closed the channel."""
+        """Wait until an item fits. Raises StreamClosed once the consumer has closed the channel."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
             if self._closed:
                 raise StreamClosed
 
     def put(self, item: T) -> None:
-        """Wait for room. Raises StreamClosed once the consumer has closed the channel."""
+        """Add an item, after `wait_for_room`."""
         with self._changed:
-            self.wait_for_room()
             self._items.append(item)
             self._changed.notify_all()
 
@@ -125,18 +124,28 @@ def stream(
     pending: _Channel[_Pending] = _Channel(1 if source.live else QUEUED_FRAMES + workers)
 
     def feed() -> None:
-        frames = _timed(source)
-        while True:
-            pending.wait_for_room()
-            frame, wait_seconds = next(frames, (None, 0.0))
-            if frame is None:
-                return
-            inferred = pool.submit(infer, frame)
-            if source.live:
-                inferred.exception()  # waits until it is done: the next frame is taken after that
-            pending.put(_Pending(frame, wait_seconds, inferred))
+        frames, failure = iter(source), None
+        try:
+            while True:
+                pending.wait_for_room()
+                asked = perf_counter()
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                wait_seconds = perf_counter() - asked
+                inferred = pool.submit(infer, frame)
+                if source.live:
+                    inferred.exception()  # waits until it is done: the next frame is taken after that
+                pending.put(_Pending(frame, wait_seconds, inferred))
+        except StreamClosed:
+            return
+        except BaseException as error:
+            failure = error
+        finally:
+            pending.finish(failure)
 
-    feeder = _start("feed", feed, pending)
+    feeder = threading.Thread(target=feed, name="pumpseg-feed", daemon=True)
+    feeder.start()
     try:
         while not (stop is not None and stop.is_set()):
             item = pending.get(_POLL_SECONDS)
@@ -232,33 +241,3 @@ def _show_at(source: Source, result: Result, start: float) -> float | None:
     if source.live:
         return None
     return math.inf if source.timing is None else start + result.time
-
-
-def _timed(source: Source) -> Iterator[tuple[Frame, float]]:
-    """Frames of a source, each with the seconds that were spent waiting for it."""
-    frames = iter(source)
-    while True:
-        start = perf_counter()
-        try:
-            frame = next(frames)
-        except StopIteration:
-            return
-        yield frame, perf_counter() - start
-
-
-def _start(name: str, work: Callable[[], None], output: _Channel[Any]) -> threading.Thread:
-    """A thread that works until it is done, fails, or its output is closed."""
-
-    def run() -> None:
-        try:
-            work()
-        except StreamClosed:
-            output.finish()
-        except BaseException as error:
-            output.finish(error)
-        else:
-            output.finish()
-
-    thread = threading.Thread(target=run, name=f"pumpseg-{name}", daemon=True)
-    thread.start()
-    return thread

@@ -57,9 +57,9 @@ class InputFile:
 
 
 def open_source(
-    source: str | Path, *, camera: CameraSettings = DEFAULT_CAMERA, reconnect_timeout: float = math.inf
+    source: str | Path, *more: str | Path, camera: CameraSettings = DEFAULT_CAMERA, reconnect_timeout: float = math.inf
 ) -> Source:
-    """The source that a user names.
+    """The source that a user names, or one of any number of images.
 
     "webcam" or "webcam:N" (camera N, 0 by default), a device (/dev/video0), an rtsp, http, rtmp, srt or udp
     URL, "demo" (the clip that comes with the package), a video file, an image, a folder of images, a glob
@@ -68,10 +68,14 @@ def open_source(
     camera: what is requested of a camera device. reconnect_timeout: seconds to try to reopen a lost camera or stream.
     Raises SourceError for anything else, and for what cannot be opened.
 
-        with open_source("patch.mp4") as source:
-            for frame in source:
-                print(frame.index, frame.time, frame.image.shape)
+    >>> from pumpseg import open_source
+    >>> with open_source("demo") as source:
+    ...     frame = next(iter(source))
+    >>> frame.index, frame.time, frame.image.shape
+    (0, 0.0, (480, 640, 3))
     """
+    if more:
+        return _open_files(f"{1 + len(more)} sources", find_files([source, *more]))
     name = str(source)
     if not name:
         raise SourceError("the name of the source is empty")
@@ -86,15 +90,6 @@ def open_source(
             raise SourceError("the demo clip is missing from this installation")
         return VideoSource(DEMO_CLIP, name="demo")
     return _open_files(name, find_files([name]))
-
-
-def open_sources(
-    names: Sequence[str | Path], *, camera: CameraSettings = DEFAULT_CAMERA, reconnect_timeout: float = math.inf
-) -> Source:
-    """One source of all names: any one that `open_source` takes, or any number of images."""
-    if len(names) == 1:
-        return open_source(names[0], camera=camera, reconnect_timeout=reconnect_timeout)
-    return _open_files(f"{len(names)} sources", find_files(names))
 
 
 def is_file_like(name: str | Path) -> bool:

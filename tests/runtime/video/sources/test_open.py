@@ -4,7 +4,7 @@ import pytest
 from pumpseg.errors import SourceError
 from pumpseg.video.sources import open as sources
 from pumpseg.video.sources.images import ImageSource
-from pumpseg.video.sources.open import find_files, open_source, open_sources
+from pumpseg.video.sources.open import find_files, open_source
 from pumpseg.video.sources.video_file import VideoSource
 
 
@@ -69,7 +69,7 @@ def test_the_demo(tmp_path, monkeypatch, make_clip):
 
 
 def test_images_named_one_by_one_are_one_source(folder):
-    source = open_sources([folder / "c.PNG", folder / "a.png", folder / "c.PNG"])
+    source = open_source(folder / "c.PNG", folder / "a.png", folder / "c.PNG")
     assert [frame.source for frame in source] == [str(folder / "c.PNG"), str(folder / "a.png")]
 
 

@@ -20,6 +20,7 @@ from pumpseg.segmenter import Segmenter
 from pumpseg.timings import Timings
 
 if TYPE_CHECKING:
+    from pumpseg.video.result import Result
     from pumpseg.video.sources.open import open_source
     from pumpseg.video.tracking import Tracker
 
@@ -34,6 +35,7 @@ __all__ = [
     "OptionError",
     "ProviderError",
     "PumpsegError",
+    "Result",
     "Segmenter",
     "SinkError",
     "SourceError",
@@ -43,7 +45,11 @@ __all__ = [
     "open_source",
 ]
 
-_ON_DEMAND = {"Tracker": "pumpseg.video.tracking", "open_source": "pumpseg.video.sources.open"}
+_ON_DEMAND = {
+    "Result": "pumpseg.video.result",
+    "Tracker": "pumpseg.video.tracking",
+    "open_source": "pumpseg.video.sources.open",
+}
 
 
 def __getattr__(name: str) -> Any:

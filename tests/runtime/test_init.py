@@ -15,7 +15,7 @@ README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = {
     name: tests
     for name in pumpseg.__all__
-    if (tests := doctest.DocTestFinder(recurse=False).find(getattr(pumpseg, name), name)) and tests[0].examples
+    if (tests := [test for test in doctest.DocTestFinder().find(getattr(pumpseg, name), name) if test.examples])
 }
 
 

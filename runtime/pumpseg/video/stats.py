@@ -32,7 +32,7 @@ class StageTimes:
     mean: float
     median: float
     p95: float
-    longest: float
+    max: float
     busy: float
 
 
@@ -40,13 +40,13 @@ class Stopwatch:
     """Collects durations of one stage in logarithmic bins, so that memory does not grow with the frames."""
 
     def __init__(self) -> None:
-        self._total = self._longest = self._last = 0.0
+        self._total = self._max = self._last = 0.0
         self._bins = [0] * _BINS
         self._count = 0
 
     def add(self, seconds: float) -> None:
         self._count_in_bin(seconds, 1)
-        self._longest = max(self._longest, seconds)
+        self._max = max(self._max, seconds)
         self._last = seconds
 
     def extend_last(self, seconds: float) -> None:
@@ -61,7 +61,7 @@ class Stopwatch:
             mean=1000 * self._total / max(1, self._count),
             median=1000 * self._quantile(0.5),
             p95=1000 * self._quantile(0.95),
-            longest=1000 * self._longest,
+            max=1000 * self._max,
             busy=self._total / run_seconds if run_seconds > 0 else 0.0,
         )
 
@@ -76,19 +76,19 @@ class Stopwatch:
         for place, count in enumerate(self._bins):
             passed += count
             if count and passed >= wanted:
-                return min(_FINEST * 2 ** ((place + 0.5) / _BINS_PER_DOUBLING), self._longest)
+                return min(_FINEST * 2 ** ((place + 0.5) / _BINS_PER_DOUBLING), self._max)
         return 0.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to.
+    """Counts and times of a run.
 
     frames: done. instances: in all of them. seconds: from the first frame asked for to the last output completed.
     dropped, reconnects, failed: see `Source`. stages: in the order in which a frame passes them; they overlap,
     so they add up to more than the time a frame takes; completing the outputs counts as the last frame's "write".
-    latency: from a live frame's arrival to its result, None for files. distinct: instances that a tracker told
-    apart, None without one.
+    latency: from a live frame's arrival to its result, None for files. distinct: instances by track id, None without
+    a tracker.
     """
 
     frames: int

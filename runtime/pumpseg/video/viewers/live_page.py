@@ -99,7 +99,7 @@ class LivePage(Viewer):
             pass
 
     def show(self, result: Result, show_at: float | None = None) -> bool:
-        """Make a result the one that browsers get next. Returns True, at `show_at` or after STILL_SECONDS at the latest."""
+        """Make a result the one that browsers get next. Returns True at `show_at`, or STILL_SECONDS later."""
         now = perf_counter()
         self._loop.call_soon_threadsafe(self._frames.add, result, now)
         if show_at is not None:

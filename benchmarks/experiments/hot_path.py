@@ -28,7 +28,7 @@ from pumpseg import Segmenter
 from pumpseg.cli.arguments import count
 from pumpseg.cli.command import run_command
 from pumpseg.errors import PumpsegError
-from pumpseg.inference.model_file import DEFAULT_MODEL, find_model, shipped_model
+from pumpseg.inference.model_file import DEFAULT_MODEL, find_model
 from pumpseg.inference.providers import open_session
 from pumpseg.video.sources.open import open_source
 from pumpseg_bench import machine
@@ -96,7 +96,7 @@ def measure(argv: Sequence[str] | None) -> int:
 def shipped_precisions() -> list[str]:
     """The default model in float32, and in int8 where this installation has it."""
     int8 = f"{DEFAULT_MODEL}-int8"
-    return [DEFAULT_MODEL, int8] if shipped_model().with_stem(int8).is_file() else [DEFAULT_MODEL]
+    return [DEFAULT_MODEL, int8] if find_model().with_stem(int8).is_file() else [DEFAULT_MODEL]
 
 
 def views_of(segmenter: Segmenter, instances: int) -> list[np.ndarray]:

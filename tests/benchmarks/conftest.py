@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("psutil", reason='needs pip install "pumpseg[bench]"')
 
-from pumpseg.inference.model_file import shipped_model
+from pumpseg.inference.model_file import find_model
 from pumpseg.video.sources.open import open_source
 from pumpseg_bench.accuracy_check import Agreement
 from pumpseg_bench.frames import write_frames
@@ -34,7 +34,7 @@ def frames(photo):
 @pytest.fixture
 def setup(frames):
     """The shipped model on one thread of the CPU."""
-    return Setup(str(shipped_model()), "cpu", 1, 1, frames)
+    return Setup(str(find_model()), "cpu", 1, 1, frames)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from pumpseg.inference.model import Model
-from pumpseg.inference.model_file import shipped_model
+from pumpseg.inference.model_file import find_model
 from pumpseg_bench.nodes import arithmetic, operations, prepared, profile_nodes
 
 
@@ -30,7 +30,7 @@ def test_operations(operator, inputs, outputs, wanted):
 
 
 def test_the_arithmetic_of_the_shipped_model_is_at_least_that_of_its_trunk(frames):
-    graph = onnx.shape_inference.infer_shapes(onnx.load(shipped_model())).graph
+    graph = onnx.shape_inference.infer_shapes(onnx.load(find_model())).graph
     shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.value_info}
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     # Weights may be stored in half precision and cast.
@@ -42,7 +42,7 @@ def test_the_arithmetic_of_the_shipped_model_is_at_least_that_of_its_trunk(frame
         shape = shapes.get(node.output[0], [])
         if node.op_type == "Conv" and len(shape) == 4 and shape[0] == 1:
             trunk += 2 * math.prod(shape) * math.prod(weights[node.input[1]][1:])
-    counted = arithmetic(shipped_model(), frames)
+    counted = arithmetic(find_model(), frames)
     assert trunk > 2e9
     assert trunk < counted.operations < 2 * trunk
     assert counted.int8 == 0
@@ -62,7 +62,7 @@ def test_nodes_of_the_cpu_and_of_openvino(frames, setup):
 
 
 def test_frames_lie_where_the_model_wants_them(frames, tmp_path):
-    graph = onnx.load(shipped_model())
+    graph = onnx.load(find_model())
     (entry,) = graph.metadata_props
     letterbox = {"placement": "centred", "fill": [0, 0, 0], "min_side": 0, "min_scale": 0.0}
     entry.value = json.dumps(json.loads(entry.value) | {"letterbox": letterbox})

@@ -16,7 +16,7 @@ import pytest
 
 from pumpseg import Segmenter
 from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import shipped_model
+from pumpseg.inference.model_file import find_model
 from pumpseg.video import open_source
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -113,7 +113,7 @@ def test_the_cpp_program_prints_the_boxes_of_python(cpp_flags, frame, tmp_path):
     for size in ((640, 480), (1203, 901)):
         picture = cv2.resize(frame, size)
         cv2.imwrite(str(tmp_path / "photo.png"), picture)
-        command = [program, str(shipped_model("fast")), str(tmp_path / "photo.png")]
+        command = [program, str(find_model("fast")), str(tmp_path / "photo.png")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         found = np.array([[float(value) for value in line.split()] for line in done.stdout.splitlines()])
@@ -150,7 +150,7 @@ def node_folder(tmp_path_factory):
 
 def javascript_boxes(folder, program, frame):
     cv2.imwrite(str(folder / "photo.ppm"), frame)
-    command = ["node", program, str(shipped_model("fast")), "photo.ppm"]
+    command = ["node", program, str(find_model("fast")), "photo.ppm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -200,6 +200,6 @@ writeFileSync("input.raw", letterbox(readFileSync("frame.raw"), width, height, 3
 @pytest.mark.npm
 def test_javascript_reports_a_wrong_picture_in_one_line(node_folder):
     (node_folder / "photo.txt").write_text("text", encoding="utf-8")
-    command = ["node", "segment.mjs", str(shipped_model("fast")), "photo.txt"]
+    command = ["node", "segment.mjs", str(find_model("fast")), "photo.txt"]
     done = subprocess.run(command, cwd=node_folder, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

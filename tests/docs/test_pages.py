@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pumpseg.inference.model_file import shipped_model
+from pumpseg.inference.model_file import find_model
 from pumpseg.video import open_source
 from pumpseg_train.training.run import Settings
 
@@ -166,7 +166,7 @@ def test_scripts_that_a_page_runs_exist(page):
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
     """A folder with the files that the examples read: patch.jpg, patch.mp4, mine.onnx."""
-    shutil.copy(shipped_model("fast"), tmp_path / "mine.onnx")
+    shutil.copy(find_model("fast"), tmp_path / "mine.onnx")
     frames = [frame.image for frame, _ in zip(open_source("demo"), range(4), strict=False)]
     cv2.imwrite(str(tmp_path / "patch.jpg"), frames[0])
     writer = cv2.VideoWriter(str(tmp_path / "patch.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 24, (640, 480))

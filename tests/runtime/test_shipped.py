@@ -8,7 +8,7 @@ import pytest
 
 from pumpseg import Segmenter
 from pumpseg.cli.video import main
-from pumpseg.inference.model_file import SHIPPED_MODELS, shipped_model
+from pumpseg.inference.model_file import SHIPPED_MODELS, find_model
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def segmenter():
 
 @pytest.mark.parametrize("name", SHIPPED_MODELS)
 def test_models_are_small_and_made_of_standard_operators_only(name):
-    path = shipped_model(name)
+    path = find_model(name)
     assert path.stat().st_size < 20e6
     model = onnx.load(path)
     assert {(opset.domain, opset.version) for opset in model.opset_import} == {("", 17)}

@@ -84,38 +84,19 @@ class Tensor:
     shape: Sequence[int | str | None]
 
 
-def shipped_model(name: str = DEFAULT_MODEL) -> Path:
-    """Path of a model that comes with the package: "fast" or "fast-fp32" in float32, "fast-int8" in int8.
-
-    Raises ModelFileError for an unknown name, and for a model that this installation lacks.
-    """
-    if not _is_shipped(name):
-        raise ModelFileError(
-            f"there is no shipped model {name!r}; there are {', '.join(SHIPPED_MODELS)}, "
-            f"also with {FLOAT32_SUFFIX} or {INT8_SUFFIX}"
-        )
-    path = MODELS_FOLDER / f"{name.removesuffix(FLOAT32_SUFFIX)}.onnx"
-    if not path.is_file():
-        raise ModelFileError(f"the model {name!r} is missing from this installation: no file {path}")
-    return path
-
-
-def _is_shipped(name: str) -> bool:
-    return any(name in (model, model + FLOAT32_SUFFIX, model + INT8_SUFFIX) for model in SHIPPED_MODELS)
-
-
-def find_model(model: str | Path | None) -> Path:
+def find_model(model: str | Path | None = None) -> Path:
     """The file behind what a user names: None for the default, a shipped model's name, or a path.
 
-    It does not depend on the machine: a shipped model without a precision is its float32 file.
-
-    Raises ModelFileError if there is no such file.
+    It does not depend on the machine: a shipped model without a precision, and "fast-fp32", is its float32 file,
+    "fast-int8" its int8 file. Raises ModelFileError if there is no such file.
     """
-    if model is None:
-        return shipped_model()
-    if _is_shipped(str(model)):
-        return shipped_model(str(model))
-    path = Path(model)
+    name = DEFAULT_MODEL if model is None else str(model)
+    if name in (model + suffix for model in SHIPPED_MODELS for suffix in ("", FLOAT32_SUFFIX, INT8_SUFFIX)):
+        path = MODELS_FOLDER / f"{name.removesuffix(FLOAT32_SUFFIX)}.onnx"
+        if not path.is_file():
+            raise ModelFileError(f"the model {name!r} is missing from this installation: no file {path}")
+        return path
+    path = Path(name)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
@@ -123,8 +104,8 @@ def find_model(model: str | Path | None) -> Path:
     if is_folder:
         raise ModelFileError(f"{path} is a folder, not an ONNX file")
     if not is_file:
-        names = ", ".join(SHIPPED_MODELS)
-        raise ModelFileError(f"no model {model}: neither a file nor a shipped model ({names})")
+        known = f"{', '.join(SHIPPED_MODELS)}, also with {FLOAT32_SUFFIX} or {INT8_SUFFIX}"
+        raise ModelFileError(f"no model {model}: neither a file nor a shipped model ({known})")
     return path
 
 

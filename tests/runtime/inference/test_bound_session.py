@@ -6,7 +6,7 @@ import pytest
 
 from pumpseg.inference.bound_session import BoundSession
 from pumpseg.inference.letterbox import letterbox
-from pumpseg.inference.model_file import shipped_model
+from pumpseg.inference.model_file import find_model
 from pumpseg.video import open_source
 
 SIDE, CELL = 64, 16
@@ -58,7 +58,7 @@ def test_no_names_mean_all_outputs(plain):
 
 
 def test_settings_are_taken_from_the_cpu():
-    plain = onnxruntime.InferenceSession(str(shipped_model("fast-fp32")), providers=["CPUExecutionProvider"])
+    plain = onnxruntime.InferenceSession(str(find_model("fast-fp32")), providers=["CPUExecutionProvider"])
     bound = BoundSession(onnxruntime, plain, "cpu")
     frame = next(iter(open_source("demo"))).image
     model_inputs = {"image": letterbox(frame, (384, 384))[0][None], "score_threshold": np.array([0.5], np.float32)}

@@ -8,12 +8,10 @@ import pytest
 from pumpseg.errors import ModelFileError
 from pumpseg.inference import model_file
 from pumpseg.inference.model_file import (
-    SHIPPED_MODELS,
     check_tensors,
     choose_model,
     find_model,
     parse_metadata,
-    shipped_model,
 )
 from pumpseg.segmenter import Segmenter
 
@@ -135,11 +133,15 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 def test_shipped_models_go_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr("pumpseg.inference.model_file.MODELS_FOLDER", tmp_path)
     with pytest.raises(ModelFileError, match="missing from this installation"):
-        shipped_model("fast")
-    with pytest.raises(ModelFileError, match=f"there are {', '.join(SHIPPED_MODELS)}"):
-        shipped_model("huge")
+        find_model("fast")
+    with pytest.raises(
+        ModelFileError, match=r"no model huge: neither a file nor a shipped model \(fast, accurate, also with"
+    ):
+        find_model("huge")
     (tmp_path / "fast.onnx").touch()
-    assert find_model(None) == find_model("fast") == tmp_path / "fast.onnx"
+    assert find_model() == find_model("fast") == tmp_path / "fast.onnx"
+    with pytest.raises(ModelFileError, match="no model fast-int8-fp32"):
+        find_model("fast-int8-fp32")
 
 
 def test_shapes_left_open_are_accepted(metadata):

@@ -6,7 +6,7 @@ import pytest
 
 from pumpseg import Segmenter
 from pumpseg.errors import ModelFileError, ProviderError
-from pumpseg.inference.model_file import shipped_model
+from pumpseg.inference.model_file import find_model
 from pumpseg.inference.openvino_session import OpenVinoSession
 from pumpseg.video.sources.open import open_source
 
@@ -43,7 +43,7 @@ def test_the_shipped_model_may_find_nothing(both):
 
 def test_the_score_threshold_can_be_set():
     # What cannot reach it does not get as far as the heads; the results are those of a file that knows none.
-    session = OpenVinoSession(shipped_model(), threads=1)
+    session = OpenVinoSession(find_model(), threads=1)
     assert [tensor.name for tensor in session.get_overridable_initializers()] == ["score_threshold"]
     frame = list(open_source("demo"))[40].image
     weak, strong = (Segmenter(provider="openvino", threads=1, threshold=score)(frame) for score in (0.1, 0.7))
@@ -78,7 +78,7 @@ def test_threads_share_a_segmenter(model_path):
 
 
 def test_node_times():
-    session = OpenVinoSession(shipped_model(), threads=1, profile=True)
+    session = OpenVinoSession(find_model(), threads=1, profile=True)
     session.run(None, {"image": np.zeros((1, 384, 384, 3), np.uint8)})
     times = session.node_times()
     assert {"Convolution", "RoiAlign"} & {kind for _, kind, _ in times}
@@ -87,7 +87,7 @@ def test_node_times():
 
 def test_a_damaged_file_is_one_line(tmp_path):
     path = tmp_path / "damaged.onnx"
-    path.write_bytes(shipped_model().read_bytes()[:20000])
+    path.write_bytes(find_model().read_bytes()[:20000])
     with pytest.raises(ModelFileError, match=r"damaged\.onnx is not an ONNX file that runs here") as error:
         Segmenter(path, provider="openvino")
     assert "\n" not in str(error.value)

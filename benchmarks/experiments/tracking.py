@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    segmenter = Segmenter(arguments.model, provider="cpu", threads=1, threshold=arguments.score, allow_spinning=False)
+    segmenter = Segmenter(
+        arguments.model, provider="cpu", threads=1, threshold=arguments.threshold, allow_spinning=False
+    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.work or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

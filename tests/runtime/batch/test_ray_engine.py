@@ -140,7 +140,7 @@ def test_sections_have_every_frame_once(inputs, name):
         np.testing.assert_array_equal(one.image, other.image)
 
 
-def test_key_frames_of_what_is_no_video(tmp_path):
+def test_key_frames_of_what_is_not_a_video(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     assert key_frames(tmp_path / "a.mp4") == []
 
@@ -251,7 +251,7 @@ def cluster(tmp_path_factory):
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        # Ray's workers give way to every other program, and so to the tests beside these.
+        # By default Ray's workers give way to every other program, such as other tests.
         monkeypatch.setenv("RAY_worker_niceness", "0")
         cluster = Cluster(initialize_head=True, head_node_args=node)
         cluster.add_node(**{name: value for name, value in node.items() if name != "include_dashboard"})
@@ -320,6 +320,6 @@ def test_the_command_on_a_cluster(cluster, inputs, tmp_path, model_path, capfd):
         assert main([*names, "--save-dir", str(tmp_path / out), *options, *more]) == 1
         assert "3 inputs: 2 done, 1 failed; 121 frames" in capfd.readouterr().err
     assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
-    # One machine goes on with what a cluster began.
+    # One machine resumes what a cluster began.
     assert main([*names, "--save-dir", str(tmp_path / "ray"), *options]) == 1
     assert "3 inputs: 2 skipped, 1 failed" in capfd.readouterr().err

@@ -84,7 +84,7 @@ def test_a_second_run_skips_what_is_finished(inputs, tmp_path, segmenter, monkey
 
 
 @pytest.mark.parametrize("change", ["input", "same size", "output", "crop", "threshold", "outputs", "style"])
-def test_what_is_no_longer_what_it_was_is_done_again(inputs, tmp_path, segmenter, make_clip, model_path, change):
+def test_what_has_changed_is_done_again(inputs, tmp_path, segmenter, make_clip, model_path, change):
     out, options = tmp_path / "out", EVERYTHING
     run(inputs, out, segmenter)
     if change == "input":

@@ -5,6 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
+from pathlib import Path
 
 import av
 import cv2
@@ -13,6 +16,7 @@ import onnxruntime
 import pytest
 from command_output import assert_error, files
 
+import pumpseg
 from pumpseg import Segmenter, draw
 from pumpseg.cli import video as cli
 from pumpseg.cli.video import main
@@ -209,3 +213,27 @@ def test_instances_are_drawn_as_asked(run, model_path, square_frame):
     ):
         assert run("a.png", "--save", "out.png", *options)[0] == 0
         np.testing.assert_array_equal(cv2.imread("out.png"), draw(square_frame, instances, **style))
+
+
+def test_a_frame_s_way_is_short_and_described(run, clip):
+    pytest.importorskip("trackers", reason='needs pip install "pumpseg[track]"')
+    root, calls = Path(pumpseg.__file__).parent, Counter()
+
+    def note(frame, event, _):
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(root):
+            calls[path.relative_to(root).as_posix(), frame.f_code.co_qualname] += 1
+
+    before = sys.getprofile()
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        assert run(clip, "--save", "out.mp4", "--json", "out.jsonl", "--track")[0] == 0
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(before)
+    entered = {file for (file, _), times in calls.items() if times >= 19}  # of 20 frames
+    assert len(entered) <= 18
+    page = (Path(__file__).parents[3] / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    described = page.partition("## A frame's way")[2].partition("##")[0]
+    assert {file for file in entered if f"`{file}`" not in described} == set()

@@ -289,7 +289,7 @@ def test_another_server(serve, segmenter, tmp_path):
         container.mux(video.encode())
     server = serve(python, HERE / "gst_camera.py", "PORT", clip)
     source = open_source(f"rtsp://127.0.0.1:{server.port}/camera")
-    # The clip ends after two seconds; the server plays it anew to whoever connects.
+    # The clip ends after two seconds; the server plays it again for every client.
     frames = []
     for result in stream(source, segmenter.infer):
         assert result.frame.shape == (*SIZE, 3)

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "experiments" / "soak.py"
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process as Linux tells it")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process as Linux reports it")
 @pytest.mark.parametrize("options", [[], ["--live"]])
 def test_memory_and_open_files_stay_flat(clip, model_path, options):
     command = [sys.executable, str(SCRIPT), str(clip), "--model", str(model_path), "--frames", "2000", "--size", "96"]

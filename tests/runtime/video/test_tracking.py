@@ -191,7 +191,7 @@ def test_nothing_is_kept_of_what_is_long_gone(run):
     *[st.floats(-100, 100)] * 2,
     st.floats(0, 2),
 )
-def test_motion_goes_on_in_a_straight_line(times, vx, vy, ahead):
+def test_motion_is_extrapolated_in_a_straight_line(times, vx, vy, ahead):
     times = sorted(times)
     assume(times[-1] - times[0] >= 0.25)
     track = Track()
@@ -282,7 +282,7 @@ def test_images_cannot_be_followed(segmenter, tmp_path, square_frame, capsys):
         segmenter.stream(tmp_path / "a.png", track=True)
 
 
-def test_what_is_missing_is_told_with_the_extra(monkeypatch, clip, tmp_path, segmenter, capsys):
+def test_a_missing_package_names_the_extra(monkeypatch, clip, tmp_path, segmenter, capsys):
     monkeypatch.setitem(sys.modules, "trackers", None)
     assert main([str(clip), "--track", "--no-show"]) == 2
     assert 'pip install "pumpseg[track]"' in capsys.readouterr().err

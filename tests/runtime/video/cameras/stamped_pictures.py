@@ -1,6 +1,6 @@
 """Pictures that carry the moment they were made: what the test cameras send, and how a test reads it back.
 
-A script beside it is run as a program of its own, so this module imports nothing of the tests.
+The scripts in this folder run as programs of their own, so this module imports nothing of the tests.
 """
 
 import time

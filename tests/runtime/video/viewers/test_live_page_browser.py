@@ -145,14 +145,14 @@ def test_viewers_that_never_read_do_not_slow_the_loop_of_a_browser(make_page, sh
     # In turns, so that whatever else the machine does meets both alike; other programs may slow one of three tries.
     ratios = []
     for _ in range(3):
-        alone, beside = [], []
+        alone, watched = [], []
         for _ in range(4):
             alone.append(fps())
             deaf = deaf_viewers(page, 4)
-            beside.append(fps())
+            watched.append(fps())
             for connection in deaf:
                 connection.close()
-        ratios.append(np.median(beside) / np.median(alone))
+        ratios.append(np.median(watched) / np.median(alone))
         print(f"frames a second with viewers that never read, of those without: {ratios[-1]:.2f}")
         if ratios[-1] > 0.8:
             break

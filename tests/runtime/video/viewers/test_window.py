@@ -8,7 +8,7 @@ from pumpseg.video.viewers.window import screen_problem
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display server")
-def test_no_screen_is_told_without_trying(monkeypatch):
+def test_no_screen_is_reported_without_trying(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(display.subprocess, "run", lambda *a, **k: pytest.fail("tried to open a window"))

@@ -6,20 +6,14 @@ import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.letterbox import Letterbox, letterbox
-from pumpseg.inference.model_file import (
-    ROIS_MULTIPLE,
-    SCORE_THRESHOLD,
-    check_tensors,
-    choose_model,
-    parse_metadata,
-)
+from pumpseg.inference.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD, check_tensors, choose_model, parse_metadata
 from pumpseg.inference.providers import AUTO, PROVIDERS, Session, first_that_loads, open_session
 
 log = logging.getLogger("pumpseg")
@@ -122,9 +116,3 @@ class Model:
     def close(self) -> None:
         """Release the session; `run` raises PumpsegError from now on."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

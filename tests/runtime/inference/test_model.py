@@ -66,14 +66,15 @@ def test_one_file_is_parsed_once(model_path, monkeypatch):
     calls = []
     parse = module.parse_metadata
     monkeypatch.setattr(module, "parse_metadata", lambda *given: (calls.append(given), parse(*given))[1])
-    with Model.open(model_path, "cpu") as model:
-        model.run(model.prepare(FRAME)[0])
+    model = Model.open(model_path, "cpu")
+    model.run(model.prepare(FRAME)[0])
     assert len(calls) == 1
 
 
 def test_a_closed_model_says_so(model_path):
-    with Model.open(model_path, "cpu") as model:
-        image, _ = model.prepare(FRAME)
+    model = Model.open(model_path, "cpu")
+    image, _ = model.prepare(FRAME)
+    model.close()
     with pytest.raises(PumpsegError, match=r"the model bright\.onnx is closed"):
         model.run(image)
     model.close()

@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 scenario="crossing",
                 truth=truth,
-                report=StderrProgress(),
+                progress=StderrProgress(),
             )
         found, count = followed(clip, segmenter)
         figures = {**scored(read_truth(truth), found), "count": count}

@@ -51,7 +51,7 @@ def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
     mask_head = convert_dense(model.mask_head, (None, profile.mask_pool, profile.mask_pool, profile.fpn_channels))
     masks = graph.inline(mask_head, "mask_head", features)["mask_logits"]
     side = profile.mask_size
-    if profile.class_agnostic:
+    if profile.compat.class_agnostic:
         masks = graph.op("Gather", masks, places, axis=0)
     else:
         masks = _of_class(graph, masks, places, class_ids, model, side * side)
@@ -91,7 +91,7 @@ def _propose(
     """Proposals (P, 4) and their objectness (P,), best first: `model.proposals.propose`."""
     logits = graph.op("Reshape", trunk["objectness"], graph.ints(-1))
     count = min(profile.candidates, len(anchor_cells(profile, size)[0]) * profile.anchors_per_cell)
-    if profile.rank_by_probability:
+    if profile.compat.rank_by_probability:
         # `model.proposals.probability`: ONNX Runtime's Sigmoid is off by the last bits.
         one = graph.constant(1.0)
         probabilities = graph.op("Div", one, graph.op("Add", one, graph.op("Exp", graph.op("Neg", logits))))
@@ -106,7 +106,7 @@ def _propose(
     window = whole_image(profile, size)
     boxes = _clip(graph, boxes, graph.constant(window[:2]), graph.constant(window[2:]))
     least = graph.constant([profile.proposal_score_threshold])
-    if profile.joint_score:
+    if profile.compat.joint_score:
         # The score is the objectness times a probability: what is below the threshold already will not rise above it.
         least = graph.op("Max", least, least_score)
     keep = _suppress(graph, boxes, scores, profile.proposals, profile.proposal_nms_threshold, least)
@@ -142,7 +142,7 @@ def _detections(
     # CUDA has no ArgMax since opset 12, and each one would wait for the CPU.
     likeliest = graph.ops("TopK", 2, of_classes, graph.ints(1), axis=1)
     scores, class_ids = (graph.op("Squeeze", each, graph.ints(1)) for each in likeliest)
-    if profile.joint_score:
+    if profile.compat.joint_score:
         scores = graph.op("Mul", scores, objectness)
     else:
         background = graph.op("Gather", probabilities, graph.constant(0, np.int64), axis=1)
@@ -169,7 +169,7 @@ def _moved(
 ) -> str:
     """Boxes (N, 4) moved as the box head answers for the class (N,) of each, inside the corners `window`."""
     profile = model.profile
-    if not profile.class_agnostic:
+    if not profile.compat.class_agnostic:
         count = graph.op("Squeeze", graph.op("Shape", class_ids), graph.ints(0))
         zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
         deltas = _of_class(graph, deltas, graph.op("Range", zero, count, one), class_ids, model, 4)
@@ -186,7 +186,7 @@ def _grow(graph: GraphWriter, boxes: str, margin: float) -> str:
 
 def _window(graph: GraphWriter, profile: Profile, size: tuple[int, int]) -> tuple[str, str]:
     """Corners (2,) that detections stay inside."""
-    if profile.clip_to_content:
+    if profile.compat.clip_to_content:
         return _content_window(graph, profile, size)
     window = whole_image(profile, size)
     return graph.constant(window[:2]), graph.constant(window[2:])
@@ -235,14 +235,14 @@ def _content_window(graph: GraphWriter, profile: Profile, size: tuple[int, int])
     low, high = (
         graph.op("Cast", graph.op("Concat", *values, axis=0), to=TensorProto.FLOAT) for values in (starts, ends)
     )
-    return low, graph.op("Sub", high, graph.constant(profile.last_pixel))
+    return low, graph.op("Sub", high, graph.constant(profile.compat.last_pixel))
 
 
 def _shift_ends(graph: GraphWriter, boxes: str, profile: Profile) -> str:
     """From boxes inside the model to those of the contract, which end after their last pixel."""
-    if not profile.last_pixel:
+    if not profile.compat.last_pixel:
         return boxes
-    return graph.op("Add", boxes, graph.constant([0, 0, profile.last_pixel, profile.last_pixel]))
+    return graph.op("Add", boxes, graph.constant([0, 0, profile.compat.last_pixel, profile.compat.last_pixel]))
 
 
 def _suppress(graph: GraphWriter, boxes: str, scores: str, most: int, overlap: float, least: str) -> str:
@@ -316,7 +316,7 @@ def _pool(
             value=helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
         )
         rois, scale = graph.op("Gather", boxes, rows, axis=0), 1.0 / stride
-        if profile.roi_corners:
+        if profile.compat.roi_corners:
             rois, scale = _grown(graph, rois, pool, stride, size), 1.0
         features.append(
             graph.op(

@@ -161,7 +161,7 @@ def describe(
         "classes": list(model.classes),
         "input_size": list(size),
         "letterbox": _describe_letterbox(profile),
-        "mask_border": "fade" if profile.fade_masks else "replicate",
+        "mask_border": profile.compat.mask_border,
         "score_threshold": profile.score_threshold,
         "nms_threshold": profile.nms_threshold,
         "max_detections": profile.max_detections,

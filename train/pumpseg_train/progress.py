@@ -1,4 +1,4 @@
-"""How long work reports its progress: silent by default, bars on a terminal, plain lines elsewhere."""
+"""Progress of long work: silent by default, bars with the time left on a terminal, plain lines elsewhere."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ _PLAIN_SECONDS = 10.0
 
 
 class Progress:
-    """Reports nothing: the default of library functions."""
+    """Shows nothing: the default of library functions."""
 
     def note(self, text: str) -> None:
         """One line worth knowing."""
@@ -23,7 +23,7 @@ class Progress:
     def stage(self, what: str, total: int | None, unit: str, start: int = 0) -> Iterator[Advance]:
         """A stretch of work of `total` units (None: unknown), of which `start` are done already.
 
-        Yields the function to call, from any thread, with the number of units done since.
+        Yields the function to call, from any thread, with the number of units done since the last call.
         """
         yield lambda count: None
 
@@ -46,15 +46,21 @@ class StderrProgress(Progress):
 
                 yield draw
             return
-        done, shown = start, time.monotonic()
+        done, begun = start, time.monotonic()
+        shown = begun
 
         def say(count: int) -> None:
             nonlocal done, shown
             with lock:
                 done += count
-                if time.monotonic() - shown >= _PLAIN_SECONDS:
-                    shown = time.monotonic()
-                    self.note(f"{what}: {_amount(done, unit)}" + (f" of {_amount(total, unit)}" if total else ""))
+                now = time.monotonic()
+                if now - shown >= _PLAIN_SECONDS:
+                    shown = now
+                    line = f"{what}: {_amount(done, unit)}"
+                    if total:
+                        left = (total - done) * (now - begun) / max(done - start, 1)
+                        line += f" of {_amount(total, unit)}, {tqdm.format_interval(left)} left"
+                    self.note(line)
 
         yield say
 

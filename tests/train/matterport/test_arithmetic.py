@@ -125,7 +125,7 @@ def test_of_anchors_that_are_equally_likely_in_float32_the_first_comes_first():
     answers = {"objectness": logits, "anchor_deltas": np.zeros((1, count, 4), np.float32)}
     found = propose(answers, SMALL, (128, 128), candidates=len(sure), count=len(sure))
     assert np.allclose(found.boxes[0], np.clip(bx.anchors(SMALL, (128, 128))[sure], 0, 127))
-    by_logit = dataclasses.replace(SMALL, rank_by_probability=False)
+    by_logit = dataclasses.replace(SMALL, compat=dataclasses.replace(SMALL.compat, rank_by_probability=False))
     found = propose(answers, by_logit, (128, 128), candidates=len(sure), count=len(sure))
     assert np.allclose(found.boxes[0], np.clip(bx.anchors(SMALL, (128, 128))[sure[::-1]], 0, 127))
 

@@ -98,8 +98,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json:
         check_names([arguments.json], [Path(arguments.model), dataset.json_path, *(p.path for p in dataset.photos)])
     model = _load(arguments)
-    report = StderrProgress()
-    with report.stage("finding instances", len(dataset.photos), "photos") as advance:
+    progress = StderrProgress()
+    with progress.stage("finding instances", len(dataset.photos), "photos") as advance:
         results = detect(dataset, model.predict, advance)
     metrics = score(dataset, results)
     figures: dict[str, Any] = metrics.to_json()
@@ -111,7 +111,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for kind in ("box", "mask"):
         print(f"{kind:6}" + "".join(f"{getattr(getattr(metrics, kind), name):8.3f}" for name in names))
     if negatives:
-        with report.stage("looking for false alarms", len(negatives), "photos") as advance:
+        with progress.stage("counting false alarms", len(negatives), "photos") as advance:
             alarms = false_alarms(negatives, model.predict, arguments.threshold, advance)
         rate = 100 * len(alarms) / len(negatives)
         print(

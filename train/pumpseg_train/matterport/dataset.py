@@ -90,7 +90,7 @@ class Batches(ErrorCapturingBatches):
         self._steps, self._seed, self._augmentation = steps, seed, augmentation
         self._batch_size = setting(config, "IMAGES_PER_GPU") * setting(config, "GPU_COUNT")
         self._anchors = bx.anchors(profile, profile.input_size) + np.array(
-            [0, 0, profile.last_pixel, profile.last_pixel]
+            [0, 0, profile.compat.last_pixel, profile.compat.last_pixel]
         )
         self.epoch = 0
         if not len(dataset.image_ids):

@@ -33,7 +33,7 @@ class MatterportTrainer(Trainer):
         self._learning = dataclasses.replace(profile, proposals=setting(config, "POST_NMS_ROIS_TRAINING"))
         self._train_norms = setting(config, "TRAIN_BN") is not False
         # Anchors are matched and their targets measured in pixels, all else between the first and the last one.
-        self._ends = (0.0, 0.0, profile.last_pixel, profile.last_pixel)
+        self._ends = (0.0, 0.0, profile.compat.last_pixel, profile.compat.last_pixel)
 
     def call(self, batch: dict[str, Any], training: bool = True) -> dict[str, Any]:
         profile, ends = self._learning, ops.convert_to_tensor(self._ends)

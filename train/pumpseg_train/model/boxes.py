@@ -15,8 +15,8 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 def anchors(profile: Profile, size: tuple[int, int]) -> np.ndarray:
     """Anchor boxes float32 (A, 4) for an input of `size` (h, w), ordered level, y, x, size, ratio.
 
-    Centres lie in the middle of the cells (Faster R-CNN, section 3.1.1, with the half-cell offset), or in their
-    corners, as the profile says. The exported graph adds up the same float32 numbers, of those that it needs.
+    Centres are in the middle of the cells (Faster R-CNN, section 3.1.1, with the half-cell offset) or in their
+    corners, by `profile.compat`. The exported graph adds the same float32 numbers.
     """
     centres, levels = anchor_cells(profile, size)
     return (np.tile(centres, 2)[:, None] + anchor_shapes(profile)[levels]).reshape(-1, 4)
@@ -26,7 +26,9 @@ def anchor_cells(profile: Profile, size: tuple[int, int]) -> tuple[np.ndarray, n
     """Centres float32 (C, 2), as x and y, and level int32 (C,) of the cells of an input of `size` (h, w)."""
     centres = []
     for stride in profile.strides:
-        y, x = np.meshgrid(*((np.arange(n // stride) + profile.anchor_offset) * stride for n in size), indexing="ij")
+        y, x = np.meshgrid(
+            *((np.arange(side // stride) + profile.compat.anchor_offset) * stride for side in size), indexing="ij"
+        )
         centres.append(np.stack([x, y], -1).reshape(-1, 2))
     levels = np.repeat(np.arange(len(centres), dtype=np.int32), [len(cells) for cells in centres])
     return np.concatenate(centres).astype(np.float32), levels
@@ -37,7 +39,7 @@ def anchor_shapes(profile: Profile) -> np.ndarray:
     levels = []
     for sides in profile.anchor_sizes:
         half = np.array([(s / r**0.5, s * r**0.5) for s in sides for r in profile.anchor_ratios]) / 2  # w, h
-        levels.append(np.concatenate([-half, half - profile.last_pixel], axis=-1))
+        levels.append(np.concatenate([-half, half - profile.compat.last_pixel], axis=-1))
     return np.stack(levels).astype(np.float32)
 
 
@@ -90,7 +92,7 @@ def decode(deltas: Any, references: Any) -> Any:
 
 def whole_image(profile: Profile, size: tuple[int, int]) -> np.ndarray:
     """The box float32 (4,) of an image of `size` (h, w)."""
-    return np.array([0, 0, size[1] - profile.last_pixel, size[0] - profile.last_pixel], np.float32)
+    return np.array([0, 0, size[1] - profile.compat.last_pixel, size[0] - profile.compat.last_pixel], np.float32)
 
 
 def clip(boxes: Any, window: Any) -> Any:
@@ -100,10 +102,10 @@ def clip(boxes: Any, window: Any) -> Any:
 
 
 def content_window(images: Any, profile: Profile) -> Any:
-    """The boxes (B, 1, 4) of the frames inside centred letterboxed images (B, H, W, 3) with a black rest.
+    """The boxes (B, 1, 4) of the frames inside centred letterboxed images (B, H, W, 3) on black.
 
-    What is black on two opposite sides, one line more or less, is taken for the rest; so black bars of a frame count
-    as such, but not a black sky.
+    Black bars on two opposite sides, equal to within one line, count as the rest; so do black bars of the frame
+    itself, but a black sky does not.
     """
     bright = ops.max(ops.cast(images, "float32"), axis=-1)
     sides = {}
@@ -114,7 +116,7 @@ def content_window(images: Any, profile: Profile) -> Any:
         start = ops.minimum(before, after)
         sides[axis] = start, size - ops.minimum(after, start + 1)
     (left, right), (top, bottom) = ([ops.cast(side, "float32") for side in sides[axis]] for axis in (2, 1))
-    window = ops.stack([left, top, right - profile.last_pixel, bottom - profile.last_pixel], axis=-1)
+    window = ops.stack([left, top, right - profile.compat.last_pixel, bottom - profile.compat.last_pixel], axis=-1)
     return ops.expand_dims(window, 1)
 
 

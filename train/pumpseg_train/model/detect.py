@@ -42,7 +42,7 @@ class Detector(keras.Model):
             count=profile.proposals,
             score_threshold=profile.proposal_score_threshold,
         )
-        if profile.clip_to_content:
+        if profile.compat.clip_to_content:
             window = bx.content_window(images, profile)
         else:
             window = ops.convert_to_tensor(bx.whole_image(profile, size))
@@ -54,7 +54,7 @@ class Detector(keras.Model):
         boxes = bx.clip(_moved(proposals.boxes, heads["box_deltas"], class_ids, profile), window)
         class_ids = ops.reshape(class_ids, rows)
         scores = ops.reshape(ops.max(probabilities[..., 1:], axis=-1), rows)
-        if profile.joint_score:
+        if profile.compat.joint_score:
             # P(object) P(class | object): Zhou et al. 2021 (arXiv 2103.07461), equation 1.
             scores = scores * proposals.scores
         else:
@@ -74,7 +74,7 @@ class Detector(keras.Model):
             closed, masks = tighten_to_masks(masks, ops.reshape(seen, (-1, 4)), ops.reshape(boxes, (-1, 4)))
             boxes = ops.reshape(closed, ops.shape(boxes))
         return {
-            "boxes": boxes + ops.convert_to_tensor([0.0, 0.0, profile.last_pixel, profile.last_pixel]),
+            "boxes": boxes + ops.convert_to_tensor([0.0, 0.0, profile.compat.last_pixel, profile.compat.last_pixel]),
             "scores": scores,
             "class_ids": class_ids,
             "masks": ops.reshape(masks, (-1, boxes.shape[1], profile.mask_size, profile.mask_size)),
@@ -99,7 +99,7 @@ def _moved(boxes: Any, deltas: Any, class_ids: Any, profile: Profile) -> Any:
 
 def of_class(answers: Any, class_ids: Any, profile: Profile) -> Any:
     """What a head answers for the class (from 0) of each RoI: (N, K + 1, ...), (N,) -> (N, ...)."""
-    if profile.class_agnostic:
+    if profile.compat.class_agnostic:
         return answers
     index = ops.reshape(class_ids + 1, (-1, *[1] * (len(answers.shape) - 1)))
     return ops.squeeze(ops.take_along_axis(answers, index, axis=1), 1)

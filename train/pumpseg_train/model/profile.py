@@ -3,19 +3,57 @@
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from typing import Literal
 
 from pumpseg.inference.letterbox import TOP_LEFT, Rule
+
+
+@dataclass(frozen=True)
+class Compat:
+    """Which conventions the arithmetic between the networks follows; training, Keras and the exported graph read it."""
+
+    anchor_offset: float  # of the first anchors' centres from the image's corner, in cells
+    last_pixel: float  # 1: inside the model, boxes end in their last pixel, not after it
+    class_agnostic: bool  # one box and one mask per proposal, not one per class (and the background)
+    roi_corners: bool  # RoIs are sampled once per cell, corner to corner, as tf.image.crop_and_resize does
+    rank_by_probability: bool  # proposals are ranked by probability, ties in float32 by anchor; else by logit
+    joint_score: bool  # objectness x class probability; else the latter, 0 where background is likelier
+    clip_to_content: bool  # boxes end at the letterboxed frame, not at the input's border
+    mask_border: Literal["replicate", "fade"]  # how masks are pasted: `pumpseg.masks.paste.paste_crop`
+
+
+EDGE_COMPAT = Compat(
+    anchor_offset=0.5,
+    last_pixel=0.0,
+    class_agnostic=True,
+    roi_corners=False,
+    rank_by_probability=False,
+    joint_score=True,
+    clip_to_content=False,
+    mask_border="replicate",
+)
+MATTERPORT_COMPAT = Compat(  # mrcnn 0.2
+    anchor_offset=0.0,
+    last_pixel=1.0,
+    class_agnostic=False,
+    roi_corners=True,
+    rank_by_probability=True,
+    joint_score=False,
+    clip_to_content=True,
+    mask_border="fade",
+)
 
 
 @dataclass(frozen=True)
 class Profile:
     """Architecture and inference figures of a model. Lengths are input pixels.
 
-    The trunk is fully convolutional: `input_size` is what training and export use unless told
-    otherwise, and must be a multiple of the largest stride.
+    The trunk is fully convolutional: `input_size` is what training and export use unless another size
+    is given, and must be a multiple of the largest stride.
     """
 
     name: str = "edge"
+    compat: Compat = EDGE_COMPAT
     backbone: str = "efficientnet-lite0"
     input_size: tuple[int, int] = (384, 384)  # height, width
     pixel_mean: tuple[float, float, float] = (127.0, 127.0, 127.0)  # RGB
@@ -29,16 +67,12 @@ class Profile:
     rpn_channels: int = 96
     anchor_sizes: tuple[tuple[float, ...], ...] = ((12, 18, 28), (44, 68, 105), (161, 249, 384))  # per level
     anchor_ratios: tuple[float, ...] = (0.7, 1.0, 1.4)  # height / width
-    anchor_offset: float = 0.5  # of the first anchors' centres from the image's corner, in cells
-    last_pixel: float = 0.0  # 1: inside the model boxes end in their last pixel, not after it
 
     anchor_deltas_std: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # of the RPN
     box_deltas_std: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)  # of the box head
-    class_agnostic: bool = True  # one box and one mask of each proposal, not one per class (and the background)
-    roi_levels: int = 3  # RoIs are read from so many levels, the finest first
-    roi_level_size: float = 192.0  # a box of this side or larger is read from the last of them
+    roi_levels: int = 3  # RoIs are read from this many levels, finest first
+    roi_level_size: float = 192.0  # boxes of this side or larger are read from the last of them
     roi_sampling_ratio: int = 1
-    roi_corners: bool = False  # RoIs are sampled once a cell, corner to corner, as tf.image.crop_and_resize does
     box_pool: int = 7
     box_channels: int = 48  # between the pooled features and the dense layers
     box_units: int = 256
@@ -46,17 +80,15 @@ class Profile:
     mask_pool: int = 14
     mask_channels: int = 64
     mask_convs: int = 4
-    mask_margin: float = 0.05  # masks are read from so much more of a box on each side, and boxes close around them
-    fade_masks: bool = False  # how masks are pasted, `pumpseg.masks.paste.paste_crop`
+    mask_margin: float = (
+        0.05  # the mask head sees this fraction more of a box on each side; boxes are tightened to its masks
+    )
 
     candidates: int = 1000  # anchors kept before proposal NMS
-    proposals: int = 300  # at most: heaps of objects need many, and most pictures few
-    proposal_score_threshold: float = 0.02  # what is less likely an object costs no time in the box head
+    proposals: int = 300  # at most: piles of objects need many, most pictures few
+    proposal_score_threshold: float = 0.02  # proposals below skip the box head
     proposal_nms_threshold: float = 0.7
-    rank_by_probability: bool = False  # what is likelier comes first, and where float32 knows no difference, the first
     nms_rounds: int = 12  # of Keras' NMS: the longest chain of boxes that suppress each other
-    joint_score: bool = True  # objectness x class probability; else the latter, where no background is likelier
-    clip_to_content: bool = False  # boxes end at the letterboxed frame, not at the input's border
     nms_threshold: float = 0.5
     score_threshold: float = 0.02
     max_detections: int = 100
@@ -85,6 +117,7 @@ class Profile:
 EDGE = Profile()
 MATTERPORT_RESNET101 = Profile(  # mrcnn/config.py of mrcnn 0.2
     name="matterport-resnet101",
+    compat=MATTERPORT_COMPAT,
     backbone="resnet101",
     input_size=(1024, 1024),
     pixel_mean=(123.7, 116.8, 103.9),
@@ -97,26 +130,18 @@ MATTERPORT_RESNET101 = Profile(  # mrcnn/config.py of mrcnn 0.2
     rpn_channels=512,
     anchor_sizes=((32,), (64,), (128,), (256,), (512,)),
     anchor_ratios=(2.0, 1.0, 0.5),
-    anchor_offset=0.0,
-    last_pixel=1.0,
     anchor_deltas_std=(0.1, 0.1, 0.2, 0.2),
-    class_agnostic=False,
     roi_levels=4,
     # Matterport's 4 + round(log2(side / 224)), limited to 2..5: the last level begins half a level above 224.
     roi_level_size=224 * 2**0.5,
     roi_sampling_ratio=1,
-    roi_corners=True,
     box_units=1024,
     mask_channels=256,
-    fade_masks=True,
     candidates=6000,
     proposals=1000,
     proposal_score_threshold=0.0,
-    rank_by_probability=True,
     nms_rounds=60,
-    joint_score=False,
     mask_margin=0.0,
-    clip_to_content=True,
     nms_threshold=0.3,
     score_threshold=0.7,
 )

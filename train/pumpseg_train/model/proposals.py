@@ -35,7 +35,7 @@ def propose(
     """
     anchors = ops.convert_to_tensor(bx.anchors(profile, size))
     candidates = min(candidates, anchors.shape[0])
-    if profile.rank_by_probability:
+    if profile.compat.rank_by_probability:
         scores, index = ops.top_k(probability(outputs["objectness"]), candidates)
     else:
         logits, index = ops.top_k(outputs["objectness"], candidates)

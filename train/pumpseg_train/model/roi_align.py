@@ -25,7 +25,7 @@ def pool_pyramid(pyramid: list[Any], boxes: Any, profile: Profile, pool: int) ->
     pyramid, strides = pyramid[: profile.roi_levels], profile.strides[: profile.roi_levels]
     size = (pyramid[0].shape[1] * strides[0], pyramid[0].shape[2] * strides[0])
     levels = roi_levels(boxes, roi_level_size(profile, size), profile.roi_levels)
-    if profile.roi_corners:
+    if profile.compat.roi_corners:
         pooled = crop_and_resize(pyramid, boxes, levels, pool, size)
     else:
         pooled = roi_align(pyramid, strides, boxes, levels, pool, profile.roi_sampling_ratio)
@@ -37,7 +37,7 @@ def roi_level_size(profile: Profile, size: tuple[int, int]) -> float:
 
     Matterport measures boxes between the first and the last pixel, as a part of the image so measured.
     """
-    (height, width), last = size, profile.last_pixel
+    (height, width), last = size, profile.compat.last_pixel
     return profile.roi_level_size * math.sqrt((height - last) * (width - last) / (height * width))
 
 

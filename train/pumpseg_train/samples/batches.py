@@ -1,9 +1,5 @@
 """One batch of training samples: drawn, padded and stacked, in this process or in a worker process."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,27 +47,16 @@ class BatchSampler:
 _sampler: BatchSampler | None = None
 
 
-def start_process(sampler: BatchSampler) -> None:
-    """Prepares a worker process: it draws batches of `sampler` and ends with its parent."""
+def set_sampler(sampler: BatchSampler) -> None:
+    """Sets what `batch_of_process` draws from in this worker process."""
     global _sampler
     _sampler = sampler
-    cv2.setNumThreads(1)
-    # The training handles Ctrl-C and ends its workers; one that was killed cannot, hence the thread.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def batch_of_process(number: int) -> dict[str, np.ndarray]:
-    """The batch of that number, after `start_process`."""
+    """The batch of that number, after `set_sampler`."""
     assert _sampler is not None
     return _sampler.batch(number)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def collate(scenes: list[Scene]) -> dict[str, np.ndarray]:

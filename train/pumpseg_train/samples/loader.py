@@ -1,10 +1,9 @@
 """Batches for training, each a pure function of the seed and its number, so that a run can be resumed."""
 
 import contextlib
-import multiprocessing
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
@@ -12,9 +11,9 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import PumpsegError
-from pumpseg.inference.cpu import physical_cores
-from pumpseg_train.samples.batches import BatchSampler, batch_of_process, start_process
+from pumpseg_train.samples.batches import BatchSampler, batch_of_process, set_sampler
 from pumpseg_train.samples.error_capture import ErrorCapturingBatches
+from pumpseg_train.worker_process import usable_cores, worker_pool
 
 _MIN_THREADS = 2
 _BATCHES_MORE_THAN_WORKERS = 4
@@ -43,12 +42,10 @@ class Batches(ErrorCapturingBatches):
         super().__init__()
         self._steps = steps
         if processes:
-            self._executor: Executor = ProcessPoolExecutor(
-                processes, multiprocessing.get_context("spawn"), start_process, (sampler,)
-            )
+            self._executor: Executor = worker_pool(processes, set_sampler, sampler)
             self._draw = batch_of_process
         else:
-            threads = max(_MIN_THREADS, physical_cores())
+            threads = max(_MIN_THREADS, usable_cores())
             self._executor = ThreadPoolExecutor(threads, thread_name_prefix="samples")
             self._draw = sampler.batch
         self._max_ahead = (processes or threads) + _BATCHES_MORE_THAN_WORKERS

@@ -252,7 +252,7 @@ def write_clip(
     size: tuple[int, int] = (640, 480),
     scenario: str = "passing",
     truth: Path | None = None,
-    report: Progress | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Render a clip to an H.264 file (yuv420p, playable while it loads), all or nothing.
 
@@ -274,7 +274,7 @@ def write_clip(
     with (
         complete_file(path) as unfinished,
         nullcontext() if truth is None else complete_file(Path(truth)) as unfinished_truth,
-        (report or Progress()).stage("rendering", total, "frames") as advance,
+        (progress or Progress()).stage("rendering", total, "frames") as advance,
     ):
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})

@@ -30,7 +30,7 @@ def predictor(model: MaskRCNN) -> Predict:
             found["masks"][0][valid],
             frame.shape[:2],
             model.classes,
-            "fade" if profile.fade_masks else "replicate",
+            profile.compat.mask_border,
         )
 
     return predict

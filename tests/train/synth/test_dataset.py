@@ -1,5 +1,9 @@
 """Rendered data sets: laid out as COCO, the same for a seed however many processes render, all or nothing."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -118,7 +122,7 @@ def test_interrupted_run_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pumpseg_train.synth.dataset.render_scene", interrupted)
-    assert main(["synth", "--out", str(tmp_path), "--images", "1"]) == 130
+    assert main(["synth", "--out", str(tmp_path), "--images", "1", "--workers", "1"]) == 130
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,9 +131,25 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pumpseg_train.synth.dataset.render_scene", interrupted)
-    assert main(["synth", "--out", str(tmp_path / "data"), "--images", "1"]) == 130
+    assert main(["synth", "--out", str(tmp_path / "data"), "--images", "1", "--workers", "1"]) == 130
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
+def test_ctrl_c_ends_the_processes_and_leaves_nothing(tmp_path):
+    command = ["synth", "--out", str(tmp_path / "data"), "--images", "500", "--size", "64x64", "--workers", "2"]
+    program = "import sys; from pumpseg_train.cli.data import main; sys.exit(main(sys.argv[1:]))"
+    running = subprocess.Popen([sys.executable, "-c", program, *command], stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("*.jpg")):
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert "interrupted, nothing was written" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_files_do_not_depend_on_the_number_of_processes(dataset, tmp_path):

@@ -20,7 +20,10 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     with StderrProgress().stage("reading", 5, "images", start=1) as advance:
         for _ in range(4):
             advance(1)
-    assert capsys.readouterr().err.splitlines() == ["reading: 3 images of 5 images", "reading: 5 images of 5 images"]
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: 3 images of 5 images, 00:12 left",
+        "reading: 5 images of 5 images, 00:00 left",
+    ]
 
 
 def test_bytes_are_megabytes(capsys, monkeypatch):

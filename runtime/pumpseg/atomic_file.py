@@ -60,26 +60,23 @@ class PartialFile:
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def completed(self) -> Iterator[Path]:
-        """The path to write to; the file gets its name on leaving, or is removed after an exception.
 
-        Raises SinkError, also in place of an OSError while writing.
-        """
-        try:
-            yield self.path
-            self.complete()
-        except OSError as error:
-            if isinstance(error, SinkError):
-                raise
-            raise SinkError(f"cannot write {self.target}: {error.strerror or error}") from None
-        finally:
-            self.discard()
+@contextlib.contextmanager
+def complete_file(target: Path) -> Iterator[Path]:
+    """The path to write to; the file gets its name on leaving, or is removed after an exception.
 
-
-def complete_file(target: Path) -> contextlib.AbstractContextManager[Path]:
-    """`PartialFile(target).completed()`. Raises SinkError if the file cannot be made."""
-    return PartialFile(target).completed()
+    Raises SinkError if the file cannot be made, and in place of an OSError while writing.
+    """
+    partial = PartialFile(target)
+    try:
+        yield partial.path
+        partial.complete()
+    except OSError as error:
+        if isinstance(error, SinkError):
+            raise
+        raise SinkError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        partial.discard()
 
 
 def check_writable(target: Path) -> None:

@@ -75,7 +75,7 @@ def exported(weights, narrow_matterport, fruit):
     path = weights / "fruit.onnx"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PROFILES, "matterport-resnet50", narrow_matterport)
-        options = ["--profile", "matterport-resnet50", "--class-names", str(weights / "names.txt"), "--min-side", "128"]
+        options = ["--profile", "matterport-resnet50", "--classes", str(weights / "names.txt"), "--min-side", "128"]
         options += ["--photos", str(fruit / "val" / "images"), "--score", "0.3"]
         assert main([str(weights / "fruit.h5"), "-o", str(path), *options]) == 0
     return path
@@ -120,18 +120,18 @@ def test_a_black_frame_is_no_special_case(exported):
     [
         ([], "a .h5 file needs --profile: one of matterport-resnet50, matterport-resnet101, not None"),
         (["--profile", "edge"], "a .h5 file needs --profile"),
-        (["--profile", "matterport-resnet50"], "give their names with --class-names"),
-        (["--profile", "matterport-resnet50", "--class-names", "none.txt"], "cannot read the class names in none.txt"),
+        (["--profile", "matterport-resnet50"], "give their names with --classes"),
+        (["--profile", "matterport-resnet50", "--classes", "none.txt"], "cannot read the class names in none.txt"),
         (
-            ["--profile", "matterport-resnet50", "--score", "7", "--class-names", "NAMES"],
+            ["--profile", "matterport-resnet50", "--score", "7", "--classes", "NAMES"],
             "--score must lie in 0..1, not 7",
         ),
         (
-            ["--profile", "matterport-resnet50", "--class-names", "NAMES", "--photos", "gone"],
+            ["--profile", "matterport-resnet50", "--classes", "NAMES", "--photos", "gone"],
             "no such file or folder: gone",
         ),
-        (["--profile", "matterport-resnet50", "--class-names", "TWICE"], "names 'apple' twice"),
-        (["--profile", "matterport-resnet50", "--class-names", "NAMES", "--size", "100"], "multiples of 64"),
+        (["--profile", "matterport-resnet50", "--classes", "TWICE"], "names 'apple' twice"),
+        (["--profile", "matterport-resnet50", "--classes", "NAMES", "--size", "100"], "multiples of 64"),
     ],
 )
 def test_what_is_missing_is_told_before_the_work_begins(weights, tmp_path, capsys, options, message):
@@ -145,7 +145,7 @@ def test_what_is_missing_is_told_before_the_work_begins(weights, tmp_path, capsy
 
 def test_eval_takes_the_weights_as_they_are(weights, loud, narrow_matterport, fruit, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PROFILES, "matterport-resnet50", narrow_matterport)
-    options = ["--profile", "matterport-resnet50", "--class-names", str(weights / "names.txt"), "--min-side", "128"]
+    options = ["--profile", "matterport-resnet50", "--classes", str(weights / "names.txt"), "--min-side", "128"]
     command = [str(weights / "fruit.h5"), str(fruit), *options, "--json", str(tmp_path / "figures.json")]
     assert evaluate_main(command) == 0
     assert "at 128x128 on 2 photos" in capsys.readouterr().out
@@ -174,7 +174,7 @@ def test_eval_tells_what_does_not_go_together(weights, fruit, capsys, model, opt
 def test_a_file_of_other_classes_is_refused(weights, narrow_matterport, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PROFILES, "matterport-resnet50", narrow_matterport)
     (tmp_path / "names.txt").write_text("apple\nmelon\npumpkin\n")
-    options = ["--profile", "matterport-resnet50", "--class-names", str(tmp_path / "names.txt")]
+    options = ["--profile", "matterport-resnet50", "--classes", str(tmp_path / "names.txt")]
     assert main([str(weights / "fruit.h5"), "-o", str(tmp_path / "x.onnx"), *options]) == 2
     assert "knows 2 classes and the background, here are 3 (apple, melon, pumpkin)" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pumpseg.errors import SinkError
-from pumpseg_train.cli.command import check_output, run_command
+from pumpseg.errors import PumpsegError, SinkError
+from pumpseg_train.cli.command import check_output, class_names, run_command
 
 
 def raising(error):
@@ -33,6 +33,15 @@ def test_what_is_missing_is_one_line(error, message, capsys):
 def test_other_errors_are_not_hidden():
     with pytest.raises(ValueError, match="a mistake of ours"):
         run_command("pumpseg-data", raising(ValueError("a mistake of ours")))
+
+
+def test_classes_are_names_or_a_file_of_them(tmp_path):
+    assert class_names(["red apple", "pear"]) == ["red apple", "pear"]
+    names = tmp_path / "names.txt"
+    names.write_text("red apple\n\npear\n", encoding="utf-8-sig")
+    assert class_names([str(names)]) == ["red apple", "pear"]
+    with pytest.raises(PumpsegError, match=r"cannot read the class names in gone\.txt"):
+        class_names(["gone.txt"])
 
 
 def test_ctrl_c_ends_with_130(capsys):

@@ -40,7 +40,7 @@ def test_coco_of_every_layout(fruit, tmp_path, capsys, masks_of, same):
         same(masks_of(out), wanted)
     single = fruit / "val" / "annotations.json"
     line = ["convert", str(single), "--out", str(tmp_path / "single"), "--split", "val"]
-    assert main([*line, "--photos", str(fruit / "val" / "images")]) == 0
+    assert main([*line, "--images", str(fruit / "val" / "images")]) == 0
     same(masks_of(tmp_path / "single"), {key: value for key, value in wanted.items() if key[0] == "val"})
 
 
@@ -59,9 +59,9 @@ def test_coco_photos_that_lie_elsewhere_or_nowhere(tmp_path, capsys, photo, mask
     assert main(line) == 2
     seen = capsys.readouterr().err
     assert re.search(r"instances_train2017\.json are missing: there is no folder .*/train2017 or .*/images/train", seen)
-    assert main([*line, "--photos", str(tmp_path / "nowhere")]) == 2
+    assert main([*line, "--images", str(tmp_path / "nowhere")]) == 2
     assert "there is no folder " + str(tmp_path / "nowhere") in capsys.readouterr().err
-    assert main([*line, "--photos", str(photo(tmp_path / "photos", "x.png", (8, 8)).parent)]) == 0
+    assert main([*line, "--images", str(photo(tmp_path / "photos", "x.png", (8, 8)).parent)]) == 0
     assert masks_of(tmp_path / "out") == {("train", "x.png"): [], ("val", "x.png"): []}
 
 

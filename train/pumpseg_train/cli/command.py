@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,6 +36,17 @@ def run_command(name: str, action: Callable[[], int | None], if_interrupted: str
             raise PumpsegError(f"{error}: {_CHOICE}, jax or torch") from None
 
     return command.run_command(name, name_what_is_missing, if_interrupted)
+
+
+def class_names(values: Sequence[str]) -> list[str]:
+    """The values of --classes: names, or those that a text file lists, one a line. Raises PumpsegError."""
+    if len(values) != 1 or not values[0].endswith(".txt"):
+        return list(values)
+    try:
+        lines = Path(values[0]).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PumpsegError(f"cannot read the class names in {values[0]}: {error}") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def check_output(written: Path, read: Iterable[Path]) -> None:

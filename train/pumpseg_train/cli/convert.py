@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pumpseg.errors import PumpsegError
-from pumpseg_train.cli.command import Commands
+from pumpseg_train.cli.command import Commands, class_names
 
 # The names of convert.formats.FORMATS, which is imported only when it is needed.
 _FORMATS = ("coco", "via", "labelme", "yolo", "masks", "index")
@@ -26,11 +26,11 @@ def add_convert(commands: Commands) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="to keep, in the order of their ids; also names the classes of labels that do not name any",
+        help="to keep, in the order of their ids; also names the classes of labels that do not name any; or NAMES.txt",
     )
     parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="classes; several may get one name")
     parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a source without splits")
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="folder of the photos of COCO json")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of COCO json")
     parser.add_argument("--link", action="store_true", help="hard-link the photos instead of copying them")
     parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
 
@@ -50,9 +50,9 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.source_format,
         arguments.target_format,
         split=arguments.split,
-        classes=arguments.classes,
+        classes=class_names(arguments.classes),
         renamed=renamed,
-        photos=arguments.photos,
+        images=arguments.images,
         link=arguments.link,
     )
     for note in labelled.notes:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pumpseg.cli.arguments import count, positive, share, whole
-from pumpseg_train.cli.command import Commands
+from pumpseg_train.cli.command import Commands, class_names
 
 _SHOWN = 20
 
@@ -18,7 +18,13 @@ def add_open_images(commands: Commands) -> None:
         "Exit code: 0 complete, 1 some images are missing (they are named), 2 no data set.",
     )
     add = parser.add_argument
-    add("--classes", nargs="+", required=True, metavar="NAME", help="such as Pumpkin, 'Table tennis racket'")
+    add(
+        "--classes",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="such as Pumpkin 'Table tennis racket'; or NAMES.txt",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="data set to make or to complete")
     splits = ("train", "validation", "test")
     add("--splits", nargs="+", choices=splits, default=splits, metavar="SPLIT", help="default: train validation test")
@@ -64,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
             report.note(f"photos are downloaded by https: {error}")
     default = Addresses()
     request = Request(
-        classes=tuple(arguments.classes),
+        classes=tuple(class_names(arguments.classes)),
         out=arguments.out,
         splits=tuple(dict.fromkeys(arguments.splits)),
         limit=arguments.max_images,

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumpseg.errors import PumpsegError
+from pumpseg_train.cli.command import class_names
 
 if TYPE_CHECKING:
     from pumpseg_train.model.profile import Profile
 
-WEIGHTS_OPTIONS = ("profile", "class_names", "nms", "min_side")
+WEIGHTS_OPTIONS = ("profile", "classes", "nms", "min_side")
 
 
 def is_weights(path: Path) -> bool:
@@ -23,7 +24,7 @@ def add_weights_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     """Adds WEIGHTS_OPTIONS in a group of their own, and returns that."""
     group = parser.add_argument_group("for WEIGHTS.h5 only")
     group.add_argument("--profile", metavar="NAME", help="matterport-resnet50 or matterport-resnet101")
-    group.add_argument("--class-names", type=Path, metavar="FILE", help="one class name per line, in mrcnn's order")
+    group.add_argument("--classes", nargs="+", metavar="NAME", help="in mrcnn's order; or NAMES.txt, one name per line")
     group.add_argument("--nms", type=float, metavar="IOU", help="DETECTION_NMS_THRESHOLD (default 0.3)")
     group.add_argument("--min-side", type=int, metavar="PX", help="IMAGE_MIN_DIM (default 800)")
     return group
@@ -48,8 +49,8 @@ def describe_weights(
     choices = [name for name in PROFILES if name.startswith("matterport")]
     if arguments.profile not in choices:
         raise PumpsegError(f"a .h5 file needs --profile: one of {', '.join(choices)}, not {arguments.profile}")
-    if arguments.class_names is None:
-        raise PumpsegError("a .h5 file knows its classes by number only: give their names with --class-names FILE")
+    if arguments.classes is None:
+        raise PumpsegError("a .h5 file knows its classes by number only: give their names with --classes NAMES.txt")
     for name, value in (("score", score), ("nms", arguments.nms)):
         if value is not None and not 0 <= value <= 1:
             raise PumpsegError(f"--{name} must lie in 0..1, not {value}")
@@ -66,20 +67,16 @@ def describe_weights(
         )
     except ValueError as error:
         raise PumpsegError(str(error)) from None
-    return profile, _read_classes(arguments.class_names, count_classes(read_weights(weights)))
+    return profile, _read_classes(arguments.classes, count_classes(read_weights(weights)))
 
 
-def _read_classes(path: Path, wanted: int | None) -> tuple[str, ...]:
-    """Class names of a text file, a line each, without the background that mrcnn's lists begin with."""
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PumpsegError(f"cannot read the class names in {path}: {error}") from None
-    names = [name for name in names if name]
+def _read_classes(values: list[str], wanted: int | None) -> tuple[str, ...]:
+    """The class names, without the background that mrcnn's lists begin with."""
+    names = class_names(values)
     if names and names[0].lower() in ("bg", "background", "__background__") and wanted != len(names):
         names = names[1:]
     if not names:
-        raise PumpsegError(f"{path} names no classes")
+        raise PumpsegError(f"--classes {values[0]} names no classes")
     if len(set(names)) < len(names):
-        raise PumpsegError(f"{path} names {next(name for name in names if names.count(name) > 1)!r} twice")
+        raise PumpsegError(f"--classes names {next(name for name in names if names.count(name) > 1)!r} twice")
     return tuple(names)

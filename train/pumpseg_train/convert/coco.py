@@ -13,23 +13,23 @@ from pumpseg_train.dataset.masks import decode, encode
 _CVAT = "default"  # what CVAT calls the one split of a task
 
 
-def read(source: Path, split: str, classes: Sequence[str], photos: Path | None = None) -> LabelledSet:
+def read(source: Path, split: str, classes: Sequence[str], images: Path | None = None) -> LabelledSet:
     """Reads DIR/{train,val,test}/annotations.json + images/, COCO's annotations/instances_train2017.json +
     train2017/, CVAT's annotations/instances_default.json + images/, Roboflow's
     {train,valid,test}/_annotations.coco.json, or one json file with its folder of images.
 
-    photos: the folder of the photos, wherever the json is. Annotations without a mask are left out and counted.
+    images: the folder of the photos, wherever the json is. Annotations without a mask are left out and counted.
     Raises DatasetError.
     """
     reading = Reading()
     files = {}
     for name, (json_path, usual) in _find(source, split, reading.notes).items():
-        places = [photos] if photos else usual
+        places = [images] if images else usual
         folder = next((place for place in places if place.is_dir()), None)
         if folder is None:
             tried = " or ".join(map(str, places))
             raise DatasetError(
-                f"the photos of {json_path} are missing: there is no folder {tried}; give it by --photos"
+                f"the photos of {json_path} are missing: there is no folder {tried}; give it by --images"
             )
         files[name] = json_path, folder
     without_mask: list[Fault] = []
@@ -82,7 +82,7 @@ def _find(source: Path, split: str, notes: list[str]) -> dict[str, tuple[Path, l
     if not found and stems:
         raise DatasetError(
             f"the name of {source / 'annotations'}/instances_{stems[0]}.json means no split: convert the file itself, "
-            "with --split and --photos"
+            "with --split and --images"
         )
     if not found:
         raise DatasetError(

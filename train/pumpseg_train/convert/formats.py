@@ -38,19 +38,19 @@ def convert(
     split: str = "train",
     classes: Sequence[str] = (),
     renamed: dict[str, str] | None = None,
-    photos: Path | None = None,
+    images: Path | None = None,
     link: bool = False,
 ) -> LabelledSet:
     """Reads `source`, and writes it to the new folder `out`, all or nothing; returns what was written.
 
     split: what a source without train/, val/ or test/ is. classes: those to keep, in the order of their ids.
-    photos: the folder of the photos of COCO json. link: hard links instead of copies of the photos.
+    images: the folder of the photos of COCO json. link: hard links instead of copies of the photos.
     Raises DatasetError.
     """
     if doubled := [name for number, name in enumerate(classes) if name in classes[:number]]:
         raise DatasetError(f"--classes names {doubled[0]!r} twice")
     if source_format == "coco":
-        labelled = coco.read(source, split, classes, photos)
+        labelled = coco.read(source, split, classes, images)
     else:
         labelled = FORMATS[source_format].read(source, split, classes)
     nameless = source_format in _NAMELESS and tuple(classes) == labelled.classes

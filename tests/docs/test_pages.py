@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pumpseg.cli.video_arguments import parse_arguments
 from pumpseg.inference.model_file import find_model
 from pumpseg.video import open_source
 from pumpseg_train.training.run import Settings
@@ -44,19 +45,15 @@ def parse(monkeypatch):
     real = argparse.ArgumentParser.parse_args
 
     def parse_only(parser, *arguments, **options):
-        real(parser, *arguments, **options)
-        raise Parsed
+        raise Parsed(real(parser, *arguments, **options))
 
     def parsed(words):
-        with monkeypatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as errors:
+        if words[0] == "pumpseg-video":
+            parse_arguments(words[1:])  # finds options that exclude each other, too
+            return
+        with monkeypatch.context() as patch, pytest.raises(Parsed):
             patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
-            try:
-                entry_point(words[0])(words[1:])
-            except Parsed:
-                return
-            except SystemExit:
-                pass
-        pytest.fail(f"{shlex.join(words)}: {errors.getvalue()}")
+            entry_point(words[0])(words[1:])
 
     return parsed
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pumpseg.batch.manifest import MANIFEST, Entry, Fingerprint, Manifest, output_sizes
 from pumpseg.errors import PumpsegError, SinkError, SourceError
@@ -122,7 +122,17 @@ def run_batch(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"cannot make the folder {folder}: {error.strerror}") from None
-    batch = _Batch(folder, segmenter, options, workers, stop or threading.Event(), engine, observer or BatchObserver())
+    settings = {
+        "threshold": segmenter.threshold,
+        "tiles": segmenter.tiles,
+        "model": Fingerprint.of(segmenter.path).sha256,
+        "codec": options.codec,
+        "track": options.track,
+        "outputs": [name for name in ("annotate", "json_lines", "coco", "crops") if getattr(options, name)],
+        **asdict(options.style),
+    }
+    stop, observer = stop or threading.Event(), observer or BatchObserver()
+    batch = _Batch(folder, segmenter, options, workers, stop, engine, observer, Manifest(folder), settings)
     outcomes: dict[InputFile, Outcome] = {}
     for group, at_once in (
         ([file for file in files if file.is_image], jobs * workers),
@@ -133,32 +143,20 @@ def run_batch(
     return [outcomes[file] for file in files]
 
 
+@dataclass(frozen=True)
 class _Batch:
     """What the jobs of a batch share."""
 
-    def __init__(
-        self,
-        folder: Path,
-        segmenter: Segmenter,
-        options: BatchOptions,
-        workers: int,
-        stop: threading.Event,
-        engine: Engine | None,
-        observer: BatchObserver,
-    ) -> None:
-        self._folder, self._segmenter, self._options = folder, segmenter, options
-        self._workers, self._stop, self._engine, self._observer = workers, stop, engine, observer
-        self._manifest = Manifest(folder)
-        self._lock = threading.Lock()
-        self._settings = {
-            "threshold": segmenter.threshold,
-            "tiles": segmenter.tiles,
-            "model": Fingerprint.of(segmenter.path).sha256,
-            "codec": options.codec,
-            "track": options.track,
-            "outputs": [name for name in ("annotate", "json_lines", "coco", "crops") if getattr(options, name)],
-            **asdict(options.style),
-        }
+    folder: Path
+    segmenter: Segmenter
+    options: BatchOptions
+    workers: int
+    stop: threading.Event
+    engine: Engine | None
+    observer: BatchObserver
+    manifest: Manifest
+    settings: Mapping[str, Any]
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, file: InputFile) -> Outcome:
         """Process one input, in any thread, unless it is done or the batch was stopped."""
@@ -166,26 +164,26 @@ class _Batch:
             outcome = self._outcome(file)
         except BaseException:
             # A bug of ours ends the batch: the other jobs must not continue in the background.
-            self._stop.set()
+            self.stop.set()
             raise
-        self._observer.end(outcome)
+        self.observer.end(outcome)
         return outcome
 
     def _outcome(self, file: InputFile) -> Outcome:
-        if self._stop.is_set():
+        if self.stop.is_set():
             return Outcome(file.path, STOPPED)
         try:
-            entry = self._manifest.is_done(file.path, self._settings)
+            entry = self.manifest.is_done(file.path, self.settings)
             if entry is not None:
                 return Outcome(file.path, SKIPPED, entry.frames, entry.instances)
             fingerprint = Fingerprint.of(file.path)
-            outputs = self._options.outputs(file, self._folder)
+            outputs = self.options.outputs(file, self.folder)
             summary = self._segment(file, outputs)
             if not summary.interrupted:
-                sizes = output_sizes(self._folder, outputs.paths)
-                entry = Entry(fingerprint, self._settings, sizes, summary.frames, summary.instances)
-                with self._lock:
-                    self._manifest.add(file.path, entry)
+                sizes = output_sizes(self.folder, outputs.paths)
+                entry = Entry(fingerprint, self.settings, sizes, summary.frames, summary.instances)
+                with self.lock:
+                    self.manifest.add(file.path, entry)
         except (PumpsegError, OSError) as error:
             return Outcome(file.path, FAILED, error=str(error))
         status = STOPPED if summary.interrupted else DONE
@@ -198,20 +196,20 @@ class _Batch:
             if outputs.crops is not None and outputs.crops.is_dir():
                 # An earlier, interrupted run may have left more crops than there are now.
                 shutil.rmtree(outputs.crops)
-            tracker = tracker_of(source) if self._options.track and source.timing is not None else None
+            tracker = tracker_of(source) if self.options.track and source.timing is not None else None
             try:
-                with open_sinks(source, outputs, self._segmenter.info.class_names) as sinks:
-                    self._observer.start(file, source.length)
+                with open_sinks(source, outputs, self.segmenter.info.class_names) as sinks:
+                    self.observer.start(file, source.length)
                     with self._inference(file) as infer:
                         return process(
                             source,
                             infer,
                             sinks,
-                            workers=self._workers,
+                            workers=self.workers,
                             tracker=tracker,
-                            style=self._options.style,
-                            stop=self._stop,
-                            on_frame=lambda done: self._observer.frame(file, done),
+                            style=self.options.style,
+                            stop=self.stop,
+                            on_frame=lambda done: self.observer.frame(file, done),
                         )
             except SourceError:
                 raise  # the frames before the source failed are complete
@@ -222,7 +220,7 @@ class _Batch:
                 raise
 
     def _inference(self, file: InputFile) -> AbstractContextManager[InferFn]:
-        return nullcontext(self._segmenter.infer) if self._engine is None else self._engine.inference(file)
+        return nullcontext(self.segmenter.infer) if self.engine is None else self.engine.inference(file)
 
 
 def open_input(file: InputFile, section: Section = WHOLE) -> Source:

@@ -1,5 +1,7 @@
 """The video loop: source -> pipeline -> sinks and viewer. A newcomer starts with `pipeline.py`.
 
+from pathlib import Path
+
 from pumpseg import Segmenter
 from pumpseg.video import Outputs, open_sinks, open_source, process
 

@@ -108,7 +108,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; times in milliseconds, `seconds` in seconds."""
-        return {**asdict(self), "stages": {n: asdict(t) for n, t in self.stages.items()}, "fps": self.fps}
+        return {**asdict(self), "fps": self.fps}
 
     def __str__(self) -> str:
         notes = "".join(

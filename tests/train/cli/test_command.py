@@ -1,5 +1,9 @@
 """What is missing is named in one line, and outputs are checked before the work."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pumpseg.errors import PumpsegError, SinkError
@@ -57,3 +61,16 @@ def test_an_output_is_no_input_and_can_be_written(tmp_path):
         check_output(path, [path])
     with pytest.raises(SinkError, match="cannot write"):
         check_output(tmp_path / "nowhere" / "a.json", [])
+
+
+def test_a_backend_that_keras_does_not_know_is_one_line():
+    program = (
+        "import importlib, sys; from pumpseg_train.cli.command import run_command; "
+        "sys.exit(run_command('pumpseg-train', lambda: importlib.import_module('keras') and None))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jaxx"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "pumpseg-train: error: Unable to import backend : jaxx: set KERAS_BACKEND to tensorflow, jax or torch\n",
+    )

@@ -100,6 +100,21 @@ def test_class_names_are_matched_not_their_numbers(tmp_path, make_split):
     assert evaluate(dataset, oracle(dataset, ("apple", "pumpkin"), swap)).box.ap < 0.1
 
 
+def test_each_class_has_its_own_figures(tmp_path, make_split):
+    make_split(tmp_path, [[(0, LARGE), (1, MIDDLE)], [(1, SMALL)]], classes=("apple", "pumpkin", "melon"))
+    dataset = read_dataset(tmp_path)
+
+    def without_apples(found):
+        return found[found.class_ids == 1]
+
+    metrics = evaluate(dataset, oracle(dataset, ("apple", "pumpkin"), without_apples))
+    assert list(metrics.classes) == ["apple", "pumpkin", "melon"]
+    assert metrics.classes["apple"].mask_ap50 == 0
+    assert metrics.classes["pumpkin"].box_ap == pytest.approx(1)
+    assert metrics.box.ap == pytest.approx(0.5)
+    assert metrics.classes_to_json()["melon"] == dict.fromkeys(("box_ap", "box_ap50", "mask_ap", "mask_ap50"))
+
+
 def test_a_class_that_the_data_lacks_does_not_count(dataset):
     perfect = oracle(dataset, ("pumpkin", "melon"))
 

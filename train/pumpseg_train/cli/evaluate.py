@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.atomic_file import check_names, write_json
-from pumpseg.cli.arguments import size_or_side, whole
+from pumpseg.cli.arguments import share, size_or_side, whole
 from pumpseg.cli.command import CommandParser
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.providers import MAX_THREADS
@@ -31,36 +31,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")
     parser.add_argument("--split", default="val", help="default val")
     parser.add_argument(
-        "--negatives",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="photos that show none of the classes",
+        "--negatives", type=Path, nargs="+", default=[], metavar="DIR", help="photos without any of the classes"
     )
     parser.add_argument(
-        "--report", type=Path, metavar="DIR", help="precision-recall, confusion and worst photos, as pictures"
+        "--report", type=Path, metavar="DIR", help="write precision-recall, confusion and worst photos as pictures"
     )
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=share,
         default=0.5,
         metavar="S",
-        help="what --report and false alarms count from (default 0.5)",
+        help="lowest score that counts for --report and false alarms (default 0.5)",
     )
     parser.add_argument("--provider", default="cpu", help="execution provider of an ONNX file (default cpu)")
     parser.add_argument(
-        "--threads",
-        type=whole(1, MAX_THREADS),
-        metavar="N",
-        help="of an ONNX file (default: physical cores)",
+        "--threads", type=whole(1, MAX_THREADS), metavar="N", help="of an ONNX file (default: physical cores)"
     )
     parser.add_argument(
         "--tiles",
         type=whole(1, MAX_TILES),
         default=1,
         metavar="N",
-        help="also look at N x N overlapping windows of every photo",
+        help="also run the model on N x N overlapping tiles of each photo",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     weights = add_weights_options(parser)
@@ -77,7 +69,7 @@ def _load(arguments: argparse.Namespace) -> LoadedModel:
         return load_weights_model(path, *describe_weights(path, arguments, score=0.0))
     for name in (*WEIGHTS_OPTIONS, "size"):
         if getattr(arguments, name) is not None:
-            raise PumpsegError(f"--{name.replace('_', '-')} goes with a .h5 file, and {path} is none")
+            raise PumpsegError(f"--{name.replace('_', '-')} goes with a .h5 file, which {path} is not")
     return load_model(arguments.model, arguments.provider, arguments.threads, arguments.tiles)
 
 
@@ -85,9 +77,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json and not arguments.json.parent.is_dir():
         raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     if arguments.report and arguments.report.exists() and not arguments.report.is_dir():
-        raise PumpsegError(f"--report {arguments.report}: it is no folder")
-    if not 0 <= arguments.threshold <= 1:
-        raise PumpsegError(f"--threshold {arguments.threshold}: a score lies between 0 and 1")
+        raise PumpsegError(f"--report {arguments.report}: not a folder")
     from pumpseg_train.dataset.annotations import read_dataset
     from pumpseg_train.dataset.photo_file import list_images
     from pumpseg_train.evaluation.metrics import detect, false_alarms, score
@@ -99,10 +89,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         check_names([arguments.json], [Path(arguments.model), dataset.json_path, *(p.path for p in dataset.photos)])
     model = _load(arguments)
     progress = StderrProgress()
-    with progress.stage("finding instances", len(dataset.photos), "photos") as advance:
+    with progress.stage("segmenting", len(dataset.photos), "photos") as advance:
         results = detect(dataset, model.predict, advance)
     metrics = score(dataset, results)
-    figures: dict[str, Any] = metrics.to_json()
+    figures: dict[str, Any] = {**metrics.to_json(), "classes": metrics.classes_to_json()}
 
     height, width = model.input_size
     print(f"{arguments.model} at {width}x{height} on {len(dataset.photos)} photos of {dataset.json_path.parent}")
@@ -110,6 +100,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print(f"{'':6}" + "".join(f"{name:>8}" for name in names))
     for kind in ("box", "mask"):
         print(f"{kind:6}" + "".join(f"{getattr(getattr(metrics, kind), name):8.3f}" for name in names))
+    if len(metrics.classes) > 1:
+        width = max(map(len, metrics.classes))
+        print(f"{'':{width}}  box ap    ap50  mask ap    ap50")
+        for name, of in metrics.classes.items():
+            print(f"{name:{width}}{of.box_ap:8.3f}{of.box_ap50:8.3f}{of.mask_ap:9.3f}{of.mask_ap50:8.3f}")
     if negatives:
         with progress.stage("counting false alarms", len(negatives), "photos") as advance:
             alarms = false_alarms(negatives, model.predict, arguments.threshold, advance)
@@ -120,7 +115,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         )
         figures["false_alarms"] = {
             "photos": len(negatives),
-            "alarms": [[str(p), score] for p, score in alarms],
+            "alarms": [[str(path), score] for path, score in alarms],
         }
     if arguments.report:
         from pumpseg_train.evaluation.report import write_report

@@ -1,4 +1,4 @@
-"""Options for a Matterport `.h5`: what the file does not say of its model itself."""
+"""Options for a Matterport `.h5`: what the file itself does not contain."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pumpseg.cli.arguments import count, share
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import class_names
 
@@ -25,8 +26,8 @@ def add_weights_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     group = parser.add_argument_group("for WEIGHTS.h5 only")
     group.add_argument("--profile", metavar="NAME", help="matterport-resnet50 or matterport-resnet101")
     group.add_argument("--classes", nargs="+", metavar="NAME", help="in mrcnn's order; or NAMES.txt, one name per line")
-    group.add_argument("--nms", type=float, metavar="IOU", help="DETECTION_NMS_THRESHOLD (default 0.3)")
-    group.add_argument("--min-side", type=int, metavar="PX", help="IMAGE_MIN_DIM (default 800)")
+    group.add_argument("--nms", type=share, metavar="IOU", help="DETECTION_NMS_THRESHOLD (default 0.3)")
+    group.add_argument("--min-side", type=count, metavar="PX", help="IMAGE_MIN_DIM (default 800)")
     return group
 
 
@@ -50,10 +51,9 @@ def describe_weights(
     if arguments.profile not in choices:
         raise PumpsegError(f"a .h5 file needs --profile: one of {', '.join(choices)}, not {arguments.profile}")
     if arguments.classes is None:
-        raise PumpsegError("a .h5 file knows its classes by number only: give their names with --classes NAMES.txt")
-    for name, value in (("score", score), ("nms", arguments.nms)):
-        if value is not None and not 0 <= value <= 1:
-            raise PumpsegError(f"--{name} must lie in 0..1, not {value}")
+        raise PumpsegError("a .h5 file has class numbers only: give their names with --classes NAMES.txt")
+    if score is not None and not 0 <= score <= 1:
+        raise PumpsegError(f"--score must lie in 0..1, not {score}")
     changed: dict[str, Any] = {
         "input_size": input_size(arguments.size),
         "score_threshold": score,
@@ -67,10 +67,10 @@ def describe_weights(
         )
     except ValueError as error:
         raise PumpsegError(str(error)) from None
-    return profile, _read_classes(arguments.classes, count_classes(read_weights(weights)))
+    return profile, mrcnn_class_names(arguments.classes, count_classes(read_weights(weights)))
 
 
-def _read_classes(values: list[str], wanted: int | None) -> tuple[str, ...]:
+def mrcnn_class_names(values: list[str], wanted: int | None) -> tuple[str, ...]:
     """The class names, without the background that mrcnn's lists begin with."""
     names = class_names(values)
     if names and names[0].lower() in ("bg", "background", "__background__") and wanted != len(names):

@@ -1,11 +1,11 @@
-"""COCO box and mask AP of anything that finds instances in frames, and false alarms on photos without any."""
+"""COCO box and mask AP of anything that segments frames, and false alarms on photos without objects."""
 
 import contextlib
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,34 @@ class AveragePrecision:
 
 
 @dataclass(frozen=True)
+class ClassAveragePrecision:
+    """AP of one class; nan where the set has no instance of it."""
+
+    box_ap: float
+    box_ap50: float
+    mask_ap: float
+    mask_ap50: float
+
+
+@dataclass(frozen=True)
 class Metrics:
+    """Means over the classes, and each class of the set by name."""
+
     box: AveragePrecision
     mask: AveragePrecision
+    classes: Mapping[str, ClassAveragePrecision] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, dict[str, float | None]]:
-        """The figures as JSON has them: null instead of nan."""
-        return {
-            kind: {name: None if math.isnan(value) else value for name, value in figures.items()}
-            for kind, figures in dataclasses.asdict(self).items()
-        }
+        """The means as JSON has them: null instead of nan."""
+        return {"box": _json(self.box), "mask": _json(self.mask)}
+
+    def classes_to_json(self) -> dict[str, dict[str, float | None]]:
+        """The figures of the classes, likewise."""
+        return {name: _json(figures) for name, figures in self.classes.items()}
+
+
+def _json(figures: Any) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(figures).items()}
 
 
 def evaluate(dataset: LabelledSet, predict: Predict) -> Metrics:
@@ -110,13 +128,15 @@ def score(dataset: LabelledSet, results: list[dict[str, Any]]) -> Metrics:
     """The COCO figures of the `results` of `detect`."""
     with quiet():
         truth = coco_truth(dataset)
-        return Metrics(*(_average_precision(truth, results, kind) for kind in ("bbox", "segm")))
+        (box, box_classes), (mask, mask_classes) = (_average_precision(truth, results, k) for k in ("bbox", "segm"))
+    by_class = zip(dataset.classes, box_classes, mask_classes, strict=True)
+    return Metrics(box, mask, {name: ClassAveragePrecision(*boxes, *masks) for name, boxes, masks in by_class})
 
 
 def false_alarms(
     photos: Iterable[Path], predict: Predict, threshold: float = 0.5, advance: Advance = lambda count: None
 ) -> list[tuple[Path, float]]:
-    """The photos, of ones that show no object, in which something is found at `threshold` or more, and its score.
+    """Which of these photos without objects have a detection of at least `threshold`, and its score.
 
     advance is called with 1 after each photo.
     """
@@ -130,14 +150,14 @@ def false_alarms(
 
 
 def quiet() -> contextlib.redirect_stdout[io.StringIO]:
-    """pycocotools prints its own tables: inside this context nobody sees them."""
+    """Hides the tables that pycocotools prints inside this context."""
     return contextlib.redirect_stdout(io.StringIO())
 
 
 def coco_truth(dataset: LabelledSet) -> COCO:
     """The annotations as pycocotools wants them; area, bbox and iscrowd are optional in the json.
 
-    They are numbered anew: to pycocotools the id 0 means "matches nothing", and ids may occur twice in the json.
+    They are renumbered: to pycocotools the id 0 means "matches nothing", and ids may occur twice in the json.
     """
     annotations: list[dict[str, Any]] = []
     for photo in dataset.photos:
@@ -171,11 +191,21 @@ def _category_ids(dataset: LabelledSet, class_names: tuple[str, ...]) -> list[in
     return ids
 
 
-def _average_precision(truth: COCO, results: list[dict[str, Any]], kind: str) -> AveragePrecision:
+def _average_precision(
+    truth: COCO, results: list[dict[str, Any]], kind: str
+) -> tuple[AveragePrecision, list[tuple[float, float]]]:
+    """The figures of all classes together, and AP and AP50 of each class."""
     if not results:
-        return AveragePrecision(*[0.0] * 6)
+        return AveragePrecision(*[0.0] * 6), [(0.0, 0.0)] * len(truth.dataset["categories"])
     scorer = COCOeval(truth, truth.loadRes(results), kind)
     scorer.evaluate()
     scorer.accumulate()
     scorer.summarize()
-    return AveragePrecision(*(float(value) if value >= 0 else float("nan") for value in scorer.stats[:6]))
+    precision = scorer.eval["precision"][..., 0, -1]  # IoU from 0.5, recall, class; all areas, most detections
+    classes = [(_or_nan(values.mean()), _or_nan(values[0].mean())) for values in np.moveaxis(precision, 2, 0)]
+    return AveragePrecision(*map(_or_nan, scorer.stats[:6])), classes
+
+
+def _or_nan(value: float) -> float:
+    """pycocotools says -1 where there is nothing to measure."""
+    return float(value) if value >= 0 else float("nan")

@@ -1,13 +1,11 @@
 """The reader of annotations.json: every kind of mask, and a message that names what is wrong."""
 
-import json
-
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.annotations import find_photo, read_dataset
 from pumpseg_train.dataset.labelled_set import Annotation
 
 DISC = (60, 60, 40, 35)
@@ -25,24 +23,17 @@ def test_reads_photos_classes_and_annotations(tmp_path, make_split):
     assert read_dataset(tmp_path / "train").photos[0].path == first.path
 
 
-def change(folder, edit):
-    path = folder / "annotations.json"
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-
-
-def test_classes_are_numbered_by_category_id_not_by_place(tmp_path, make_split):
+def test_classes_are_numbered_by_category_id_not_by_place(tmp_path, make_split, edit_json):
     make_split(tmp_path, [[(0, DISC)]], classes=("apple", "pumpkin"))
-    change(tmp_path, lambda content: content["categories"].reverse())
+    edit_json(tmp_path, lambda content: content["categories"].reverse())
     dataset = read_dataset(tmp_path)
     assert dataset.classes == ("apple", "pumpkin")
     assert dataset.photos[0].annotations[0].class_id == 1
 
 
-def test_crowd_regions_are_marked(tmp_path, make_split):
+def test_crowd_regions_are_marked(tmp_path, make_split, edit_json):
     make_split(tmp_path, [[(0, DISC), (0, (120, 60, 20, 20))]])
-    change(tmp_path, lambda content: content["annotations"][1].update(iscrowd=1))
+    edit_json(tmp_path, lambda content: content["annotations"][1].update(iscrowd=1))
     assert [a.crowd for a in read_dataset(tmp_path).photos[0].annotations] == [False, True]
 
 
@@ -94,19 +85,107 @@ def test_json_that_is_no_text_names_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(("key", "value"), [("category_id", 99), ("image_id", 99)])
-def test_an_annotation_of_something_unknown_is_refused(tmp_path, make_split, key, value):
+def test_an_annotation_of_something_unknown_is_refused(tmp_path, make_split, edit_json, key, value):
     make_split(tmp_path, [[(0, DISC)]])
-    change(tmp_path, lambda content: content["annotations"][0].update({key: value}))
+    edit_json(tmp_path, lambda content: content["annotations"][0].update({key: value}))
     with pytest.raises(DatasetError, match=rf"annotations\.json: annotation 1: {key} 99"):
         read_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("segmentation", [[], None, {"size": [120, 160]}, "x"])
-def test_an_annotation_without_a_mask_is_refused(tmp_path, make_split, segmentation):
-    make_split(tmp_path, [[(0, DISC)]])
-    change(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
-    with pytest.raises(DatasetError, match=r"annotations\.json: 0\.png, annotation 1: "):
+@pytest.mark.parametrize("segmentation", [[], None, [[1, 1, 2, 2]], ""])
+def test_annotations_without_a_mask_are_left_out_and_counted(tmp_path, make_split, edit_json, segmentation, caplog):
+    make_split(tmp_path, [[(0, DISC), (0, DISC)]])
+    edit_json(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
+    (photo,) = read_dataset(tmp_path).photos
+    assert [annotation.id for annotation in photo.annotations] == [2]
+    assert "1 annotations without a mask were left out, the first: 0.png, annotation 1" in caplog.text
+
+
+def test_a_set_for_detection_is_refused(tmp_path, make_split, edit_json):
+    make_split(tmp_path, [[(0, DISC)], [(0, DISC)]])
+    edit_json(tmp_path, lambda content: [a.pop("segmentation") for a in content["annotations"]])
+    with pytest.raises(DatasetError, match="none of the 2 annotations has a mask: its segmentation is None"):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "detail"),
+    [
+        ({"size": [120, 160]}, "KeyError 'counts'"),
+        ({"size": [120, 160], "counts": "~~"}, "the RLE string is truncated"),
+        ({"size": [120, 160], "counts": [10, -20, 19210]}, "a run length is -20"),
+        ("x", "it is neither polygons nor run lengths: 'x'"),
+    ],
+)
+def test_a_damaged_mask_names_its_annotation(tmp_path, make_split, edit_json, segmentation, detail):
+    make_split(tmp_path, [[(0, DISC)]])
+    edit_json(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
+    with pytest.raises(DatasetError, match=r"annotations\.json: 0\.png, annotation 1: ") as raised:
+        read_dataset(tmp_path)
+    assert detail in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "size", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": "", "height": 9}]
+)
+def test_a_missing_size_is_that_of_the_photo(tmp_path, make_split, edit_json, size):
+    make_split(tmp_path, [[(0, DISC)]])
+
+    def resize(content):
+        del content["images"][0]["width"], content["images"][0]["height"]
+        content["images"][0].update(size)
+
+    edit_json(tmp_path, resize)
+    (photo,) = read_dataset(tmp_path).photos
+    assert (photo.width, photo.height) == (160, 120)
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"), [(0, False), ("0", False), (None, False), (1, True), ("1", True), (1.0, True)]
+)
+def test_iscrowd_of_any_kind(tmp_path, make_split, edit_json, value, crowd):
+    make_split(tmp_path, [[(0, DISC)]])
+    edit_json(tmp_path, lambda content: content["annotations"][0].update(iscrowd=value))
+    assert read_dataset(tmp_path).photos[0].annotations[0].crowd is crowd
+
+
+def test_polygons_of_pairs_are_polygons(tmp_path, make_split, edit_json):
+    make_split(tmp_path, [[(0, DISC)]])
+    square = [[[1, 1], [5, 1], [5, 5], [1, 5]]]
+    edit_json(tmp_path, lambda content: content["annotations"][0].update(segmentation=square))
+    assert read_dataset(tmp_path).photos[0].annotations[0].mask(160, 120).sum() == 16
+
+
+def test_ids_of_several_kinds(tmp_path, make_split, edit_json):
+    make_split(tmp_path, [[(0, DISC)]], classes=("apple", "pumpkin"))
+    edit_json(tmp_path, lambda content: content["categories"][1].update(id="2"))
+    edit_json(tmp_path, lambda content: content["images"][0].update(id=10.0))
+    assert read_dataset(tmp_path).classes == ("apple", "pumpkin")
+    edit_json(tmp_path, lambda content: content["annotations"][0].update(category_id="3"))
+    with pytest.raises(DatasetError, match="annotation 1: category_id '3' is not 3: one is text, one a number"):
+        read_dataset(tmp_path)
+    edit_json(tmp_path, lambda content: content["categories"][0].update(id=[3]))
+    with pytest.raises(DatasetError, match=r"categories\[0\] has the id \[3\]"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a.png", "a.png"),
+        ("day 1/a.png", "day 1/a.png"),
+        ("data/upload/day 1/a.png", "day 1/a.png"),
+        ("D:\\photos\\day 1\\a.png", "day 1/a.png"),
+        ("/mnt/server/a.png", "a.png"),
+        ("../../a.png", "a.png"),
+        ("x/gone.png", "x/gone.png"),
+    ],
+)
+def test_photos_are_found_by_the_longest_tail_that_exists(tmp_path, name, found):
+    (tmp_path / "in" / "day 1").mkdir(parents=True)
+    for path in ("a.png", "in/a.png", "in/day 1/a.png"):
+        (tmp_path / path).touch()
+    assert find_photo(tmp_path / "in", name) == tmp_path / "in" / found
 
 
 def test_no_images_names_the_file(tmp_path, make_split):
@@ -123,13 +202,13 @@ def test_a_missing_image_is_named(tmp_path, make_split):
 
 
 @pytest.mark.parametrize("what", ["name", "id"])
-def test_two_categories_of_one_name_or_number_are_refused(tmp_path, make_split, what):
+def test_two_categories_of_one_name_or_number_are_refused(tmp_path, make_split, edit_json, what):
     make_split(tmp_path, [[(0, DISC)]])
 
     def double(content):
         content["categories"].append({"name": "twin", "id": 77} | {what: content["categories"][0][what]})
 
-    change(tmp_path, double)
+    edit_json(tmp_path, double)
     with pytest.raises(
         DatasetError, match="2 categories have this name" if what == "name" else r"category \d+: 2 times"
     ):
@@ -145,8 +224,8 @@ def test_two_categories_of_one_name_or_number_are_refused(tmp_path, make_split, 
         ({"size": [120, 160], "counts": [10, 20, 30]}, "run lengths cover 60 pixels of 160x120"),
     ],
 )
-def test_masks_that_would_take_any_memory_are_refused(tmp_path, make_split, segmentation, message):
+def test_masks_that_would_take_any_memory_are_refused(tmp_path, make_split, edit_json, segmentation, message):
     make_split(tmp_path, [[(0, DISC)]])
-    change(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
+    edit_json(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
     with pytest.raises(DatasetError, match=message):
         read_dataset(tmp_path)

@@ -95,3 +95,15 @@ def test_a_large_picture_is_as_good_as_any(tmp_path, monkeypatch, recwarn):
     assert probe((tmp_path / "a.png").read_bytes(), "a.png").width == 8
     assert size_of(tmp_path / "a.png") == (8, 8, 1)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_photo(tmp_path, suffix, orientation):
+    path = tmp_path / f"a.{suffix}"
+    save(path, np.zeros((80, 120, 3), np.uint8), orientation=orientation)
+    upright = (80, 120) if orientation >= 5 else (120, 80)
+    assert size_of(path) == (*upright, orientation)
+    info = probe(path.read_bytes(), "a")
+    assert (info.width, info.height, info.orientation, info.stored_size) == (*upright, orientation, (120, 80))
+    assert load_image(path).shape[1::-1] == upright

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from pumpseg.atomic_file import check_names, check_writable
 from pumpseg.cli import command
 from pumpseg.errors import PumpsegError
+from pumpseg_train.dataset.text_file import read_text
 
 # What a subcommand adds its parser to; the class has no other name.
 Commands: TypeAlias = "argparse._SubParsersAction[command.CommandParser]"
@@ -43,7 +44,7 @@ def class_names(values: Sequence[str]) -> list[str]:
     if len(values) != 1 or not values[0].endswith(".txt"):
         return list(values)
     try:
-        lines = Path(values[0]).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(Path(values[0])).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PumpsegError(f"cannot read the class names in {values[0]}: {error}") from None
     return [line.strip() for line in lines if line.strip()]

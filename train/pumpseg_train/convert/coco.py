@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.convert.source import Reading, by_split, split_folders, split_of
-from pumpseg_train.dataset.annotations import Fault, read_files, refuse, write_set
+from pumpseg_train.dataset.annotations import read_masks, write_set
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, Photo
 from pumpseg_train.dataset.masks import decode, encode
 
@@ -32,26 +32,14 @@ def read(source: Path, split: str, classes: Sequence[str], images: Path | None =
                 f"the photos of {json_path} are missing: there is no folder {tried}; give it by --images"
             )
         files[name] = json_path, folder
-    without_mask: list[Fault] = []
-
-    def on_fault(fault: Fault) -> None:
-        if fault.kind == "no mask":
-            without_mask.append(fault)
-        else:
-            refuse(fault)
-
-    found = read_files(files, on_fault)
+    found = read_masks(files)
     reading.classes += found.classes
-    for name, in_split in found.splits.items():
+    reading.notes += found.notes
+    for name, photos in found.splits.items():
         reading.begin(name)
-        for photo in in_split:
-            annotations = (_compressed(a, photo) for a in photo.annotations if a.segmentation is not None)
+        for photo in photos:
+            annotations = [_compressed(annotation, photo) for annotation in photo.annotations]
             reading.add(photo.path, annotations, (photo.width, photo.height))
-    if without_mask:
-        first, count = without_mask[0], sum(len(photo.annotations) for photo in found.photos)
-        if len(without_mask) == count:
-            raise DatasetError(f"{first.json_path}: none of the {count} annotations has a mask: {first.detail}")
-        reading.notes.append(f"{len(without_mask)} annotations without a mask were left out, the first: {first.what}")
     return reading.finish()
 
 

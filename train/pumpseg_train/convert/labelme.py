@@ -18,6 +18,7 @@ from pumpseg_train.convert.via import round_polygon
 from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes
 from pumpseg_train.dataset.masks import decode, encode, finite, rings_of
+from pumpseg_train.dataset.text_file import read_json
 
 _VERSION = "5.5.0"  # of the format that is written
 
@@ -40,7 +41,7 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
 def _read_file(path: Path, reading: Reading) -> Path:
     """Adds the photo of a json to `reading`; returns its path."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         image = path.parent / content["imagePath"].replace("\\", "/")
         size = (int(content["imageWidth"]), int(content["imageHeight"]))
         parts: dict[Any, list[tuple[str, Any, bool]]] = defaultdict(list)

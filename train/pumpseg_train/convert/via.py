@@ -11,6 +11,7 @@ from pumpseg_train.convert.source import Reading, only_class, split_folders
 from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes, without_crowds
 from pumpseg_train.dataset.masks import finite, one_ring, rings_of
+from pumpseg_train.dataset.text_file import read_json
 
 FILE = "via_region_data.json"
 _CLASS_KEYS = ("class", "class_name", "label", "name", "type", "object", "category")
@@ -60,7 +61,7 @@ def _json_in(folder: Path) -> Path:
 
 def _entries(path: Path) -> list[dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         content = content.get("_via_img_metadata", content)
         return list(content.values())
     except (OSError, ValueError, AttributeError) as error:

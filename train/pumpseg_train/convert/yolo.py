@@ -13,6 +13,7 @@ from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, LabelledSet, without_crowds
 from pumpseg_train.dataset.masks import finite, one_ring, rings_of
 from pumpseg_train.dataset.photo_file import size_of
+from pumpseg_train.dataset.text_file import read_text
 
 
 def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
@@ -49,7 +50,7 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
 
 def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
         names = content["names"]
         if isinstance(names, dict):
             if sorted(names) != list(range(len(names))):
@@ -97,7 +98,7 @@ def _images_below(folder: Path) -> list[Path]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"cannot read {path}: {error}") from None
 

@@ -1,9 +1,9 @@
 """annotations.json, which is COCO json: read, with its faults raised or reported, and written."""
 
-import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -14,6 +14,8 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, AnnotationsFile, LabelledSet, Photo
 from pumpseg_train.dataset.masks import encode, readable_segmentation
+from pumpseg_train.dataset.photo_file import size_of
+from pumpseg_train.dataset.text_file import read_json
 
 ANNOTATIONS = "annotations.json"
 
@@ -21,9 +23,12 @@ _Record = dict[str, Any]
 _ID = int | float | str
 _KEYS: dict[str, dict[str, Any]] = {
     "categories": {"id": _ID, "name": str},
-    "images": {"id": _ID, "file_name": str, "width": object, "height": object},
+    "images": {"id": _ID, "file_name": str},
     "annotations": {"id": _ID, "image_id": _ID, "category_id": _ID},
 }
+_TRUE = (True, "1", "true", "True")  # of iscrowd; 1 and 1.0 equal True
+
+log = logging.getLogger("pumpseg")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ def refuse_references(fault: Fault) -> None:
 def read_dataset(folder: Path, split: str | None = None) -> LabelledSet:
     """Reads `folder/split`, or `folder` itself when it holds the annotations, to train on or to evaluate with.
 
+    Annotations without a mask are left out; the log says how many.
+
     Raises:
         DatasetError: something is missing or contradicts itself; the message names it.
     """
@@ -63,7 +70,9 @@ def read_dataset(folder: Path, split: str | None = None) -> LabelledSet:
     json_path = root / ANNOTATIONS
     if not json_path.is_file():
         raise DatasetError(f"{json_path} does not exist: a data set is DIR/{{train,val}}/annotations.json + images/")
-    labelled = read_files({split or root.name: (json_path, root / "images")})
+    labelled = read_masks({split or root.name: (json_path, root / "images")})
+    for note in labelled.notes:
+        log.warning("%s: %s", json_path, note)
     if not labelled.photos:
         raise DatasetError(f"{json_path} lists no images")
     if missing := [photo.path for photo in labelled.photos if not photo.path.is_file()]:
@@ -86,104 +95,150 @@ def read_splits(root: Path, on_fault: OnFault = refuse_references) -> LabelledSe
     return read_files(files, on_fault)
 
 
+def read_masks(files: Mapping[str, tuple[Path, Path]]) -> LabelledSet:
+    """`read_files` without the annotations that have no mask, and a note of their number.
+
+    Raises DatasetError for any other fatal fault, and if there are annotations but none has a mask.
+    """
+    without_mask: list[Fault] = []
+
+    def on_fault(fault: Fault) -> None:
+        if fault.kind == "no mask":
+            without_mask.append(fault)
+        else:
+            refuse(fault)
+
+    labelled = read_files(files, on_fault)
+    if not without_mask:
+        return labelled
+    first, count = without_mask[0], sum(len(photo.annotations) for photo in labelled.photos)
+    if len(without_mask) == count:
+        raise DatasetError(f"{first.json_path}: none of the {count} annotations has a mask: {first.detail}")
+    splits = {
+        split: tuple(
+            replace(photo, annotations=tuple(a for a in photo.annotations if a.segmentation is not None))
+            for photo in photos
+        )
+        for split, photos in labelled.splits.items()
+    }
+    note = f"{len(without_mask)} annotations without a mask were left out, the first: {first.what}"
+    return replace(labelled, splits=splits, notes=(note,))
+
+
 def read_files(files: Mapping[str, tuple[Path, Path]], on_fault: OnFault = refuse) -> LabelledSet:
     """Reads the json file of each split, whose photos are in the folder next to it in `files`.
 
     Classes are those of all splits: in the order of the category ids of the first, then what only others have.
     Raises DatasetError for a file that is not COCO json at all; and what `on_fault` raises.
     """
-    contents = {split: _load(json_path) for split, (json_path, _) in files.items()}
-    in_order = (c for content in contents.values() for c in sorted(content["categories"], key=lambda c: c["id"]))
-    classes = tuple(dict.fromkeys(category["name"] for category in in_order))
+    sources = {split: _Source.load(split, path, folder) for split, (path, folder) in files.items()}
+    names = (category["name"] for source in sources.values() for category in source.sorted_categories)
+    classes = tuple(dict.fromkeys(names))
     splits = {}
-    for split, (json_path, folder) in files.items():
-        for fault in _reference_faults(contents[split], json_path, split):
+    for split, source in sources.items():
+        for fault in source.reference_faults():
             on_fault(fault)
-        splits[split] = _photos(contents[split], json_path, folder, split, classes, on_fault)
-    about = {split: {key: content[key] for key in content if key not in _KEYS} for split, content in contents.items()}
-    return LabelledSet(
-        classes,
-        splits,
-        files={
-            split: AnnotationsFile(json_path, tuple(contents[split]["categories"]), about[split])
-            for split, (json_path, _) in files.items()
-        },
-    )
+        splits[split] = tuple(source.photos(classes, on_fault))
+    about = {split: AnnotationsFile(source.path, source.categories, source.about) for split, source in sources.items()}
+    return LabelledSet(classes, splits, files=about)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for key, kinds in _KEYS.items():
-            for number, item in enumerate(content[key]):
-                for name, kind in kinds.items():
-                    if not isinstance(item[name], kind):
-                        raise TypeError(f"{key}[{number}] has the {name} {item[name]!r:.60}")
-        sorted(category["id"] for category in content["categories"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
-    return content
+@dataclass(frozen=True)
+class _Source:
+    """The json file of a split, whose photos are in `folder`."""
 
+    split: str
+    path: Path
+    folder: Path
+    content: Mapping[str, Any]
 
-def _reference_faults(content: Mapping[str, list[_Record]], json_path: Path, split: str) -> Iterator[Fault]:
-    for what, items in (("category", "categories"), ("image", "images"), ("annotation", "annotations")):
-        for number, count in _repeated(item["id"] for item in content[items]):
-            fatal = what == "category"
-            yield Fault(json_path, split, "id used twice", f"{what} {number}", f"{count} times", fatal)
-    for name, count in _repeated(category["name"] for category in content["categories"]):
-        yield Fault(json_path, split, "class named twice", name, f"{count} categories have this name")
-    for name, count in _repeated(image["file_name"] for image in content["images"]):
-        yield Fault(json_path, split, "image listed twice", name, f"{count} times", fatal=False)
-    known = {
-        "image_id": {image["id"] for image in content["images"]},
-        "category_id": {category["id"] for category in content["categories"]},
-    }
-    for annotation in content["annotations"]:
-        for key, ids in known.items():
-            if annotation[key] not in ids:
-                detail = f"{key} {annotation[key]} is not in the file"
-                yield Fault(json_path, split, "unknown reference", f"annotation {annotation['id']}", detail)
+    @classmethod
+    def load(cls, split: str, path: Path, folder: Path) -> "_Source":
+        """Raises DatasetError for a file that is not COCO json."""
+        try:
+            content = read_json(path)
+            for key, kinds in _KEYS.items():
+                for number, item in enumerate(content[key]):
+                    for name, kind in kinds.items():
+                        if not isinstance(item[name], kind):
+                            raise TypeError(f"{key}[{number}] has the {name} {item[name]!r:.60}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
+        return cls(split, path, folder, content)
+
+    @property
+    def categories(self) -> tuple[_Record, ...]:
+        return tuple(self.content["categories"])
+
+    @property
+    def sorted_categories(self) -> list[_Record]:
+        """By id; numbers come before texts."""
+        return sorted(self.categories, key=lambda c: (isinstance(c["id"], str), c["id"]))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {key: value for key, value in self.content.items() if key not in _KEYS}
+
+    def reference_faults(self) -> Iterator[Fault]:
+        """Numbers and names that occur twice, and annotations of something that is not in the file."""
+        for what, items in (("category", "categories"), ("image", "images"), ("annotation", "annotations")):
+            for number, count in _repeated(item["id"] for item in self.content[items]):
+                yield self._fault("id used twice", f"{what} {number}", f"{count} times", fatal=what == "category")
+        for name, count in _repeated(category["name"] for category in self.categories):
+            yield self._fault("class named twice", name, f"{count} categories have this name")
+        for name, count in _repeated(image["file_name"] for image in self.content["images"]):
+            yield self._fault("image listed twice", name, f"{count} times", fatal=False)
+        known = {
+            "image_id": {image["id"] for image in self.content["images"]},
+            "category_id": {category["id"] for category in self.categories},
+        }
+        for annotation in self.content["annotations"]:
+            for key, ids in known.items():
+                number = annotation[key]
+                if number not in ids:
+                    alike = next((other for other in ids if str(other) == str(number)), None)
+                    why = "is not in the file" if alike is None else f"is not {alike!r}: one is text, one a number"
+                    shown = number if alike is None else repr(number)
+                    yield self._fault("unknown reference", f"annotation {annotation['id']}", f"{key} {shown} {why}")
+
+    def photos(self, classes: Sequence[str], on_fault: OnFault) -> Iterator[Photo]:
+        """The photos with their annotations; those whose mask cannot be read have None instead of one."""
+        class_ids = {category["id"]: classes.index(category["name"]) + 1 for category in self.categories}
+        records = defaultdict(list)
+        for record in self.content["annotations"]:
+            records[record["image_id"]].append(record)
+        for image in self.content["images"]:
+            annotations = []
+            for record in records[image["id"]]:
+                segmentation, kind, detail = readable_segmentation(record.get("segmentation"))
+                if kind:
+                    what = f"{image['file_name']}, annotation {record['id']}"
+                    on_fault(self._fault(kind, what, detail, fatal=segmentation is None))
+                class_id = class_ids.get(record["category_id"], 0)
+                crowd = record.get("iscrowd") in _TRUE
+                annotations.append(Annotation(class_id, segmentation, crowd, record["id"], record))
+            path = find_photo(self.folder, image["file_name"])
+            yield Photo(path, *self._size(image, path), tuple(annotations), image["id"], image)
+
+    def _size(self, image: _Record, path: Path) -> tuple[int, int]:
+        """What the file says that a photo measures, or what it does measure where the file does not say."""
+        sides = image.get("width"), image.get("height")
+        try:
+            width, height = (0 if side in (None, "") else int(float(side)) for side in sides)
+        except (TypeError, ValueError, OverflowError):
+            seen = " x ".join(f"{side!r:.20}" for side in sides)
+            raise DatasetError(f"{self.path}: {image['file_name']} has the size {seen}: numbers are needed") from None
+        if width > 0 and height > 0:
+            return width, height
+        width, height, _ = size_of(path)
+        return width, height
+
+    def _fault(self, kind: str, what: str, detail: str, *, fatal: bool = True) -> Fault:
+        return Fault(self.path, self.split, kind, what, detail, fatal)
 
 
 def _repeated(values: Iterable[Any]) -> list[tuple[Any, int]]:
     return [(value, count) for value, count in Counter(values).items() if count > 1]
-
-
-def _photos(
-    content: Mapping[str, list[_Record]],
-    json_path: Path,
-    folder: Path,
-    split: str,
-    classes: Sequence[str],
-    on_fault: OnFault,
-) -> tuple[Photo, ...]:
-    class_ids = {category["id"]: classes.index(category["name"]) + 1 for category in content["categories"]}
-    records = defaultdict(list)
-    for record in content["annotations"]:
-        records[record["image_id"]].append(record)
-    photos = []
-    for image in content["images"]:
-        annotations = []
-        for record in records[image["id"]]:
-            segmentation, kind, detail = readable_segmentation(record.get("segmentation"))
-            if kind:
-                what = f"{image['file_name']}, annotation {record['id']}"
-                on_fault(Fault(json_path, split, kind, what, detail, fatal=segmentation is None))
-            class_id = class_ids.get(record["category_id"], 0)
-            crowd = bool(record.get("iscrowd", 0))
-            annotations.append(Annotation(class_id, segmentation, crowd, record["id"], record))
-        width, height = _size(image, json_path)
-        path = find_photo(folder, image["file_name"])
-        photos.append(Photo(path, width, height, tuple(annotations), image["id"], image))
-    return tuple(photos)
-
-
-def _size(image: _Record, json_path: Path) -> tuple[int, int]:
-    try:
-        return int(image["width"]), int(image["height"])
-    except (TypeError, ValueError, OverflowError):
-        seen = f"{image['width']!r:.20} x {image['height']!r:.20}"
-        raise DatasetError(f"{json_path}: {image['file_name']} has the size {seen}: numbers are needed") from None
 
 
 def find_photo(folder: Path, name: str) -> Path:

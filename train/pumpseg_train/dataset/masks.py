@@ -1,5 +1,6 @@
 """Masks in their forms, pixels, COCO run lengths and polygons, and turned upright as EXIF tags say."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -75,7 +76,9 @@ def readable_segmentation(segmentation: Any) -> tuple[Any, str, str]:
 
 
 def _check_counts(counts: NDArray[np.int64], rows: int, columns: int) -> None:
-    if counts.sum() != rows * columns or not len(counts) or counts.min() < 0:
+    if len(counts) and counts.min() < 0:
+        raise DatasetError(f"a run length is {counts.min()}")
+    if counts.sum() != rows * columns or not len(counts):
         raise DatasetError(f"run lengths cover {counts.sum()} pixels of {columns}x{rows}")
 
 
@@ -122,13 +125,14 @@ def finite(coordinates: Iterable[Any]) -> list[float]:
 
 
 def ring_of(points: Any) -> Ring:
-    """Corners float64 (N, 2) of a polygon x y x y ...
+    """Corners float64 (N, 2) of a polygon x y x y ..., or [x, y] [x, y] ...
 
     Raises:
         DatasetError: it is not a flat list of finite numbers, two a corner.
     """
     try:
-        numbers = finite(points)
+        pairs = isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
+        numbers = finite(itertools.chain.from_iterable(points) if pairs else points)
     except (TypeError, ValueError) as error:
         raise DatasetError(f"a polygon is not a flat list of x, y coordinates: {error}: {points!r:.60}") from None
     if len(numbers) % 2:

@@ -11,7 +11,8 @@ import cv2
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pumpseg.errors import DatasetError, SourceError
 from pumpseg.images import IMAGE_SUFFIXES, read_image
@@ -100,7 +101,7 @@ def probe(content: bytes, name: str, *, fingerprint: bool = False) -> PhotoInfo:
         raise DatasetError(f"{name} is empty")
     try:
         image = Image.open(io.BytesIO(content))
-        orientation = _orientation(image)
+        stored, orientation = _stored_size(image), _orientation(image)
         image.draft("L" if image.mode == "L" else "RGB", image.size)
         image.load()
     except Image.DecompressionBombError:
@@ -113,7 +114,7 @@ def probe(content: bytes, name: str, *, fingerprint: bool = False) -> PhotoInfo:
     if fingerprint:
         small = ImageOps.exif_transpose(image.convert("L").reduce(max(1, min(image.size) // 256)))
         bits = int(str(imagehash.phash(small, hash_size=16)), 16)
-    return PhotoInfo(*_upright(image.size, orientation), orientation, hashlib.sha256(content).hexdigest(), bits)
+    return PhotoInfo(*_upright(stored, orientation), orientation, hashlib.sha256(content).hexdigest(), bits)
 
 
 def probe_file(path: Path, name: str | None = None, *, fingerprint: bool = False) -> PhotoInfo:
@@ -139,7 +140,7 @@ def size_of(path: Path) -> tuple[int, int, int]:
     try:
         with Image.open(path) as image:
             orientation = _orientation(image)
-            return *_upright(image.size, orientation), orientation
+            return *_upright(_stored_size(image), orientation), orientation
     except FileNotFoundError:
         raise DatasetError(f"the image {path} does not exist") from None
     except Image.DecompressionBombError:
@@ -151,6 +152,13 @@ def size_of(path: Path) -> tuple[int, int, int]:
 def _orientation(image: Image.Image) -> int:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height before any turning. Pillow turns TIFF files itself, and reports the size after that."""
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+    return image.size
 
 
 def _upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:

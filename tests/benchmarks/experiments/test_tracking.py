@@ -41,7 +41,7 @@ def views():
         for actor in stage.actors:
             spot, turn = actor.at(index / FPS)
             placement, _ = place(camera, spot, actor.size, turn, actor.pumpkin.support)
-            placed.append((-float((placement.position - camera.position) @ camera.axes[2]), actor.ident, placement))
+            placed.append((-float((placement.position - camera.position) @ camera.axes[2]), actor.track_id, placement))
         for _, ident, placement in sorted(placed, key=lambda entry: entry[0]):
             centre = tuple(round(value) for value in placement.centre)
             cv2.circle(owner, centre, round(0.9 * placement.scale), ident, cv2.FILLED)

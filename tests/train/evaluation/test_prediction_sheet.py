@@ -16,7 +16,7 @@ def test_the_first_frames_are_kept_and_the_predictions_passed_on(tmp_path):
         seen.append(int(frame[0, 0, 0]))
         return Instances.empty(frame.shape[:2], ("pumpkin",))
 
-    sheet = PredictionSheet(predict, most=3)
+    sheet = PredictionSheet(predict, limit=3)
     for value in (50, 100, 150, 200):
         assert sheet(np.full((80, 160, 3), value, np.uint8)).class_names == ("pumpkin",)
     assert seen == [50, 100, 150, 200]

@@ -75,7 +75,7 @@ def test_excluded_layers_keep_their_start_values_and_all_is_told(written, make_m
     before = weights_of(other)
     loaded = load_weights(other, written[1], exclude=[*CLASS_LAYERS, "mrcnn_bbox"])
     assert set(loaded.left) == set(loaded.ignored) == set(CLASS_LAYERS)
-    assert str(loaded).startswith("130 layers loaded; left at their start values: ")
+    assert str(loaded).startswith("130 layers loaded; left at their initial values: ")
     changed = {name.split("/")[0] for name, value in weights_of(other).items() if not (value == before[name]).all()}
     assert not changed & set(CLASS_LAYERS)
     assert {"conv1", "rpn_bbox_pred", "mrcnn_class_conv1"} <= changed
@@ -176,10 +176,10 @@ def test_long_lists_of_names_are_cut_as_keras_cuts_them(tmp_path_factory, names,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights_file, "_ATTRIBUTE_LIMIT", limit)
         with h5py.File(path, "w") as file:
-            weights_file._write_names(file, "layer_names", names)
+            weights_file.write_names(file, "layer_names", names)
             assert all(value.nbytes <= limit for value in file.attrs.values())
     with h5py.File(path) as file:
-        assert weights_file._read_names(file, "layer_names") == names
+        assert weights_file.read_names(file, "layer_names") == names
 
 
 def test_the_figures_of_the_real_profiles():
@@ -202,7 +202,7 @@ def test_the_figures_of_the_real_profiles():
     }
     found = {}
     for stage, expression in STAGES.items():
-        model._choose_layers(expression)
+        model.choose_layers(expression)
         trained = [weight for part in model.network.parts.values() for weight in part.trainable_weights]
         found[stage] = len(trained), sum(int(np.prod(weight.shape)) for weight in trained)
     assert found == wanted

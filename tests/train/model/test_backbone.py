@@ -38,7 +38,7 @@ class Noted(dict):
 
 @pytest.fixture(scope="module")
 def published():
-    return read_torch_file(backbone._weights_path())
+    return read_torch_file(backbone.published_weights())
 
 
 @needs_weights

@@ -75,7 +75,7 @@ def _load(arguments: argparse.Namespace) -> LoadedModel:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json and not arguments.json.parent.is_dir():
-        raise PumpsegError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+        raise PumpsegError(f"--json {arguments.json}: no such folder: {arguments.json.parent}")
     if arguments.report and arguments.report.exists() and not arguments.report.is_dir():
         raise PumpsegError(f"--report {arguments.report}: not a folder")
     from pumpseg_train.dataset.annotations import read_dataset

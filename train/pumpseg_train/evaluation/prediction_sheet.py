@@ -1,4 +1,4 @@
-"""PredictionSheet of results, so that one sees what the figures mean."""
+"""Sheets of pictures with predictions drawn in."""
 
 from pathlib import Path
 
@@ -15,16 +15,16 @@ _COLUMNS = 4
 
 
 class PredictionSheet:
-    """Wraps a `Predict` and keeps the first frames with what was found in them drawn in."""
+    """Wraps a `Predict` and keeps the first frames with their predictions drawn in."""
 
-    def __init__(self, predict: Predict, *, most: int = 12, score: float = 0.5) -> None:
-        self._predict, self._most, self._score = predict, most, score
+    def __init__(self, predict: Predict, *, limit: int = 12, threshold: float = 0.5) -> None:
+        self._predict, self._limit, self._threshold = predict, limit, threshold
         self._tiles: list[np.ndarray] = []
 
     def __call__(self, frame: np.ndarray) -> Instances:
         instances = self._predict(frame)
-        if len(self._tiles) < self._most:
-            self._tiles.append(tile(draw(frame, instances[instances.scores >= self._score])))
+        if len(self._tiles) < self._limit:
+            self._tiles.append(tile(draw(frame, instances[instances.scores >= self._threshold])))
         return instances
 
     def save(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What stands behind an AP: precision against recall, what is taken for what, and the photos that go worst."""
+"""Details of an AP: precision against recall, the confusion matrix, and the photos with most errors."""
 
 import csv
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _WORST = 12
 class PhotoMatches:
     """Detections of one photo at a chosen score against its instances, by mask IoU.
 
-    `found` are bool (D,): which detections hit an instance of their class; `ignored` bool (D,): which lie
+    `found` are bool (D,): which detections match an instance of their class; `ignored` bool (D,): which are
     in crowd regions instead; `hit` bool (G,): which instances were found. Detections are ordered by score.
     """
 
@@ -45,7 +45,7 @@ class PhotoMatches:
 
     @property
     def missed(self) -> int:
-        """Instances that were not found."""
+        """False negatives."""
         return int((~self.hit).sum())
 
 
@@ -54,8 +54,8 @@ def match_photos(
 ) -> tuple[NDArray[np.int64], list[PhotoMatches]]:
     """Confusion matrix int (K + 1, K + 1), truth by row and background last, and the matches of each photo.
 
-    Detections of at least `threshold` take, best score first, the free instance of any class that they
-    overlap most, from `iou` on. What lies mostly in a crowd region counts neither way.
+    Detections of at least `threshold` match, best score first, the unmatched instance of any class that they
+    overlap most, from `iou` on. Those mostly in a crowd region are ignored.
     """
     classes = len(dataset.classes)
     matrix = np.zeros((classes + 1, classes + 1), np.int64)
@@ -182,7 +182,7 @@ def _rle(photo: Photo, annotation: Any) -> dict[str, Any]:
 
 
 def _overlaps(masks: list[Any], others: list[Any], *, crowd: bool) -> NDArray[np.float64]:
-    """Pairwise IoU (N, M); with `crowd`, the share of the first that lies in the second."""
+    """Pairwise IoU (N, M); with `crowd`, the share of the first that is in the second."""
     if not masks or not others:
         return np.zeros((len(masks), len(others)))
     return np.asarray(coco_mask.iou(masks, others, [int(crowd)] * len(others)))

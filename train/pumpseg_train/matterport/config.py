@@ -12,7 +12,7 @@ from pumpseg_train.model.profile import PROFILES, Profile
 
 
 class ConfigError(PumpsegError, ValueError):
-    """A configuration that this package cannot follow."""
+    """A configuration that is not supported."""
 
 
 class Config:
@@ -89,7 +89,7 @@ def to_profile(config: Any) -> Profile:
     """The profile that a `Config` describes, its class or an object of it, whatever module it comes from.
 
     Raises:
-        ConfigError: a setting that there is no equal of here; it is named.
+        ConfigError: a setting that has no equivalent here; it is named.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Matterport's `Dataset`: a base class for those who have not mrcnn itself, and batches from any such object."""
+"""Matterport's `Dataset`: a base class for users without mrcnn itself, and batches from any such object."""
 
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Dataset:
         return ""
 
     def load_image(self, image_id: int) -> np.ndarray:
-        """uint8 RGB (H, W, 3). Raises: DatasetError for a file that is no image."""
+        """uint8 RGB (H, W, 3). Raises: DatasetError for a file that is not an image."""
         path = Path(self.image_info[image_id]["path"])
         data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
@@ -76,10 +76,10 @@ class Dataset:
 
 
 class Batches(ErrorCapturingBatches):
-    """`steps` batches of an epoch as `trainer.MatterportTrainer` takes them, images in a random order, each pass anew.
+    """`steps` batches of an epoch as `trainer.MatterportTrainer` takes them, images in a new random order each pass.
 
-    Images without instances are passed over, as by mrcnn's data_generator; one that cannot be loaded ends the
-    training with a DatasetError that names it.
+    Images without instances are skipped, as by mrcnn's data_generator; one that cannot be loaded raises a DatasetError
+    that names it.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class MaskRCNN:
         self._set_log_dir(None)
 
     def load_weights(self, filepath: str | Path, by_name: bool = True, exclude: Collection[str] = ()) -> Loaded:
-        """Fills the layers that the file names, says which, and goes on with its epoch if it is a checkpoint.
+        """Loads the layers in the file, prints which, and continues from its epoch if it is a checkpoint.
 
         Layers are always taken by name; `by_name` is there for scripts that give it.
         """
@@ -102,7 +102,8 @@ class MaskRCNN:
         After every epoch a checkpoint is written to `log_dir`, and a row to its history.csv.
 
         Raises:
-            TrainingError: the data does not fit the configuration, no layer matches, or the loss left the numbers.
+            TrainingError: the data does not fit the configuration, no layer matches, or the loss became NaN or
+                infinite.
             DatasetError: an image or a mask cannot be loaded.
         """
         config, profile = self.config, self.network.profile
@@ -114,7 +115,7 @@ class MaskRCNN:
                 )
         if self.epoch >= epochs:
             raise TrainingError(f"{self.epoch} epochs are done already: ask for more than {epochs}")
-        self._choose_layers(STAGES.get(layers, layers))
+        self.choose_layers(STAGES.get(layers, layers))
         trainer = MatterportTrainer(self.network, config, self._seed)
         optimizer = keras.optimizers.SGD(
             learning_rate,
@@ -151,7 +152,7 @@ class MaskRCNN:
         """
         results = []
         for image in images:
-            found = self._find(np.ascontiguousarray(image[..., ::-1]))
+            found = self.predict(np.ascontiguousarray(image[..., ::-1]))
             results.append(
                 {
                     "rois": found.boxes[:, [1, 0, 3, 2]].astype(np.int32),
@@ -163,15 +164,16 @@ class MaskRCNN:
         return results
 
     @functools.cached_property
-    def _find(self) -> Predict:
-        """Shares its variables with the network, so that it finds what later weights find; tracing it takes a while."""
+    def predict(self) -> Predict:
+        """Frame -> instances; it shares the network's variables, so later weights count, and is traced once."""
         return predictor(self.network)
 
-    def _choose_layers(self, expression: str) -> None:
+    def choose_layers(self, expression: str) -> None:
+        """Makes the layers trainable whose names match, and no others. Raises TrainingError if none does."""
         try:
             matches = re.compile(expression).fullmatch
         except re.error as error:
-            raise TrainingError(f"layers={expression!r} is no stage and no regular expression: {error}") from None
+            raise TrainingError(f"layers={expression!r} is neither a stage nor a regular expression: {error}") from None
         chosen = 0
         for part in self.network.parts.values():
             for layer in part.layers:
@@ -195,7 +197,7 @@ class MaskRCNN:
 
 
 class _Checkpoints(keras.callbacks.Callback):
-    """Gives each epoch its own samples, writes its checkpoint, and stops at a loss that is no number."""
+    """Gives each epoch its own samples, writes its checkpoint, and stops at a loss that is NaN or infinite."""
 
     def __init__(self, owner: MaskRCNN, batches: Batches) -> None:
         super().__init__()

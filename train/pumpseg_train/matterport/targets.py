@@ -14,7 +14,7 @@ from pumpseg.boxes import box_iou
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.targets import choose
 
-_CROWD_IOU = 0.001  # what overlaps a crowd by more is no example of background
+_CROWD_IOU = 0.001  # boxes that overlap a crowd by more are not background
 
 
 def anchor_targets(
@@ -66,7 +66,7 @@ def roi_targets(
 ) -> RoiTargets:
     """Samples of proposals (B, N, 4): at most `samples * positive_ratio` positive, and background to that ratio.
 
-    Where no proposal overlaps an instance by 0.5 there is none at all: rows of zeros then learn background.
+    Without a proposal that overlaps an instance by 0.5 there is no sample: rows of zeros then learn background.
     """
     missing = max(0, samples - proposals.shape[1])
     proposals = ops.pad(proposals, ((0, 0), (0, missing), (0, 0)))

@@ -14,7 +14,7 @@ from pumpseg_train.model.matterport import IDENTITY_BLOCKS
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.model.profile import Profile
 
-# The layers whose shape hangs on the number of classes: what to exclude to start with other ones.
+# The layers whose shape depends on the number of classes: exclude them to train on other classes.
 CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
 
 _RPN_MODEL = "rpn_model"  # one group for these three layers, six arrays in this order
@@ -31,7 +31,7 @@ class WeightsError(PumpsegError, ValueError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """Names of layers: those filled from the file, those left at their start values, and those of the file not used."""
+    """Names of layers: loaded from the file, left at their initial values, and in the file but not used."""
 
     loaded: tuple[str, ...]
     left: tuple[str, ...]
@@ -40,14 +40,14 @@ class Loaded:
     def __str__(self) -> str:
         text = f"{len(self.loaded)} layers loaded"
         if self.left:
-            text += f"; left at their start values: {', '.join(self.left)}"
+            text += f"; left at their initial values: {', '.join(self.left)}"
         if self.ignored:
             text += f"; ignored in the file: {', '.join(self.ignored)}"
         return text
 
 
 def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
-    """The arrays of every layer that has any, by layer name, as they lie in the file.
+    """The arrays of every layer that has any, by layer name, as they are in the file.
 
     Takes files of `save_weights` and whole models (`save`), whose weights are in the group "model_weights".
 
@@ -59,13 +59,13 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
     try:
         with h5py.File(path) as file:
             root = file if "layer_names" in file.attrs or "model_weights" not in file else file["model_weights"]
-            names = _read_names(root, "layer_names")
+            names = read_names(root, "layer_names")
             if not names:
                 raise WeightsError(
                     f"{path} is not a weights file of Keras 2 as mrcnn writes them: it has no layer_names"
                 )
             layers = {
-                name: [np.asarray(root[name][w]) for w in _read_names(root[name], "weight_names")] for name in names
+                name: [np.asarray(root[name][w]) for w in read_names(root[name], "weight_names")] for name in names
             }
     except (OSError, KeyError) as error:
         raise WeightsError(f"{path} cannot be read, it may be damaged or cut short: {error}") from None
@@ -106,7 +106,7 @@ def load_weights(model: MaskRCNN, path: Path, exclude: Collection[str] = ()) -> 
         raise WeightsError(
             f"{path} knows {found} class{'es' * (found != 1)} and the background, here are {len(model.classes)} "
             f"({', '.join(model.classes[:3])}{', ...' if len(model.classes) > 3 else ''}): name all of its classes, or "
-            f"exclude {', '.join(CLASS_LAYERS)} to train them anew"
+            f"exclude {', '.join(CLASS_LAYERS)} to train them from scratch"
         )
     chosen = {}
     for name, layer in layers.items():
@@ -154,10 +154,10 @@ def save_weights(model: MaskRCNN, path: Path) -> None:
         with h5py.File(partial.path, "w") as file:
             file.attrs["backend"] = np.bytes_("tensorflow")
             file.attrs["keras_version"] = np.bytes_("2.2.4")
-            _write_names(file, "layer_names", list(groups))
+            write_names(file, "layer_names", list(groups))
             for name, arrays in groups.items():
                 group = file.create_group(name)
-                _write_names(group, "weight_names", [weight for weight, _ in arrays])
+                write_names(group, "weight_names", [weight for weight, _ in arrays])
                 for weight, array in arrays:
                     group[weight] = array
     except BaseException:
@@ -199,14 +199,16 @@ def _check_depth(model: MaskRCNN, weights: dict[str, list[np.ndarray]], path: Pa
         raise WeightsError(f"{path} is of {others[0] if others else 'another network'}, not a {model.profile.backbone}")
 
 
-def _read_names(group: h5py.Group, attribute: str) -> list[str]:
+def read_names(group: h5py.Group, attribute: str) -> list[str]:
+    """The names in an attribute, or in its chunks attribute0, attribute1, ..."""
     chunks = [group.attrs[attribute]] if attribute in group.attrs else []
     while f"{attribute}{len(chunks)}" in group.attrs:
         chunks.append(group.attrs[f"{attribute}{len(chunks)}"])
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for chunk in chunks for name in chunk]
 
 
-def _write_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
+def write_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
+    """Writes names as an attribute, or in chunks where they exceed HDF5's limit for one."""
     array = np.array([name.encode("utf-8") for name in names])
     # So many that the longest, which has one name more than others, is within the limit.
     count = max(1, -(-array.nbytes // _ATTRIBUTE_LIMIT))

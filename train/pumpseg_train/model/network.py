@@ -12,7 +12,7 @@ from pumpseg_train.model.profile import Profile
 
 @dataclass(frozen=True)
 class MaskRCNN:
-    """A Mask R-CNN for `classes` as functional Keras models; what lies between them is plain arithmetic.
+    """A Mask R-CNN for `classes` as functional Keras models; plain arithmetic connects them.
 
     - `trunk`: image (B, H, W, 3) RGB in 0..255 -> {"p3" .. "p5": (B, H/s, W/s, C), "objectness":
       logits (B, A), "anchor_deltas": (B, A, 4)}, levels as in the profile, anchors ordered as `boxes.anchors`.
@@ -95,7 +95,7 @@ def _box_head(profile: Profile, classes: int) -> keras.Model:
         pooled
     )
     x = layers.Flatten(name="box_flatten")(x)
-    # The head holds most of the weights that see single objects, and learns small data sets by heart without dropout.
+    # This head has most of the weights that see single objects; without dropout it memorises small data sets.
     for number in (1, 2):
         x = layers.Dropout(profile.box_dropout, name=f"box_dropout{number}")(x)
         x = layers.Dense(profile.box_units, "relu", kernel_initializer="he_normal", name=f"box_fc{number}")(x)

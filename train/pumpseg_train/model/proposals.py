@@ -1,4 +1,4 @@
-"""From the RPN's answers to region proposals."""
+"""From the RPN's outputs to region proposals."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +30,8 @@ def propose(
     """The best `count` boxes of the RPN.
 
     Faster R-CNN, section 3.3: the `candidates` highest anchors of all levels, decoded and clipped to
-    the input `size` (h, w), then NMS. Unreal ones come last: there are no more, or they score below
-    `score_threshold`.
+    the input `size` (h, w), then NMS. Rows beyond the real ones pad the result: they score below
+    `score_threshold` or were suppressed.
     """
     anchors = ops.convert_to_tensor(bx.anchors(profile, size))
     candidates = min(candidates, anchors.shape[0])
@@ -52,10 +52,10 @@ def propose(
 
 
 def probability(logits: Any) -> Any:
-    """Of the first of two classes whose logits differ by `logits`, to the last bit as their softmax has it.
+    """Of the first of two classes whose logits differ by `logits`, equal to their softmax to the last bit.
 
-    Trained networks are so sure of many anchors that float32 has but a few values left for them below 1: whether two of
-    these are equal decides their order, and a sigmoid that is off by the last bit would change it.
+    Trained networks are so confident of many anchors that float32 has few values left below 1: whether two of these are
+    equal decides their order, and a sigmoid that is off by the last bit would change it.
     """
     return 1 / (1 + ops.exp(-logits))
 

@@ -44,8 +44,8 @@ def roi_level_size(profile: Profile, size: tuple[int, int]) -> float:
 def crop_and_resize(features: list[Any], boxes: Any, levels: Any, pool: int, size: tuple[int, int]) -> Any:
     """Pools boxes (B, R, 4) from their pyramid level to (B, R, pool, pool, C) as tf.image.crop_and_resize.
 
-    `features` are maps (B, H, W, C) of an input of `size` (h, w). The outer ones of pool x pool bilinear samples lie in
-    the box's corners, and the middles of the corner pixels of the image are those of every map. Beyond the border
+    `features` are maps (B, H, W, C) of an input of `size` (h, w). The outermost of the pool x pool bilinear samples are
+    in the box's corners, and the centres of the image's corner pixels are those of every map's. Beyond the border
     samples are clamped, as those of ONNX RoiAlign; tf.image.crop_and_resize puts zeros there.
     """
     sides = np.array([feature.shape[1:3] for feature in features])
@@ -95,8 +95,8 @@ def _neighbours(at: Any, last: Any) -> _Neighbours:
 def _sample(features: list[Any], levels: Any, axes: list[_Neighbours]) -> Any:
     """Weighted sums (B, R, P, P, C) of the neighbours in y and x of each sample, on the level of each box.
 
-    All maps are laid end to end, and the neighbours taken from there: dense products over whole maps, the other way
-    to do this with matrices, took 2.3 times as long, gradients included.
+    All maps are concatenated and the neighbours gathered from there: dense products over whole maps, the alternative,
+    took 2.3 times as long, gradients included.
     """
     channels = features[0].shape[-1]
     cells = ops.concatenate([ops.reshape(feature, (-1, channels)) for feature in features], axis=0)

@@ -1,8 +1,8 @@
 """Which anchors and proposals learn what: target assignment and sampling (Faster R-CNN 3.1.2, Mask R-CNN 3.1).
 
 Ground truth is padded: class_ids (B, G) are 1..K for instances, CROWD for crowd regions, OTHER for objects of no class,
-0 for padding. Crowd regions are neither learnt nor held against the model: what lies in them is left out. Other objects
-are background to the RPN and to the class, but the class-agnostic boxes and masks learn from them.
+0 for padding. Crowd regions are ignored: neither learnt nor counted as errors. Other objects are background to
+the RPN and the class head, but the class-agnostic box and mask heads learn from them.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from keras import ops
 from pumpseg_train.dataset.class_ids import CROWD, OTHER
 from pumpseg_train.model import boxes as bx
 
-IGNORED = -1  # the label of an RoI that takes no part
+IGNORED = -1  # the label of an RoI that no loss counts
 
-_CROWD_SHARE = 0.5  # a box with this share of its area in a crowd region is ignored
+_CROWD_OVERLAP = 0.5  # a box with this share of its area in a crowd region is ignored
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def match(boxes: Any, truth_boxes: Any, class_ids: Any, wanted: Any) -> tuple[Ma
     union = ops.expand_dims(bx.area(boxes), -1) + ops.expand_dims(bx.area(truth_boxes), -2) - shared
     overlaps = shared * (_as_float(ops.expand_dims(wanted, 1)) / ops.maximum(union, 1e-6))
     crowd = ops.max(shared * _as_float(ops.expand_dims(class_ids == CROWD, 1)), axis=-1)
-    ignored = crowd > _CROWD_SHARE * ops.maximum(bx.area(boxes), 1e-3)
+    ignored = crowd > _CROWD_OVERLAP * ops.maximum(bx.area(boxes), 1e-3)
     return Matches(ops.argmax(overlaps, axis=-1), ops.max(overlaps, axis=-1), ignored), overlaps
 
 

@@ -29,7 +29,7 @@ def draw_sample(
 def draw_one(
     sources: SampleSources, config: AugmentationConfig, size: int, fill: int, rng: np.random.Generator
 ) -> Scene:
-    """A sample that is no mosaic."""
+    """A sample that is not a mosaic."""
     kind = rng.choice(["negative", "paste", "extra", "photo"], p=kind_probabilities(sources, config))
     if kind == "photo" or kind == "extra":
         photos = sources.photos if kind == "photo" else _any(sources.auxiliary, rng)

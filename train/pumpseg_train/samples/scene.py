@@ -13,7 +13,7 @@ from pumpseg_train.dataset.class_ids import CROWD, OTHER
 from pumpseg_train.dataset.labelled_set import Photo
 from pumpseg_train.dataset.photo_file import load_image
 
-# An instance of which less than this share stays visible, or fewer pixels, is not asked for any more.
+# Less visible instances become crowd regions.
 _MIN_VISIBLE = 0.15
 _MIN_PIXELS = 40
 _MAX_PHOTO = 1280
@@ -26,7 +26,7 @@ MAX_CUTOUT = 400
 
 @dataclass(frozen=True)
 class Instance:
-    """A mask uint8 (h, w) of 0..255 whose first pixel lies at x, y of the picture; class_id from 1, CROWD or OTHER."""
+    """A mask uint8 (h, w) of 0..255 whose first pixel is at x, y of the picture; class_id from 1, CROWD or OTHER."""
 
     class_id: int
     x: int

@@ -1,4 +1,4 @@
-"""A clip of pumpkins that roll over the ground past others that stand there, with its exact truth."""
+"""A clip of pumpkins that roll past others at rest, with its exact masks."""
 
 import itertools
 import json
@@ -51,7 +51,7 @@ class Actor:
     velocity: tuple[float, float]
     pose: Array
     """(3, 3) body-to-world rotation at time 0."""
-    ident: int
+    track_id: int
 
     def at(self, time: float) -> tuple[tuple[float, float], Array]:
         """Ground position (x, z) and rotation at `time` seconds: it rolls without slipping."""
@@ -101,10 +101,10 @@ def make_stage(seed: int, seconds: float, size: tuple[int, int], scenario: str =
 
 
 def _passing(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
-    """Three that stand, and one rolling past every second, in turn from the left and the right."""
-    idents = itertools.count(1)
+    """Three at rest, and one rolling past every second, in turn from the left and the right."""
+    track_ids = itertools.count(1)
     for x, z, size in ((-0.66, 2.95, 0.24), (0.74, 2.95, 0.21), (0.10, 3.95, 0.27)):
-        yield _standing(rng, next(idents), x, z, size)
+        yield _standing(rng, next(track_ids), x, z, size)
     lanes = (2.0, 3.45, 1.6, 2.45)
     passes = max(2, round(seconds * 1.0))
     for i in range(passes):
@@ -114,14 +114,14 @@ def _passing(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
         size = rng.uniform(0.16, 0.2)
         middle_of_pass = (i + 0.35 + rng.uniform(-0.1, 0.1)) * seconds / passes
         drift = rng.normal(0, 0.02)
-        yield _rolling(rng, next(idents), size, z, (-side * speed, drift), middle_of_pass, classic=i % 3 != 2)
+        yield _rolling(rng, next(track_ids), size, z, (-side * speed, drift), middle_of_pass, classic=i % 3 != 2)
 
 
 def _crossing(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
     """What makes a tracker lose or swap its objects: see the comments. Ten pumpkins in ACT_SECONDS."""
-    idents = itertools.count(1)
+    track_ids = itertools.count(1)
     for x, z, size in ((-0.62, 3.0, 0.26), (0.55, 3.1, 0.22)):
-        yield _standing(rng, next(idents), x, z, size)
+        yield _standing(rng, next(track_ids), x, z, size)
     for act in range(math.ceil(seconds / ACT_SECONDS)):
         for middle_of_pass, z, speed, size in (
             # Two meet, and the far one is hidden for a moment.
@@ -138,7 +138,7 @@ def _crossing(rng: np.random.Generator, seconds: float) -> Iterator[Actor]:
             (19.6, 2.75, -0.60, 0.15),
         ):
             velocity = (speed * (1 + rng.normal(0, 0.03)), 0.0)
-            yield _rolling(rng, next(idents), size, z, velocity, act * ACT_SECONDS + middle_of_pass, classic=True)
+            yield _rolling(rng, next(track_ids), size, z, velocity, act * ACT_SECONDS + middle_of_pass, classic=True)
 
 
 SCENARIOS: dict[str, Callable[[np.random.Generator, float], Iterator[Actor]]] = {
@@ -147,16 +147,16 @@ SCENARIOS: dict[str, Callable[[np.random.Generator, float], Iterator[Actor]]] = 
 }
 
 
-def _standing(rng: np.random.Generator, ident: int, x: float, z: float, size: float) -> Actor:
+def _standing(rng: np.random.Generator, track_id: int, x: float, z: float, size: float) -> Actor:
     spin = rotation(np.array([0, 1, 0]), rng.uniform(0, 2 * np.pi))
     pose = rotation(np.array([1, 0, 0.4]), rng.normal(0, 0.08)) @ spin @ UPRIGHT
     pumpkin = make_pumpkin(rng, carved=False, classic=True)
-    return Actor(pumpkin, size, (x + rng.normal(0, 0.05), z), (0.0, 0.0), pose, ident)
+    return Actor(pumpkin, size, (x + rng.normal(0, 0.05), z), (0.0, 0.0), pose, track_id)
 
 
 def _rolling(
     rng: np.random.Generator,
-    ident: int,
+    track_id: int,
     size: float,
     z: float,
     velocity: tuple[float, float],
@@ -170,7 +170,7 @@ def _rolling(
     lean = rotation(np.array([0.0, 1.0, 0.0]), rng.uniform(-0.6, 0.6))
     tilt = rotation(np.array([1.0, 0.0, 0.0]), (-np.pi / 2 if rng.random() < 0.7 else np.pi / 2) + rng.normal(0, 0.25))
     pumpkin = make_pumpkin(rng, carved=False, classic=classic)
-    return Actor(pumpkin, size, start, velocity, lean @ tilt @ UPRIGHT, ident)
+    return Actor(pumpkin, size, start, velocity, lean @ tilt @ UPRIGHT, track_id)
 
 
 def camera_at(time: float, seconds: float, size: tuple[int, int]) -> Camera:
@@ -216,14 +216,14 @@ def render_frame(stage: Stage, time: float, exposure: float, rng: np.random.Gene
             continue
         near = tuple((other.position, other.size * 0.9) for _, other, _ in staged if other is not placement)
         sprites.append(render_pumpkin(actor.pumpkin, replace(placement, neighbours=near), stage.light))
-        labels.append(actor.ident)
+        labels.append(actor.track_id)
     albedo, distance = render_ground(stage.ground, camera)
     outlines = [outline for _, _, outline in staged]
     image = lit_ground(camera, stage.light, albedo, distance, _backdrop_of(stage, camera), outlines)
     owner = compose(image, sprites, labels)
-    masks = {ident: owner == ident for ident in sorted(labels)}
+    masks = {track_id: owner == track_id for track_id in sorted(labels)}
     photo = develop(image, stage.film, exposure, rng)
-    return RenderedFrame(photo, {ident: mask for ident, mask in masks.items() if mask.any()})
+    return RenderedFrame(photo, {track_id: mask for track_id, mask in masks.items() if mask.any()})
 
 
 def render_clip(

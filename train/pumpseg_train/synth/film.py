@@ -47,7 +47,7 @@ def develop(light: Array, film: Film, exposure: float, rng: np.random.Generator)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     exposed = exposed * (1 - film.vignette * 0.5 * (x * x + y * y))[..., None]
     recorded = 1 - np.exp(-exposed)
-    # Photon noise grows with the root of the signal; a floor stands for the sensor's own.
+    # Photon noise grows with the root of the signal; a floor models the sensor's own.
     grain = rng.standard_normal(recorded.shape, np.float32)
     recorded += np.float32(film.noise) * grain * np.sqrt(recorded + 0.05)
     return encode_srgb(recorded)

@@ -1,4 +1,4 @@
-"""Camera, ground and background: everything a pumpkin can lie on or before."""
+"""Camera, ground and background."""
 
 from dataclasses import dataclass
 
@@ -147,7 +147,7 @@ def _strands(
     length: tuple[int, int],
     thick: int,
 ) -> None:
-    """Straight blades in random directions, each with a dark side, so that a heap of them has depth."""
+    """Straight blades in random directions, each with a dark side, so that a pile of them has depth."""
     start = rng.uniform(-20, TILE + 20, (count, 2))
     angle, reach = rng.uniform(0, np.pi, count), rng.uniform(*length, count)
     end = start + np.stack([np.cos(angle), np.sin(angle)], 1) * reach[:, None]
@@ -241,7 +241,7 @@ def _tiled(tile: Array, column: Array, row: Array) -> Array:
 
 
 def make_backdrop(rng: np.random.Generator, kind: str, size: tuple[int, int], horizon: float) -> Array:
-    """What stands behind the ground, one of BACKDROPS: linear BGR (height, width, 3), out of focus.
+    """What is behind the ground, one of BACKDROPS: linear BGR (height, width, 3), out of focus.
 
     size: (width, height); horizon: the row where the ground ends.
     """

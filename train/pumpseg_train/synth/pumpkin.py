@@ -256,7 +256,7 @@ def _any_stem_colour(rng: np.random.Generator) -> Array:
 
 
 def _paint_stem(pumpkin: Pumpkin, placement: Placement, light: Light, hits: Hits, across: Array, up: Array) -> None:
-    """Draw the stem's quads from far to near into `hits`, wherever they lie before the body."""
+    """Draw the stem's quads from far to near into `hits`, wherever they are in front of the body."""
     rings = pumpkin.stem.rings
     count, corners, _ = rings.shape
     following = np.roll(np.arange(corners), -1)
@@ -269,7 +269,7 @@ def _paint_stem(pumpkin: Pumpkin, placement: Placement, light: Light, hits: Hits
     normal = (quads_normal @ placement.rotation.T).astype(np.float32)
     middle = world.mean(axis=1).astype(np.float32)
     matte = np.full(len(quads), 0.15, np.float32)
-    # The foot of the stem lies in the dimple.
+    # The foot of the stem is in the dimple.
     occlusion = (0.45 + 0.55 * np.clip(np.repeat(np.arange(count - 1), corners) / 4, 0, 1)).astype(np.float32)
     lit = shade(normal, colours, occlusion, matte, middle, placement, light)
 

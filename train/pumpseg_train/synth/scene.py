@@ -24,7 +24,7 @@ from pumpseg_train.synth.solid import UPRIGHT, Light, Placement, Sprite, directi
 SMALLEST_AREA = 48
 """Visible pixels below which a pumpkin is left out of the picture rather than labelled."""
 SMALLEST_SHARE = 0.12
-"""Visible share of a pumpkin, of what lies inside the image, below which it is left out too."""
+"""Visible share of a pumpkin, of the part inside the image, below which it is left out too."""
 
 CUTOUT_SHARE = 0.5
 """Of the pumpkins, where cut-outs are given."""
@@ -46,7 +46,7 @@ class Body:
     outline: Array
     """(N, 3) world points whose shadow is the solid's shadow."""
     reach: float
-    """Radius in metres of the ball that stands for the solid in its neighbours' light."""
+    """Radius in metres of the ball that represents the solid in its neighbours' light."""
     labelled: bool
     render: Callable[[Placement], Sprite]
 
@@ -120,7 +120,7 @@ def lit_ground(
     haze = np.clip(smoothstep(4, 60, np.minimum(distance, 100)), 0, 0.35)[..., None]
     far = surroundings.mean(axis=(0, 1))
     image = image + (far - image) * haze
-    # The far edge of the ground melts into what stands behind it.
+    # The far edge of the ground fades into the backdrop.
     behind = smoothstep(24, 60, np.minimum(distance, 100))[..., None]
     return (image * (1 - behind) + surroundings * behind).astype(np.float32)
 
@@ -166,7 +166,7 @@ def render_scene(
 
     photos: cut-outs take the place of some rendered pumpkins, a background that of ground and backdrop.
     """
-    layout = str(rng.choice(["ground", "portrait", "heap", "none"], p=[0.6, 0.17, 0.18, 0.05]))
+    layout = str(rng.choice(["ground", "portrait", "pile", "none"], p=[0.6, 0.17, 0.18, 0.05]))
     light = random_light(rng)
     if rng.random() < 0.06:
         light = replace(light, key=light.key * [0.35, 0.12, 0.08], sky=light.sky * [0.2, 0.11, 0.09])
@@ -208,7 +208,7 @@ def render_scene(
 
 def _random_camera(rng: np.random.Generator, size: tuple[int, int], layout: str) -> Camera:
     focal = size[0] * rng.uniform(0.85, 1.35)
-    if layout == "heap":
+    if layout == "pile":
         height, pitch = rng.uniform(1.3, 2.2), rng.uniform(0.65, 1.35)
     elif layout == "portrait":
         height, pitch = rng.uniform(0.25, 0.8), rng.uniform(0.1, 0.5)
@@ -232,7 +232,7 @@ def _lit(body: Body, bodies: list[Body]) -> Placement:
 def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str, photos: PhotoSources) -> list[Body]:
     if layout == "portrait":
         count, props = int(rng.integers(1, 4)), int(rng.integers(0, 3))
-    elif layout == "heap":
+    elif layout == "pile":
         count, props = int(rng.integers(10, 34)), int(rng.integers(0, 3))
     elif layout == "none":
         count, props = 0, int(rng.integers(2, 9))
@@ -249,15 +249,15 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str,
             continue
         taken.append((*spot, size))
         lift = 0.0
-        if layout == "heap":
-            # It comes to lie on those laid before that it would run into.
+        if layout == "pile":
+            # It rests on the earlier ones that it would run into.
             lift = max((0.9 * (size + r) - np.hypot(spot[0] - x, spot[1] - z) for x, z, r in taken[:-1]), default=0.0)
             lift = float(np.clip(lift, 0, 1.4 * size))
         if i < count and photos.cutouts and rng.random() < CUTOUT_SHARE:
             bodies.append(_cutout_body(rng, camera, light, spot, size, lift, photos))
         elif i < count:
-            # A heap comes from one field: its pumpkins may share a shape, each turned its own way.
-            again = layout == "heap" and len(grown) > 4 and rng.random() < 0.6
+            # Pumpkins in a pile come from one field: some share a shape, each turned differently.
+            again = layout == "pile" and len(grown) > 4 and rng.random() < 0.6
             pumpkin = grown[int(rng.integers(len(grown)))] if again else None
             body, pumpkin = _pumpkin_body(rng, camera, light, spot, size, lift, layout, pumpkin)
             grown.append(pumpkin)
@@ -281,7 +281,7 @@ def _free_spot(
         column = rng.uniform(-0.02, 1.02) * width
         if layout == "portrait":
             depth = rng.uniform(2.4, 5.5) * size * camera.focal / width + 0.15
-        elif layout == "heap":
+        elif layout == "pile":
             row = rng.uniform(0.0, 1.05) * height
             slope = np.tan(camera.pitch + np.arctan((row - height / 2) / camera.focal))
             depth = float(np.clip(camera.position[1] / max(slope, 0.15), 0.0, 6))
@@ -290,7 +290,7 @@ def _free_spot(
             depth = float(np.exp(rng.uniform(np.log(closest), np.log(farthest))))
         x = camera.position[0] + (column - width / 2) / camera.focal * max(depth, camera.position[1])
         z = camera.position[2] + depth
-        apart = 0.55 if layout == "heap" else 1.0
+        apart = 0.55 if layout == "pile" else 1.0
         if all(np.hypot(x - a, z - b) > apart * (size + r) for a, b, r in taken):
             (_, row), ahead = camera.project(np.array([x, size, z]))
             if ahead > 2.0 * size and -0.1 * height < row < 1.05 * height:
@@ -309,14 +309,14 @@ def _pumpkin_body(
     pumpkin: Pumpkin | None,
 ) -> tuple[Body, Pumpkin]:
     dark = float(light.sky.mean()) < 0.3
-    carved = bool(rng.random() < (0.8 if dark else 0.12)) and layout != "heap"
+    carved = bool(rng.random() < (0.8 if dark else 0.12)) and layout != "pile"
     if pumpkin is None:
         pumpkin = make_pumpkin(rng, carved=carved, lit=True if dark else None)
     chosen = pumpkin
     if carved:
         turn = rotation(np.array([0, 1, 0]), rng.normal(0, 0.5)) @ UPRIGHT
     else:
-        turn = random_turn(rng, lying=0.5 if layout == "heap" else 0.2)
+        turn = random_turn(rng, lying=0.5 if layout == "pile" else 0.2)
     placement, outline = place(camera, spot, size, turn, pumpkin.support, lift)
     body = Body(placement, outline, size * 0.92, True, lambda where: render_pumpkin(chosen, where, light))
     return body, chosen

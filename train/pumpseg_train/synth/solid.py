@@ -72,7 +72,7 @@ class Placement:
     scale: float
     """Pixels per body unit."""
     window: tuple[int, int] | None = None
-    """Image size (width, height); what lies outside of it is not rendered. None: the whole solid."""
+    """Image size (width, height); parts outside are not rendered. None: the whole solid."""
     neighbours: tuple[tuple[Array, float], ...] = ()
     """Balls (centre, radius) in world axes that throw shadow on this solid."""
 
@@ -282,7 +282,7 @@ def _inside(skin: Skin, point: Array, ray: Array, outer: Array) -> Array:
     flesh = np.array([0.12, 0.42, 0.75], np.float32)
     brightness = outer.mean(axis=1, keepdims=True)
     wall = flesh * (0.25 * brightness + 0.35 * skin.glow.mean()) + 0.5 * skin.glow * flesh
-    # The candle stands low in the middle: the hollow is brightest below.
+    # The candle is low in the middle: the hollow is brightest below.
     height = np.clip(0.5 - 0.6 * (point + t * ray[:, None])[2], 0.15, 1)[:, None]
     hollow = skin.glow * height + np.array([0.004, 0.006, 0.010], np.float32)
     return np.where(through[:, None], hollow, wall).astype(np.float32)
@@ -320,7 +320,7 @@ def shade(
             distance = np.sqrt(distance2)
             cosine = np.einsum("ij,ij->i", normal, towards) / distance
             open_sky = open_sky * (1 - 0.75 * np.clip(cosine, 0, 1) * np.minimum((ball / distance) ** 2, 1))
-    # Near the ground the lower side sees little light: the ground itself lies in the solid's own shadow.
+    # Near the ground the lower side sees little light: the ground is in the solid's own shadow.
     low = np.clip(absolute[:, 1] / max(placement.size, 1e-6), 0, 1.2) / 1.2
     grounded = 0.30 + 0.70 * smoothstep(0.0, 1.0, low)
     open_sky = open_sky * (1 - (1 - grounded) * (0.5 - 0.5 * normal[:, 1]))

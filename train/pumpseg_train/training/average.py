@@ -1,4 +1,4 @@
-"""The mean of the weights of several runs: one model, as fast as each of them, and often better."""
+"""The mean of the weights of several runs: one model, as fast as each of them, often better."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ from pumpseg_train.training.run import (
 def average(runs: Sequence[Path], out: Path, data: Path | None = None) -> Metrics:
     """Makes a run of the mean of the best weights of `runs`, with the settings of the first, and measures it on `val`.
 
-    A run that is named twice counts twice. This helps where the runs go on from one another or from one start: others
-    have their features in other places (Wortsman et al. 2022, "Model soups").
+    A run named twice counts twice. This helps where the runs were initialised from each other or from the same weights:
+    the features of other runs do not correspond (Wortsman et al. 2022, "Model soups").
 
     Raises:
-        RunError: a run is missing or has no checkpoint yet, they know different classes, or `out` holds another run.
+        RunError: a run is missing or has no checkpoint yet, classes differ, or `out` is another run.
         DatasetError: the data set (`data`, or that of the first run) cannot be read.
     """
     models = [load_run(run) for run in runs]
     model = models[0]
     for run, other in zip(runs, models, strict=True):
         if (other.profile.name, other.classes) != (model.profile.name, model.classes):
-            raise RunError(f"{run} ({other.profile.name}, {other.classes}) is not as {runs[0]} ({model.classes})")
+            raise RunError(f"{run} ({other.profile.name}, {other.classes}) does not match {runs[0]} ({model.classes})")
     settings = dataclasses.replace(read_settings(runs[0]), average_runs=tuple(map(str, runs)))
     if data:
         settings = dataclasses.replace(settings, data=str(data))

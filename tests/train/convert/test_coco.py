@@ -182,3 +182,16 @@ def test_coco_that_makes_no_sense_is_named(tmp_path, change, message, photo, coc
     coco(tmp_path, [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], [annotation])
     with pytest.raises(DatasetError, match=message):
         read(tmp_path, "train", ())
+
+
+def test_the_parent_class_of_roboflow_is_named(tmp_path, photo, edit_json, coco):
+    photo(tmp_path / "images", "a.png", (8, 8))
+    annotation = {"id": 1, "image_id": 1, "category_id": 5, "segmentation": [[1, 1, 6, 1, 6, 6]]}
+    coco(tmp_path, [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], [annotation])
+    categories = [{"id": 0, "name": "fruit", "supercategory": "none"}, {"id": 5, "name": "b", "supercategory": "fruit"}]
+    edit_json(tmp_path, lambda content: content.update(categories=categories))
+    found = read(tmp_path, "train", ())
+    assert found.classes == ("fruit", "b")
+    assert found.notes == (
+        "the class 'fruit' has no annotations and is the parent of others: leave it out with --classes",
+    )

@@ -2,12 +2,14 @@
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.cli.data import main
 from pumpseg_train.convert.labelme import read
 
 BOX = [[10, 5], [20, 5], [20, 25], [10, 25]]
@@ -41,8 +43,6 @@ def test_labelme_shapes(tmp_path, labelme):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ([shape([[1, 1]], "point")], "a point has no area"),
-        ([shape([[1, 1], [2, 2]])], "a polygon of 2 corners"),
         ([{"label": "a"}], "KeyError"),
         ([shape([[1, 1], [2, 2]], "mask", mask="!!!")], "is not labelme json"),
         ([shape(BOX), shape(BOX, label=None)], r"a\.json is not labelme json: TypeError label None is not text"),
@@ -81,3 +81,57 @@ def test_labels_of_another_size_are_refused(tmp_path, photo, labelme):
     photo(tmp_path, "a.jpg", (41, 50))
     with pytest.raises(DatasetError, match=r"a\.jpg is 50x41, its labels are for 50x40"):
         read(tmp_path, "train", ())
+
+
+def test_shapes_without_an_area_are_left_out_and_counted(tmp_path, labelme):
+    kinds = [shape([[1, 1]], "point"), shape([[1, 1], [9, 9]], "line"), shape([[1, 1], [9, 9], [1, 9]], "linestrip")]
+    labelme(tmp_path, [shape(BOX), *kinds, shape([[1, 1], [2, 2]]), shape([[1, 1]], "point", label="stem")])
+    labelled = read(tmp_path, "train", ())
+    assert labelled.classes == ("a",)
+    assert labelled.notes == ("5 shapes without an area were left out: 1 line, 1 linestrip, 2 point, 1 polygon",)
+    assert [int(annotation.mask(50, 40).sum()) for annotation in labelled.photos[0].annotations] == [200]
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "rotation", "oriented_rectangle"])
+def test_rectangles_may_have_four_corners(tmp_path, labelme, kind):
+    labelme(tmp_path, [shape(BOX, kind)])
+    (only,) = read(tmp_path, "train", ()).photos[0].annotations
+    assert only.mask(50, 40).sum() == 200
+
+
+@pytest.mark.parametrize("size", [{}, {"imageWidth": None, "imageHeight": None}, {"imageWidth": 0, "imageHeight": 0}])
+def test_files_of_old_versions_have_the_size_of_the_photo(tmp_path, photo, size):
+    photo(tmp_path, "a.jpg", (40, 50))
+    content = {"imagePath": "a.jpg", "shapes": [{"label": "a", "points": BOX}], **size}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (only,) = read(tmp_path, "train", ()).photos
+    assert (only.width, only.height) == (50, 40)
+    assert only.annotations[0].mask(50, 40).sum() == 200
+
+
+def test_a_photo_that_is_in_the_json_only_is_written_out(tmp_path, labelme, capsys):
+    for name in ("train", "val"):
+        labelme(tmp_path / "in" / name, [shape(BOX)])
+        path = tmp_path / "in" / name / "a.json"
+        content = json.loads(path.read_text())
+        content["imageData"] = base64.b64encode((tmp_path / "in" / name / "a.jpg").read_bytes()).decode()
+        path.write_text(json.dumps(content))
+        (tmp_path / "in" / name / "a.jpg").rename(tmp_path / f"{name}.jpg")
+    assert main(["convert", str(tmp_path / "in"), "--from", "labelme", "--out", str(tmp_path / "out")]) == 0
+    for name in ("train", "val"):
+        assert (tmp_path / "out" / name / "images" / "a.jpg").read_bytes() == (tmp_path / f"{name}.jpg").read_bytes()
+
+
+def test_a_photo_that_is_nowhere_is_named(tmp_path, labelme):
+    labelme(tmp_path, [shape(BOX)])
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"a\.json is about .*a\.jpg, which does not exist"):
+        read(tmp_path, "train", (), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["C:\\work\\photos\\a.jpg", "../elsewhere/a.jpg"])
+def test_a_photo_next_to_its_json_is_found(tmp_path, labelme, name):
+    labelme(tmp_path / "in", [shape(BOX)])
+    path = tmp_path / "in" / "a.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"imagePath": name}))
+    assert read(tmp_path / "in", "train", ()).photos[0].path == tmp_path / "in" / "a.jpg"

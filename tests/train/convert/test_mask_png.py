@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.convert.mask_png import read
@@ -53,3 +54,62 @@ def test_masks_of_several_classes_go_by_their_names(tmp_path, photo):
     assert [annotation.class_id for annotation in only.annotations] == [1, 2]
     with pytest.raises(DatasetError, match="begins with no class name"):
         read(tmp_path, "train", ())
+
+
+def picture_of(kind):
+    """A white rectangle of 12 pixels on black, 8x8, in one of the ways that tools write it."""
+    white = np.zeros((8, 8), np.uint8)
+    white[2:5, 1:5] = 1
+    if kind == "palette, white first":
+        image = Image.fromarray(1 - white, "P")
+        image.putpalette([255, 255, 255, 0, 0, 0])
+        return image, {}
+    if kind == "palette, transparent background":
+        image = Image.fromarray(white, "P")
+        image.putpalette([0, 0, 0, 255, 255, 255])
+        return image, {"transparency": 0}
+    if kind == "one bit":
+        return Image.fromarray(white.astype(bool)), {}
+    channels = {"alpha, white everywhere": [white * 0 + 1, white], "alpha, black everywhere": [white * 0, white]}
+    return Image.fromarray(np.stack(channels[kind], axis=2) * np.uint8(255), "LA"), {}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "palette, white first",
+        "palette, transparent background",
+        "one bit",
+        "alpha, white everywhere",
+        "alpha, black everywhere",
+    ],
+)
+def test_the_mask_is_what_one_sees(tmp_path, photo, kind):
+    photo(tmp_path / "images", "a.jpg", (8, 8))
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    image, options = picture_of(kind)
+    image.save(tmp_path / "masks" / "a" / "1.png", **options)
+    (only,) = read(tmp_path, "train", ("pumpkin",)).photos[0].annotations
+    mask = only.mask(8, 8)
+    assert mask.sum() == mask[2:5, 1:5].sum() == 12
+
+
+def test_jpeg_masks_are_taken_from_half_brightness_on_with_a_note(tmp_path, photo):
+    photo(tmp_path / "images", "a.jpg", (64, 64))
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[10:30, 20:50] = 255
+    cv2.imwrite(str(tmp_path / "masks" / "a" / "1.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    found = read(tmp_path, "train", ("pumpkin",))
+    assert np.array_equal(found.photos[0].annotations[0].mask(64, 64), pixels > 0)
+    assert "1 masks are JPEG: their edges are inexact" in found.notes[0]
+
+
+def test_classes_are_those_of_the_file_names(tmp_path, photo):
+    photo(tmp_path / "images", "a.jpg", (8, 8))
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    for name in ("red_apple_001", "apple_002_crowd"):
+        cv2.imwrite(str(tmp_path / "masks" / "a" / f"{name}.png"), np.full((8, 8), 255, np.uint8))
+    found = read(tmp_path, "train", ())
+    assert found.classes == ("apple", "red_apple")
+    assert [(found.name_of(a), a.crowd) for a in found.photos[0].annotations] == [("apple", True), ("red_apple", False)]

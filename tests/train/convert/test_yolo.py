@@ -13,6 +13,8 @@ from pumpseg_train.convert.yolo import read
         "path: /not/on/this/machine\nnames: {0: a, 1: b}\ntrain: [images/train]\nval:\n",
         "names: [a, b]\ntrain: ../images/train\n",
         "names: [a, b]\ntrain: list.txt\n",
+        "names: {'0': a, '1': b}\ntrain: My-Project-1/images/train\n",
+        "names: [a, b]\ntrain: images\\train\n",
         None,
     ],
 )
@@ -36,6 +38,7 @@ def test_yolo_of_every_make(tmp_path, settings, photo, yolo):
         ("-1 0.2 0.1 0.4 0.1 0.4 0.6", "has class -1"),
         ("0 0.2 0.1 0.4 0.1 0.4 0.6 0.1", "has 7 coordinates"),
         ("0 0.2 x 0.4 0.1 0.4 0.6", "is not a class number and coordinates"),
+        ("0.5 0.2 0.1 0.4 0.1 0.4 0.6", "0.5 is not a whole number"),
         ("0 0.2 nan 0.4 0.1 0.4 0.6", r"a\.txt, line 1 .*a coordinate is nan"),
         ("0 0.2 0.1 -inf 0.1 0.4 0.6", r"a\.txt, line 1 .*a coordinate is -inf"),
     ],
@@ -99,3 +102,25 @@ def test_yolo_settings_that_make_no_sense_are_named(tmp_path, settings, message,
     yolo(tmp_path, settings=settings)
     with pytest.raises(DatasetError, match=message):
         read(tmp_path, "train", ())
+
+
+@pytest.mark.parametrize("number", ["1.0", "1"])
+def test_class_numbers_may_be_written_as_floats(tmp_path, yolo, number):
+    yolo(tmp_path, f"{number} 0.2 0.125 0.4 0.125 0.4 0.625")
+    assert read(tmp_path, "train", ()).photos[0].annotations[0].class_id == 2
+
+
+def test_a_test_split_that_does_not_exist_is_left_out(tmp_path, yolo):
+    yolo(tmp_path, settings="names: [a, b]\ntrain: images/train\ntest: ../test/images\n")
+    labelled = read(tmp_path, "train", ())
+    assert list(labelled.splits) == ["train"]
+    (note,) = labelled.notes
+    assert note.startswith("the split test was left out: ")
+    assert "../test/images is neither a folder nor a list of images" in note
+
+
+def test_labels_with_a_byte_order_mark(tmp_path, yolo):
+    yolo(tmp_path)
+    for path in (tmp_path / "data.yaml", tmp_path / "labels" / "train" / "a.txt"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert len(read(tmp_path, "train", ()).photos[0].annotations) == 1

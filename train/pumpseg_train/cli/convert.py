@@ -31,6 +31,11 @@ def add_convert(commands: Commands) -> None:
     parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="classes; several may get one name")
     parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a source without splits")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photos of COCO json")
+    parser.add_argument(
+        "--crowds-as-instances",
+        action="store_true",
+        help="take regions marked iscrowd as single objects: CVAT marks every brush mask so",
+    )
     parser.add_argument("--link", action="store_true", help="hard-link the photos instead of copying them")
     parser.set_defaults(run=_run, if_interrupted="interrupted, nothing was written")
 
@@ -53,11 +58,18 @@ def _run(arguments: argparse.Namespace) -> None:
         classes=class_names(arguments.classes),
         renamed=renamed,
         images=arguments.images,
+        crowds_as_instances=arguments.crowds_as_instances,
         link=arguments.link,
     )
     for note in labelled.notes:
         print(f"note: {note}")
     for split, photos in labelled.splits.items():
-        instances, crowds = labelled.count(split), labelled.count(split, crowd=True)
-        print(f"{split}: {len(photos)} images, {instances} instances, {crowds} crowd regions")
+        counts = f"{labelled.count(split)} instances, {labelled.count(split, crowd=True)} crowd regions"
+        print(f"{split}: {len(photos)} images, {counts}")
+    if crowds := sum(labelled.count(split, crowd=True) for split in labelled.splits):
+        instances = sum(map(labelled.count, labelled.splits))
+        print(
+            f"warning: {crowds} of {crowds + instances} masks are regions that training ignores (iscrowd); "
+            "--crowds-as-instances takes them as single objects"
+        )
     print(f"wrote {arguments.out}")

@@ -40,6 +40,13 @@ def read(source: Path, split: str, classes: Sequence[str], images: Path | None =
         for photo in photos:
             annotations = [_compressed(annotation, photo) for annotation in photo.annotations]
             reading.add(photo.path, annotations, (photo.width, photo.height))
+    used = {annotation.class_id for photo in found.photos for annotation in photo.annotations}
+    parents = {str(c.get("supercategory")) for file in found.files.values() for c in file.categories}
+    for name in parents.intersection(found.classes):
+        if found.classes.index(name) + 1 not in used:
+            reading.notes.append(
+                f"the class {name!r} has no annotations and is the parent of others: leave it out with --classes"
+            )
     return reading.finish()
 
 

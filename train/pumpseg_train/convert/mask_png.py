@@ -1,13 +1,13 @@
 """Masks as PNG files, one an instance: images/NAME.jpg and masks/NAME/*.png, or masks/NAME_*.png.
 
-Anything but black is the instance. With several classes the file name begins with the name of the class
-(masks/NAME/pumpkin_001.png).
+Anything but black is the instance, or what is opaque where a picture has transparent pixels. With several classes the
+file name begins with the name of the class (masks/NAME/pumpkin_001.png); without --classes it is CLASS_001.png.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,19 @@ from PIL import Image
 from pumpseg.errors import DatasetError
 from pumpseg_train.convert.source import Reading, images_in, split_folders
 from pumpseg_train.dataset.atomic_folder import place_photos
-from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet
+from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes
 from pumpseg_train.dataset.masks import encode
 
 _CROWD = "_crowd"
+_LOSSY = (".jpg", ".jpeg")
+_OWN_NAME = re.compile(rf"(.+)_\d{{3,}}(?:{_CROWD})?")  # as `write` names files
 
 
 def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads SOURCE/{train,val,test} or one folder. Raises DatasetError."""
     reading = Reading(list(classes))
     unmatched: list[Path] = []
+    lossy: list[Path] = []
     for name, folder in split_folders(source, split).items():
         reading.begin(name)
         images = images_with_masks(folder)
@@ -33,12 +36,18 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
         unmatched += by_photo.pop("", [])
         for image in images:
             files = images_in(folder / "masks" / image.stem) or by_photo.get(image.stem, [])
-            annotations = [_annotation(path, image, classes) for path in files]
+            lossy += [path for path in files if path.suffix.lower() in _LOSSY]
+            annotations = [
+                Annotation(_class_id(path, image, reading, classes), encode(_mask(path)), path.stem.endswith(_CROWD))
+                for path in files
+            ]
             sizes = {(width, height) for height, width in (a.segmentation["size"] for a in annotations)}
             if len(sizes) > 1:
                 raise DatasetError(f"the masks of {image} have different sizes: {sorted(sizes)}")
             reading.add(image, annotations, next(iter(sizes), None))
-    found = reading.finish()
+    if lossy:
+        reading.notes.append(f"{len(lossy)} masks are JPEG: their edges are inexact, the first is {lossy[0]}")
+    found = reading.finish() if classes else sort_classes(reading.finish())
     if not unmatched:
         return found
     note = f"{len(unmatched)} masks match no photo's name and were left out, the first is {unmatched[0]}"
@@ -55,15 +64,6 @@ def images_with_masks(folder: Path) -> list[Path]:
     return images_in(folder / "images")
 
 
-def read_pixels(path: Path) -> NDArray[Any]:
-    """The stored values of a picture, (h, w) or (h, w, channels). Raises DatasetError."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except (OSError, ValueError, SyntaxError):
-        raise DatasetError(f"{path} cannot be read as an image") from None
-
-
 def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
     """The files NAME_*.png by NAME, the longest of `stems` that fits: a_2_1.png is of a_2 if that is there, or of a.
 
@@ -77,18 +77,29 @@ def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _annotation(path: Path, image: Path, classes: Sequence[str]) -> Annotation:
-    pixels = read_pixels(path)
-    if pixels.ndim == 3:  # the brightest colour of each pixel, without alpha
-        pixels = pixels[..., : -1 if pixels.shape[2] in (2, 4) else None].max(axis=2)
-    class_id = _class_id(path, image, classes)
-    return Annotation(class_id, encode(pixels), crowd=path.stem.endswith(_CROWD))
+def _mask(path: Path) -> NDArray[np.bool_]:
+    """(h, w): what is opaque, if anything is not; else what is bright in a JPEG, and not black in another picture."""
+    try:
+        with Image.open(path) as image:
+            coloured = image.mode in ("P", "PA") or "transparency" in image.info
+            pixels = np.asarray(image.convert("RGBA") if coloured else image)
+    except (OSError, ValueError, SyntaxError):
+        raise DatasetError(f"{path} cannot be read as an image") from None
+    if pixels.ndim == 3:
+        if pixels.shape[2] in (2, 4):
+            alpha, pixels = pixels[..., -1], pixels[..., :-1]
+            if alpha.min() != alpha.max():
+                return alpha > 127
+        pixels = pixels.max(axis=2)
+    return pixels > (127 if path.suffix.lower() in _LOSSY else 0)
 
 
-def _class_id(path: Path, image: Path, classes: Sequence[str]) -> int:
+def _class_id(path: Path, image: Path, reading: Reading, classes: Sequence[str]) -> int:
     if len(classes) == 1:
         return 1
     name = path.stem.removeprefix(f"{image.stem}_")
+    if not classes and (match := _OWN_NAME.fullmatch(name)):
+        return reading.class_id(match[1])
     fitting = [known for known in classes if name == known or name.startswith(f"{known}_")]
     if not fitting:
         raise DatasetError(f"{path} begins with no class name: name the classes with --classes, or just one")

@@ -1,7 +1,7 @@
 """YOLO segmentation text: data.yaml, images/SPLIT and labels/SPLIT, a line `class x y x y ...` an instance."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -32,11 +32,12 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     else:
         raise DatasetError(f"{source} does not exist")
     if settings is not None:
-        names, folders = _from_yaml(settings)
+        names, folders, notes = _from_yaml(settings)
     else:
+        notes = []
         names = list(classes) or [only_class(classes, "YOLO labels without a data.yaml")]
         folders = _by_convention(source, split)
-    reading = Reading(list(names))
+    reading = Reading(list(names), notes=notes)
     for name, images in folders.items():
         if not images:
             raise DatasetError(f"{source}: there are no images of the split {name}")
@@ -48,11 +49,13 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     return reading.finish()
 
 
-def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
+def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]], list[str]]:
+    """Class names, the images of each split, and notes. A test split that does not exist is left out."""
     try:
         content = yaml.safe_load(read_text(path))
         names = content["names"]
         if isinstance(names, dict):
+            names = {int(number): name for number, name in names.items()}
             if sorted(names) != list(range(len(names))):
                 raise ValueError("its names are not numbered from 0")
             names = [names[number] for number in range(len(names))]
@@ -63,18 +66,25 @@ def _from_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise DatasetError(f"{path} is not a data.yaml of YOLO: {type(error).__name__} {why}") from error
-    folders = {}
+    folders, notes = {}, []
     for split, key in by_split(path, {key: split_of(key) for key in entries}).items():
         values = entries[key] if isinstance(entries[key], list) else [entries[key]]
-        folders[split] = list(dict.fromkeys(image for value in values for image in _listed(root, str(value), path)))
+        try:
+            folders[split] = list(dict.fromkeys(image for value in values for image in _listed(root, str(value), path)))
+        except DatasetError as error:
+            if split != "test":
+                raise
+            notes.append(f"the split test was left out: {error}")
     if not folders:
         raise DatasetError(f"{path} names neither train, val nor test")
-    return names, folders
+    return names, folders, notes
 
 
 def _listed(root: Path, value: str, settings: Path) -> list[Path]:
-    # Roboflow writes ../train/images for what is next to the yaml.
-    for place in (root / value, root / value.removeprefix("../")):
+    # Roboflow writes ../train/images for what is next to the yaml, others the name of the project before it.
+    parts = [part for part in PurePosixPath(value.replace("\\", "/")).parts if part not in ("..", ".", "/")]
+    tails = [parts[start:] for start in range(len(parts)) if start == 0 or any(map(split_of, parts[start:]))]
+    for place in (root / value, *(root.joinpath(*tail) for tail in tails)):
         if place.is_dir():
             return _images_below(place)
         if place.is_file():
@@ -130,7 +140,7 @@ def _annotations(image: Path, classes: int) -> list[Annotation]:
         what = f"{path}, line {number}"
         try:
             class_number, *values = line.split()
-            points, class_id = finite(values), int(class_number) + 1
+            points, class_id = finite(values), _whole(class_number) + 1
         except ValueError as error:
             raise DatasetError(f"{what} is not a class number and coordinates: {line[:60]!r}: {error}") from None
         if not 1 <= class_id <= classes:
@@ -142,6 +152,14 @@ def _annotations(image: Path, classes: int) -> list[Annotation]:
         scaled = [value * (height if place % 2 else width) for place, value in enumerate(points)]
         annotations.append(Annotation(class_id, [scaled]))
     return annotations
+
+
+def _whole(text: str) -> int:
+    """A class number, which some tools write as 0.0. Raises ValueError."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(f"{text} is not a whole number")
+    return int(number)
 
 
 def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pumpseg.atomic_file import write_json
 from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.atomic_folder import place_photos
-from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, AnnotationsFile, LabelledSet, Photo
+from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, AnnotationsFile, LabelledSet, Photo, map_annotations
 from pumpseg_train.dataset.masks import encode, readable_segmentation
 from pumpseg_train.dataset.photo_file import size_of
 from pumpseg_train.dataset.text_file import read_json
@@ -114,15 +114,9 @@ def read_masks(files: Mapping[str, tuple[Path, Path]]) -> LabelledSet:
     first, count = without_mask[0], sum(len(photo.annotations) for photo in labelled.photos)
     if len(without_mask) == count:
         raise DatasetError(f"{first.json_path}: none of the {count} annotations has a mask: {first.detail}")
-    splits = {
-        split: tuple(
-            replace(photo, annotations=tuple(a for a in photo.annotations if a.segmentation is not None))
-            for photo in photos
-        )
-        for split, photos in labelled.splits.items()
-    }
     note = f"{len(without_mask)} annotations without a mask were left out, the first: {first.what}"
-    return replace(labelled, splits=splits, notes=(note,))
+    masked = map_annotations(labelled, lambda annotation: None if annotation.segmentation is None else annotation)
+    return replace(masked, notes=(note,))
 
 
 def read_files(files: Mapping[str, tuple[Path, Path]], on_fault: OnFault = refuse) -> LabelledSet:

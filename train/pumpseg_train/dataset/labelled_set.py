@@ -1,6 +1,6 @@
 """A data set in memory: photos with their annotations, by split, and the classes."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,19 +97,11 @@ class LabelledSet:
         return sum(annotation.crowd == crowd for photo in self.splits[split] for annotation in photo.annotations)
 
 
-def keep_annotations(labelled: LabelledSet, class_ids: Mapping[int, int], *, crowds: bool = True) -> LabelledSet:
-    """The set with the annotations whose class is a key of `class_ids`, under the ids that this gives them."""
+def map_annotations(labelled: LabelledSet, change: Callable[[Annotation], Annotation | None]) -> LabelledSet:
+    """The set with `change` of every annotation; those for which it is None are left out."""
     splits = {
         split: tuple(
-            replace(
-                photo,
-                annotations=tuple(
-                    replace(annotation, class_id=class_ids[annotation.class_id])
-                    for annotation in photo.annotations
-                    if annotation.class_id in class_ids and (crowds or not annotation.crowd)
-                ),
-            )
-            for photo in photos
+            replace(photo, annotations=tuple(filter(None, map(change, photo.annotations)))) for photo in photos
         )
         for split, photos in labelled.splits.items()
     }
@@ -121,9 +113,9 @@ def without_crowds(labelled: LabelledSet, why: str) -> LabelledSet:
     crowds = sum(labelled.count(split, crowd=True) for split in labelled.splits)
     if not crowds:
         return labelled
-    own_ids = {number: number for number in range(1, len(labelled.classes) + 1)}
     note = f"{crowds} crowd regions were left out: {why}"
-    return replace(keep_annotations(labelled, own_ids, crowds=False), notes=(*labelled.notes, note))
+    without = map_annotations(labelled, lambda annotation: None if annotation.crowd else annotation)
+    return replace(without, notes=(*labelled.notes, note))
 
 
 def choose_classes(
@@ -140,7 +132,12 @@ def choose_classes(
     _check_known(names, known)
     kept = tuple(names) or known
     class_ids = {old: kept.index(name) + 1 for old, name in enumerate(new_names, start=1) if name in kept}
-    return replace(keep_annotations(labelled, class_ids), classes=kept)
+
+    def change(annotation: Annotation) -> Annotation | None:
+        class_id = class_ids.get(annotation.class_id)
+        return replace(annotation, class_id=class_id) if class_id else None
+
+    return replace(map_annotations(labelled, change), classes=kept)
 
 
 def sort_classes(labelled: LabelledSet) -> LabelledSet:

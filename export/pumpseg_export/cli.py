@@ -4,17 +4,18 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from pumpseg.atomic_file import check_names, check_writable
-from pumpseg.cli.arguments import count, size_or_side
+from pumpseg.cli.arguments import count, path, share, size_or_side
 from pumpseg.cli.command import CommandParser
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, SinkError
+from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, input_size, is_weights
 
 CALIBRATION_METHODS = ("minmax", "percentile", "entropy")
 TRIED = CALIBRATION_METHODS[:2]
+CALIBRATION_PHOTOS, MAX_AP_LOSS = 200, 0.01
 INT8_OPTIONS = ("calibrate", "calibration_method", "calibration_photos", "max_ap_loss", "allow_ap_loss")
 
 
@@ -28,54 +29,50 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="pumpseg-export",
         description="Write the best model of a training run, or the weights of Matterport's mrcnn, as one ONNX file. "
-        "The file is run beside Keras on photos, and kept only if both agree; where those are a data set, its AP on "
-        "them goes into its metadata. With --int8 also of a file that this command has written.",
+        "Its detections on photos are compared with those of Keras, and the file is kept only if they agree; its AP on "
+        "a data set goes into its metadata. With --int8 also converts a file that this command has written.",
     )
     parser.add_argument(
         "source",
-        type=Path,
+        type=path,
         metavar="RUN|WEIGHTS.h5|FILE.onnx",
-        help="folder that pumpseg-train wrote, or .h5; with --int8 also a float32 model file",
+        help="folder of pumpseg-train, or .h5; with --int8 also a float32 model file",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="FILE.onnx")
     parser.add_argument(
-        "--size",
-        type=size_or_side,
-        metavar="PX or WxH",
-        help="input size (default: that of the training; 1024 for .h5)",
+        "--size", type=size_or_side, metavar="PX or WxH", help="input size (default: that of the run; 1024 for .h5)"
     )
     parser.add_argument(
-        "--data", type=Path, metavar="DATA", help="data set to verify and measure on (default: that of the run)"
+        "--data", type=path, metavar="DATA", help="data set to verify and measure on (default: that of the run)"
     )
-    parser.add_argument("--split", default="val", help="its split (default val)")
+    parser.add_argument("--split", default="val", help="split of DATA")
     parser.add_argument("--float16", action="store_true", help="store weights in half precision: half the size")
     parser.add_argument("--licence", default="", help="licence of the weights, for the metadata")
     int8 = parser.add_argument_group("int8")
-    int8.add_argument(
-        "--int8", action="store_true", help="compute in int8: faster where a CPU has VNNI or dot products"
-    )
+    int8.add_argument("--int8", action="store_true", help="compute in int8: faster on CPUs with VNNI or dot products")
     int8.add_argument(
         "--calibrate",
-        type=Path,
+        type=path,
         nargs="+",
-        default=[],
         metavar="PATH",
-        help="images, or folders of them, like those to come",
+        help="images, or folders of them, like those the model will run on",
     )
     int8.add_argument(
         "--calibration-method",
         choices=CALIBRATION_METHODS,
-        help=f"how ranges follow from them (default: {TRIED[0]}, and {TRIED[1]} where that loses too much on DATA)",
+        help=f"how they set the ranges (default {TRIED[0]}, then {TRIED[1]} if that loses too much AP on DATA)",
     )
-    int8.add_argument("--calibration-photos", type=count, metavar="N", help="take N of them (default 200)")
     int8.add_argument(
-        "--max-ap-loss", type=float, metavar="AP", help="mask AP that int8 may lose on DATA, 0..1 (default 0.01)"
+        "--calibration-photos", type=count, metavar="N", help=f"photos to use (default {CALIBRATION_PHOTOS})"
     )
-    int8.add_argument("--allow-ap-loss", action="store_true", help="warn of a greater loss, but write the file")
+    int8.add_argument(
+        "--max-ap-loss", type=share, metavar="AP", help=f"mask AP that int8 may lose on DATA (default {MAX_AP_LOSS})"
+    )
+    int8.add_argument("--allow-ap-loss", action="store_true", help="write the file after a greater loss, with a warning")
     weights = add_weights_options(parser)
-    weights.add_argument("--score", type=float, metavar="S", help="DETECTION_MIN_CONFIDENCE (default 0.7)")
+    weights.add_argument("--threshold", type=share, metavar="S", help="DETECTION_MIN_CONFIDENCE (default 0.7)")
     weights.add_argument(
-        "--photos", type=Path, nargs="+", default=[], metavar="PATH", help="images, or folders of them, to verify on"
+        "--photos", type=path, nargs="+", metavar="PATH", help="images, or folders of them, to verify on"
     )
     return parser
 
@@ -88,39 +85,42 @@ def _export(arguments: argparse.Namespace) -> None:
         _export_int8(arguments, arguments.source)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            plain = Path(folder) / "float32.onnx"
-            _export_float32(arguments, plain, float16=False)
-            _export_int8(arguments, plain)
+            float32 = Path(folder) / "float32.onnx"
+            _export_float32(arguments, float32, float16=False)
+            _export_int8(arguments, float32)
     print(f"wrote {arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB)")
 
 
 def _check_together(arguments: argparse.Namespace) -> None:
-    """Raise PumpsegError for options that do not go together."""
+    """Raise PumpsegError for options that do not go together, and for an output that cannot be written."""
 
     def refuse(names: tuple[str, ...], why: str) -> None:
         for name in names:
-            if getattr(arguments, name) not in (None, [], False, ""):
-                raise PumpsegError(f"--{name.replace('_', '-')} goes with {why}")
+            if getattr(arguments, name) not in (None, False, ""):
+                raise PumpsegError(f"--{name.replace('_', '-')} needs {why}")
 
-    if not arguments.source.exists():
-        raise PumpsegError(f"no such file or folder: {arguments.source}")
-    check_names([arguments.output], [arguments.source])
-    if not is_weights(arguments.source):
-        refuse((*WEIGHTS_OPTIONS, "score", "photos"), f"a .h5 file, and {arguments.source} is none")
-    if _is_model_file(arguments.source):
-        refuse(("size", "licence"), f"a training run or .h5 file, and {arguments.source} is a model file")
-    if arguments.int8:
-        if not arguments.calibrate:
-            raise PumpsegError("--int8 needs photos like those to come: --calibrate PATH...")
-        if arguments.max_ap_loss is not None and not 0 <= arguments.max_ap_loss <= 1:
-            raise PumpsegError(f"--max-ap-loss must lie in 0..1, not {arguments.max_ap_loss}")
-        # Better told now than after minutes.
-        _images(arguments.calibrate)
-        check_writable(arguments.output)
-        return
-    refuse(INT8_OPTIONS, "--int8")
-    if _is_model_file(arguments.source):
-        raise PumpsegError(f"{arguments.source} is a model file already; only --int8 makes another of it")
+    source, output = arguments.source, arguments.output
+    if not source.exists():
+        raise PumpsegError(f"no such file or folder: {source}")
+    check_names([output], [source])
+    if not is_weights(source):
+        refuse((*WEIGHTS_OPTIONS, "threshold", "photos"), f"a .h5 file, which {source} is not")
+    if _is_model_file(source):
+        refuse(("size", "licence"), f"a training run or .h5 file; {source} is a model file")
+    if not arguments.int8:
+        refuse(INT8_OPTIONS, "--int8")
+        if _is_model_file(source):
+            raise PumpsegError(f"{source} is already a model file; only --int8 converts one")
+    elif not arguments.calibrate:
+        raise PumpsegError("--int8 needs photos like those the model will run on: --calibrate PATH...")
+    # Fail now rather than after minutes.
+    _images(arguments.calibrate)
+    _images(arguments.photos)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make the folder {output.parent}: {error.strerror}") from None
+    check_writable(output)
 
 
 def _is_model_file(source: Path) -> bool:
@@ -128,74 +128,68 @@ def _is_model_file(source: Path) -> bool:
 
 
 def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: bool) -> None:
-    common = {
-        "data": arguments.data,
-        "split": arguments.split,
-        "float16": float16,
-        "licence": arguments.licence,
-    }
-    if is_weights(arguments.source):
-        report = _export_weights(arguments, output, common)
-    else:
-        from pumpseg_export.export import export_run
+    from pumpseg_export.export import TrainedModel, export
+    from pumpseg_export.measure import EvaluationSet
 
-        report = export_run(arguments.source, output, size=input_size(arguments.size), **common)
-    agreement = report.agreement
-    print(
-        f"verified on {agreement.photos} photos: {agreement.agreeing} of {agreement.detections} detections agree with "
-        f"Keras (differing by at most {agreement.box:.3g} px, score {agreement.score:.3g}, mask {agreement.mask:.3g})"
+    if is_weights(arguments.source):
+        profile, names = describe_weights(arguments.source, arguments, arguments.threshold)
+        evaluation_set = EvaluationSet.read(arguments.data, arguments.split) if arguments.data else None
+        trained = TrainedModel.of_matterport(arguments.source, profile, names)
+    else:
+        trained = TrainedModel.of_run(arguments.source)
+        evaluation_set = EvaluationSet.read(arguments.data or trained.data, arguments.split)
+    result = export(
+        trained,
+        output,
+        size=input_size(arguments.size),
+        photos=_images(arguments.photos),
+        evaluation_set=evaluation_set,
+        float16=float16,
+        licence=arguments.licence,
     )
-    if report.metrics:
-        mask = report.metrics.mask
+    print(f"verified: {result.agreement}")
+    if result.metrics:
+        mask = result.metrics.mask
         print(f"mask AP {mask.ap:.3f}, AP50 {mask.ap50:.3f}, AP75 {mask.ap75:.3f}")
 
 
-def _export_int8(arguments: argparse.Namespace, plain: Path) -> None:
+def _export_int8(arguments: argparse.Namespace, float32: Path) -> None:
     from pumpseg_export.int8 import Calibration, export_int8
+    from pumpseg_export.measure import EvaluationSet
+    from pumpseg_train.training.run import read_settings
 
     data = arguments.data
     if data is None and arguments.source.is_dir():
-        from pumpseg_train.training.run import read_settings
-
         data = Path(read_settings(arguments.source).data)
     methods = (arguments.calibration_method,) if arguments.calibration_method else TRIED
-    report = export_int8(
-        plain,
+    result = export_int8(
+        float32,
         arguments.output,
-        Calibration(_images(arguments.calibrate), arguments.calibration_photos or 200, methods),
-        data=data,
-        split=arguments.split,
-        max_ap_loss=0.01 if arguments.max_ap_loss is None else arguments.max_ap_loss,
+        Calibration(_images(arguments.calibrate), arguments.calibration_photos or CALIBRATION_PHOTOS, methods),
+        evaluation_set=EvaluationSet.read(data, arguments.split) if data else None,
+        max_ap_loss=MAX_AP_LOSS if arguments.max_ap_loss is None else arguments.max_ap_loss,
         allow_ap_loss=arguments.allow_ap_loss,
         float16=arguments.float16,
     )
-    print(f"int8: {' and '.join(report.parts)}, calibrated on {report.photos} photos ({report.method})")
-    if report.float32 and report.int8:
-        print(f"mask AP {report.float32.mask.ap:.3f} in float32, {report.int8.mask.ap:.3f} in int8")
+    print(f"int8: {' and '.join(result.parts)}, calibrated on {result.photos} photos ({result.method})")
+    if result.float32 and result.int8:
+        print(f"mask AP {result.float32.mask.ap:.3f} in float32, {result.int8.mask.ap:.3f} in int8")
     else:
         print("its AP was not measured: name a data set with --data")
-    if report.lossy:
-        print(f"warning: int8 loses {report.loss:.3f} mask AP", file=sys.stderr)
+    if result.lossy:
+        print(f"warning: int8 loses {result.loss:.3f} mask AP", file=sys.stderr)
 
 
-def _export_weights(arguments: argparse.Namespace, output: Path, common: dict[str, Any]) -> Any:
-    from pumpseg_export.export import export_weights
-
-    profile, names = describe_weights(arguments.source, arguments, arguments.score)
-    return export_weights(arguments.source, output, profile, names, photos=_images(arguments.photos), **common)
-
-
-def _images(paths: list[Path]) -> list[Path]:
-    from pumpseg.images import IMAGE_SUFFIXES
-
+def _images(paths: list[Path] | None) -> list[Path]:
+    """The images among the paths and in those that are folders. Raises PumpsegError if there are none."""
     images: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise PumpsegError(f"no such file or folder: {path}")
-        children = [path] if path.is_file() else sorted(path.iterdir())
+    for place in paths or ():
+        if not place.exists():
+            raise PumpsegError(f"no such file or folder: {place}")
+        children = [place] if place.is_file() else sorted(place.iterdir())
         images += [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES]
     if paths and not images:
-        raise PumpsegError(f"{', '.join(map(str, paths))}: no images there")
+        raise PumpsegError(f"no images in {', '.join(map(str, paths))}")
     return images
 
 

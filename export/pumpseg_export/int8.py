@@ -1,6 +1,5 @@
-"""From a float32 model file to an int8 one: calibrate, quantise, measure beside the float file, rename."""
+"""From a float32 model file to an int8 one: calibrate, quantise, measure both files, rename."""
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from pumpseg import Segmenter
-from pumpseg.atomic_file import PartialFile
+from pumpseg.atomic_file import complete_file
 from pumpseg.errors import PumpsegError
-from pumpseg.inference.model_file import METADATA_KEY
+from pumpseg.inference.model import Model
 from pumpseg_export.float16 import restore_float32, store_float16
-from pumpseg_export.metadata import describe_metrics, write_model
+from pumpseg_export.measure import EvaluationSet
+from pumpseg_export.metadata import read_description, write_model
 from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
-from pumpseg_train.dataset.annotations import read_dataset
-from pumpseg_train.dataset.photo_file import read_frame
-from pumpseg_train.evaluation.metrics import Metrics, evaluate
+from pumpseg_train.dataset.annotations import read_frame
+from pumpseg_train.evaluation.metrics import Metrics
 
 
 class AccuracyError(PumpsegError, RuntimeError):
@@ -38,12 +36,20 @@ class Calibration:
     count: int
     methods: Sequence[str]
 
+    def model_inputs(self, model: Model) -> list[NDArray[np.uint8]]:
+        """The photos as the model's input, uint8 (1, H, W, 3) RGB. Raises PumpsegError for one that is damaged."""
+        photos = list(self.photos)
+        if len(photos) > self.count:
+            photos = random.Random(0).sample(photos, self.count)
+        return [model.prepare(read_frame(photo))[0].copy() for photo in photos]
+
 
 @dataclass(frozen=True)
-class Int8Report:
-    """parts: what computes in int8. method: of the calibration. The metrics are those of both files, None without data.
+class Int8Result:
+    """The file that was made of a float32 one.
 
-    lossy: more AP is lost than the limit that was given.
+    parts: what computes in int8. method: of the calibration. The metrics are those of both files, None without a test
+    set. lossy: more mask AP is lost than the limit allows.
     """
 
     photos: int
@@ -58,90 +64,77 @@ class Int8Report:
         """How much mask AP int8 costs; negative where it gains."""
         return _loss(self.float32, self.int8)
 
+    def describe(self) -> dict[str, Any]:
+        """The "quantisation" of the file's metadata."""
+        described = {"type": "int8", "parts": list(self.parts), "method": self.method, "photos": self.photos}
+        return described | ({"mask_ap_loss": self.loss} if self.int8 else {})
+
 
 def export_int8(
     source: Path,
     output: Path,
     calibration: Calibration,
     *,
-    data: Path | None = None,
-    split: str = "val",
+    evaluation_set: EvaluationSet | None = None,
     max_ap_loss: float = 0.01,
     allow_ap_loss: bool = False,
     float16: bool = False,
-) -> Int8Report:
+) -> Int8Result:
     """Writes the float32 model file `source` (weights in half precision or not) as the int8 file `output`.
 
-    The trunk and the mask head compute in int8, the box head in float32, which decides on classes and takes little
-    time. With `data`, both files are measured on its `split`; where AP falls by more than `max_ap_loss` (0..1), the
-    next method is tried, and then all of them with the mask head in float32, too. float16: store what stays float32 in
+    The trunk and the mask head compute in int8; the box head, which decides on classes and takes little time, in
+    float32. With a evaluation set both files are measured on it: where mask AP falls by more than `max_ap_loss` (0..1), the
+    next method is tried, and then all of them with the mask head in float32, too. float16: stores what stays float32 in
     half precision.
 
     Raises:
-        ModelFileError: the source is no model file.
-        PumpsegError: it is int8 already, the photos or the data cannot be used.
-        AccuracyError: the loss of mask AP is above `max_ap_loss` all the same, and not allowed; if it is, the file
+        ModelFileError: the source is not a model file.
+        PumpsegError: it is int8 already, or the photos cannot be used.
+        AccuracyError: every attempt loses more than `max_ap_loss`, and `allow_ap_loss` is not set; if it is, the file
             that loses least is written.
     """
-    plain = Segmenter(source, provider="cpu", threshold=0.0)
-    if plain.info.precision != "float32":
-        raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
-    dataset = read_dataset(data, split) if data else None
-    paths = list(calibration.photos)
-    if len(paths) > calibration.count:
-        paths = random.Random(0).sample(paths, calibration.count)
-    images = [plain.model.prepare(read_frame(path))[0].copy() for path in paths]
-    before = evaluate(dataset, plain) if dataset else None
-
+    with Model.open(source, "cpu") as plain:
+        if plain.info.precision != "float32":
+            raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
+        images = calibration.model_inputs(plain)
+    before = evaluation_set.measure(source) if evaluation_set else None
     graph = onnx.load(source)
-    description = json.loads(next(entry.value for entry in graph.metadata_props if entry.key == METADATA_KEY))
-    description["metrics"] = {}
-    partial = PartialFile(output)
-    try:
-        best: tuple[Int8Report, onnx.ModelProto] | None = None
+    description = read_description(graph) | {"metrics": {}}
+    with complete_file(output) as partial:
+        best: tuple[Int8Result, onnx.ModelProto] | None = None
         for method, parts, quantised in _candidates(restore_float32(graph), images, calibration.methods):
-            made = store_float16(quantised) if float16 else quantised
-            description["quantisation"] = _quantisation(method, parts, len(paths))
-            write_model(made, description, partial.path)
-            after = evaluate(dataset, Segmenter(partial.path, provider="cpu", threshold=0.0)) if dataset else None
-            report = Int8Report(len(paths), parts, method, before, after, _loss(before, after) > max_ap_loss)
-            if best is None or report.loss < best[0].loss:
-                best = report, made
-            if not report.lossy:
+            stored = store_float16(quantised) if float16 else quantised
+            write_model(stored, description | {"quantisation": {"type": "int8"}}, partial)
+            after = evaluation_set.measure(partial) if evaluation_set else None
+            result = Int8Result(len(images), parts, method, before, after, _loss(before, after) > max_ap_loss)
+            if best is None or result.loss < best[0].loss:
+                best = result, stored
+            if not result.lossy:
                 break
         assert best is not None
-        report, made = best
-        if report.lossy and not allow_ap_loss:
+        result, stored = best
+        if result.lossy and not allow_ap_loss:
             raise AccuracyError(
-                f"int8 loses {report.loss:.3f} mask AP, more than {max_ap_loss:g}: calibrate on more photos, or by "
+                f"int8 loses {result.loss:.3f} mask AP, more than {max_ap_loss:g}: calibrate on more photos, or by "
                 "another --calibration-method"
             )
-        description["quantisation"] = _quantisation(report.method, report.parts, len(paths))
-        if dataset and report.int8:
-            description["quantisation"]["mask_ap_loss"] = report.loss
-            description["metrics"] = describe_metrics(split, dataset, report.int8)
-        write_model(made, description, partial.path)
-    except BaseException:
-        partial.discard()
-        raise
-    partial.complete()
-    return report
+        description["quantisation"] = result.describe()
+        if evaluation_set and result.int8:
+            description["metrics"] = evaluation_set.describe(result.int8)
+        write_model(stored, description, partial)
+    return result
 
 
 def _candidates(
     graph: onnx.ModelProto, images: Sequence[NDArray[np.uint8]], methods: Sequence[str]
 ) -> Iterator[tuple[str, tuple[str, ...], onnx.ModelProto]]:
-    """Method, parts and graph of what to try, the fastest first."""
+    """Method, parts and graph of every attempt, the fastest file first."""
     trunks = {}
     for method in methods:
         trunks[method] = quantise(graph, TRUNK, images, method)
         yield method, (TRUNK, MASK_HEAD), quantise(trunks[method], MASK_HEAD, images, method)
     for method, trunk in trunks.items():
         yield method, (TRUNK,), trunk
-
-
-def _quantisation(method: str, parts: Sequence[str], photos: int) -> dict[str, Any]:
-    return {"type": "int8", "parts": list(parts), "method": method, "photos": photos}
 
 
 def _loss(float32: Metrics | None, int8: Metrics | None) -> float:

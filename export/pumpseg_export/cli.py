@@ -128,7 +128,7 @@ def _is_model_file(source: Path) -> bool:
 
 
 def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: bool) -> None:
-    from pumpseg_export.export import TrainedModel, export
+    from pumpseg_export.export import TrainedModel, export, run_data
     from pumpseg_export.measure import EvaluationSet
 
     if is_weights(arguments.source):
@@ -137,7 +137,7 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
         trained = TrainedModel.of_matterport(arguments.source, profile, names)
     else:
         trained = TrainedModel.of_run(arguments.source)
-        evaluation_set = EvaluationSet.read(arguments.data or trained.data, arguments.split)
+        evaluation_set = EvaluationSet.read(arguments.data or run_data(arguments.source), arguments.split)
     result = export(
         trained,
         output,
@@ -154,13 +154,13 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
 
 
 def _export_int8(arguments: argparse.Namespace, float32: Path) -> None:
+    from pumpseg_export.export import run_data
     from pumpseg_export.int8 import Calibration, export_int8
     from pumpseg_export.measure import EvaluationSet
-    from pumpseg_train.training.run import read_settings
 
     data = arguments.data
     if data is None and arguments.source.is_dir():
-        data = Path(read_settings(arguments.source).data)
+        data = run_data(arguments.source)
     methods = (arguments.calibration_method,) if arguments.calibration_method else TRIED
     result = export_int8(
         float32,

@@ -29,23 +29,26 @@ _DEMO_STRIDE = 40
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to export, and the file of its weights. training: what the metadata say of it. data: of its run."""
+    """A model to export, and the file of its weights. training: what the metadata say of it."""
 
     model: MaskRCNN
     weights: Path
     training: dict[str, Any]
-    data: Path | None = None
 
     @classmethod
     def of_run(cls, run: Path) -> "TrainedModel":
         """The best model of a training run. Raises PumpsegError for a run that cannot be used."""
-        settings = read_settings(run)
-        return cls(load_run(run), run / BEST_WEIGHTS, dataclasses.asdict(settings), Path(settings.data))
+        return cls(load_run(run), run / BEST_WEIGHTS, dataclasses.asdict(read_settings(run)))
 
     @classmethod
     def of_matterport(cls, weights: Path, profile: Profile, classes: tuple[str, ...]) -> "TrainedModel":
         """The model of a Matterport `.h5`. Raises PumpsegError if weights are missing or not of this profile."""
         return cls(load_whole(weights, profile, classes), weights, {"weights": weights.name})
+
+
+def run_data(run: Path) -> Path:
+    """The data set of a training run."""
+    return Path(read_settings(run).data)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     int8.add_argument(
         "--max-ap-loss", type=share, metavar="AP", help=f"mask AP that int8 may lose on DATA (default {MAX_AP_LOSS})"
     )
-    int8.add_argument("--allow-ap-loss", action="store_true", help="write the file after a greater loss, with a warning")
+    int8.add_argument(
+        "--allow-ap-loss", action="store_true", help="write the file all the same, with a warning"
+    )
     weights = add_weights_options(parser)
     weights.add_argument("--threshold", type=share, metavar="S", help="DETECTION_MIN_CONFIDENCE (default 0.7)")
     weights.add_argument(
@@ -129,21 +131,21 @@ def _is_model_file(source: Path) -> bool:
 
 def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: bool) -> None:
     from pumpseg_export.export import TrainedModel, export, run_data
-    from pumpseg_export.measure import EvaluationSet
+    from pumpseg_train.dataset.annotations import read_dataset
 
     if is_weights(arguments.source):
         profile, names = describe_weights(arguments.source, arguments, arguments.threshold)
-        evaluation_set = EvaluationSet.read(arguments.data, arguments.split) if arguments.data else None
+        data = read_dataset(arguments.data, arguments.split) if arguments.data else None
         trained = TrainedModel.of_matterport(arguments.source, profile, names)
     else:
         trained = TrainedModel.of_run(arguments.source)
-        evaluation_set = EvaluationSet.read(arguments.data or run_data(arguments.source), arguments.split)
+        data = read_dataset(arguments.data or run_data(arguments.source), arguments.split)
     result = export(
         trained,
         output,
         size=input_size(arguments.size),
         photos=_images(arguments.photos),
-        evaluation_set=evaluation_set,
+        data=data,
         float16=float16,
         licence=arguments.licence,
     )
@@ -156,7 +158,7 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
 def _export_int8(arguments: argparse.Namespace, float32: Path) -> None:
     from pumpseg_export.export import run_data
     from pumpseg_export.int8 import Calibration, export_int8
-    from pumpseg_export.measure import EvaluationSet
+    from pumpseg_train.dataset.annotations import read_dataset
 
     data = arguments.data
     if data is None and arguments.source.is_dir():
@@ -166,7 +168,7 @@ def _export_int8(arguments: argparse.Namespace, float32: Path) -> None:
         float32,
         arguments.output,
         Calibration(_images(arguments.calibrate), arguments.calibration_photos or CALIBRATION_PHOTOS, methods),
-        evaluation_set=EvaluationSet.read(data, arguments.split) if data else None,
+        data=read_dataset(data, arguments.split) if data else None,
         max_ap_loss=MAX_AP_LOSS if arguments.max_ap_loss is None else arguments.max_ap_loss,
         allow_ap_loss=arguments.allow_ap_loss,
         float16=arguments.float16,

@@ -13,10 +13,11 @@ from pumpseg.errors import PumpsegError
 from pumpseg.video.sources.open import open_source
 from pumpseg_export.assemble import assemble, with_score_threshold
 from pumpseg_export.float16 import store_float16
-from pumpseg_export.measure import EvaluationSet
+from pumpseg_export.measure import describe_metrics, measure
 from pumpseg_export.metadata import describe, write_model
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, NamedFrame, verify
-from pumpseg_train.dataset.annotations import read_frame
+from pumpseg_train.dataset.labelled_set import LabelledSet
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import Metrics
 from pumpseg_train.matterport.weights_file import load_whole
 from pumpseg_train.model.network import MaskRCNN
@@ -53,7 +54,7 @@ def run_data(run: Path) -> Path:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """How the written file compares with Keras, and its metrics; None without a evaluation set."""
+    """How the written file compares with Keras, and its metrics; None without data."""
 
     agreement: Agreement
     metrics: Metrics | None
@@ -65,15 +66,15 @@ def export(
     *,
     size: tuple[int, int] | None = None,
     photos: Sequence[Path] = (),
-    evaluation_set: EvaluationSet | None = None,
+    data: LabelledSet | None = None,
     float16: bool = False,
     licence: str = "",
 ) -> ExportResult:
     """Writes a model as the ONNX file `output` for images of `size` (h, w), by default that of its profile.
 
-    The file gets its name only after it has agreed with Keras on `photos` and those of the evaluation set, or, with neither,
+    The file gets its name only after it has agreed with Keras on `photos` and those of `data`, or, with neither,
     on frames of the shipped demo clip. Detections are compared from a lower score than the file's own threshold, since
-    the photos may show little of the classes. The metrics are those on the evaluation set. float16: stores weights in half
+    the photos may show little of the classes. The metrics are those on `data`. float16: stores weights in half
     precision.
 
     Raises:
@@ -84,7 +85,7 @@ def export(
     if any(side <= 0 or side % profile.strides[-1] for side in size):
         raise PumpsegError(f"size {size[1]}x{size[0]}: sides must be multiples of {profile.strides[-1]}")
     lowered = dataclasses.replace(profile, score_threshold=min(profile.score_threshold, _VERIFIED_THRESHOLD))
-    paths = [*photos, *(evaluation_set.photos if evaluation_set else ())]
+    paths = [*photos, *(photo.path for photo in (data.photos if data else ()))]
     frames = _read_frames(paths) if paths else _demo_frames()
     description = describe(trained.model, size, trained.training, licence, _sha256(trained.weights))
     metrics = None
@@ -96,9 +97,9 @@ def export(
         keras_model = dataclasses.replace(trained.model, profile=lowered)
         agreement = verify(partial, keras_model, frames, FLOAT16_WEIGHTS if float16 else FLOAT32)
         write_model(graph, description, partial)
-        if evaluation_set:
-            metrics = evaluation_set.measure(partial)
-            write_model(graph, {**description, "metrics": evaluation_set.describe(metrics)}, partial)
+        if data:
+            metrics = measure(partial, data)
+            write_model(graph, {**description, "metrics": describe_metrics(data, metrics)}, partial)
     return ExportResult(agreement, metrics)
 
 

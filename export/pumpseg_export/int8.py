@@ -14,10 +14,11 @@ from pumpseg.atomic_file import complete_file
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model import Model
 from pumpseg_export.float16 import restore_float32, store_float16
-from pumpseg_export.measure import EvaluationSet
+from pumpseg_export.measure import describe_metrics, measure
 from pumpseg_export.metadata import read_description, write_model
 from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
-from pumpseg_train.dataset.annotations import read_frame
+from pumpseg_train.dataset.labelled_set import LabelledSet
+from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import Metrics
 
 
@@ -75,7 +76,7 @@ def export_int8(
     output: Path,
     calibration: Calibration,
     *,
-    evaluation_set: EvaluationSet | None = None,
+    data: LabelledSet | None = None,
     max_ap_loss: float = 0.01,
     allow_ap_loss: bool = False,
     float16: bool = False,
@@ -83,7 +84,7 @@ def export_int8(
     """Writes the float32 model file `source` (weights in half precision or not) as the int8 file `output`.
 
     The trunk and the mask head compute in int8; the box head, which decides on classes and takes little time, in
-    float32. With a evaluation set both files are measured on it: where mask AP falls by more than `max_ap_loss` (0..1), the
+    float32. With `data` both files are measured on it: where mask AP falls by more than `max_ap_loss` (0..1), the
     next method is tried, and then all of them with the mask head in float32, too. float16: stores what stays float32 in
     half precision.
 
@@ -97,7 +98,7 @@ def export_int8(
         if plain.info.precision != "float32":
             raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
         images = calibration.model_inputs(plain)
-    before = evaluation_set.measure(source) if evaluation_set else None
+    before = measure(source, data) if data else None
     graph = onnx.load(source)
     description = read_description(graph) | {"metrics": {}}
     with complete_file(output) as partial:
@@ -105,7 +106,7 @@ def export_int8(
         for method, parts, quantised in _candidates(restore_float32(graph), images, calibration.methods):
             stored = store_float16(quantised) if float16 else quantised
             write_model(stored, description | {"quantisation": {"type": "int8"}}, partial)
-            after = evaluation_set.measure(partial) if evaluation_set else None
+            after = measure(partial, data) if data else None
             result = Int8Result(len(images), parts, method, before, after, _loss(before, after) > max_ap_loss)
             if best is None or result.loss < best[0].loss:
                 best = result, stored
@@ -119,8 +120,8 @@ def export_int8(
                 "another --calibration-method"
             )
         description["quantisation"] = result.describe()
-        if evaluation_set and result.int8:
-            description["metrics"] = evaluation_set.describe(result.int8)
+        if data and result.int8:
+            description["metrics"] = describe_metrics(data, result.int8)
         write_model(stored, description, partial)
     return result
 

@@ -1,34 +1,19 @@
 """How well a model file detects the instances of a data set."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pumpseg import Segmenter
-from pumpseg_train.dataset.annotations import Dataset, read_dataset
+from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import Metrics, evaluate
 
 
-@dataclass(frozen=True)
-class EvaluationSet:
-    """One split of a data set."""
+def measure(file: Path, data: LabelledSet) -> Metrics:
+    """The metrics of a model file on the CPU, with the lowest threshold that it allows."""
+    return evaluate(data, Segmenter(file, provider="cpu", threshold=0.0))
 
-    dataset: Dataset
-    split: str
 
-    @classmethod
-    def read(cls, folder: Path, split: str) -> "EvaluationSet":
-        """Raises PumpsegError for a data set that cannot be used."""
-        return cls(read_dataset(folder, split), split)
-
-    @property
-    def photos(self) -> list[Path]:
-        return [photo.path for photo in self.dataset.photos]
-
-    def measure(self, file: Path) -> Metrics:
-        """The metrics of a model file on the CPU, with the lowest threshold that it allows."""
-        return evaluate(self.dataset, Segmenter(file, provider="cpu", threshold=0.0))
-
-    def describe(self, metrics: Metrics) -> dict[str, Any]:
-        """The "metrics" of the file's metadata."""
-        return {"split": self.split, "photos": len(self.dataset.photos), **metrics.to_json()}
+def describe_metrics(data: LabelledSet, metrics: Metrics) -> dict[str, Any]:
+    """The "metrics" of a file's metadata, measured on one split of a data set."""
+    (split,) = data.splits
+    return {"split": split, "photos": len(data.photos), **metrics.to_json()}

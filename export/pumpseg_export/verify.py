@@ -126,9 +126,7 @@ def verify(file: Path, model: MaskRCNN, frames: Iterable[NamedFrame], tolerance:
     return agreement
 
 
-def compare(
-    wanted: Mapping[str, Any], given: Mapping[str, Any], min_score: float, frame: str = ""
-) -> list[Difference]:
+def compare(wanted: Mapping[str, Any], given: Mapping[str, Any], min_score: float, frame: str = "") -> list[Difference]:
     """The difference of each wanted detection with a score of at least `min_score` to the nearest given one.
 
     wanted, given: outputs of a model file by name (docs/model-file.md).

@@ -52,3 +52,17 @@ def run_graph():
         return dict(zip(names, session.run(names, {session.get_inputs()[0].name: image}), strict=True))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Model inputs of 128x64, uint8, with blocks of colour in them."""
+    rng = np.random.default_rng(4)
+    return [rng.integers(0, 256, (1, 8, 16, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2) for _ in range(3)]
+
+
+@pytest.fixture(scope="session")
+def wide_int8(wide_graph, pictures):
+    from pumpseg_export.quantise import MASK_HEAD, TRUNK, quantise
+
+    return quantise(quantise(wide_graph, TRUNK, pictures, "minmax"), MASK_HEAD, pictures, "minmax")

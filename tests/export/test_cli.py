@@ -22,6 +22,14 @@ def one_line(capsys):
     return lines[0]
 
 
+def exit_code(*arguments):
+    """What the command returns; a wrong option ends it."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
 @pytest.fixture(scope="module")
 def loaded(tiny_run):
     return load_run(tiny_run)
@@ -34,9 +42,9 @@ def assembled(tiny_export, loaded, monkeypatch, step_by_step):
     monkeypatch.setattr(export, "assemble", lambda model, size: tiny_export.graph)
 
 
-def test_export_tells_how_the_file_compares_and_scores(tiny_export):
+def test_export_prints_how_the_file_compares_and_scores(tiny_export):
     verified, scored, wrote = tiny_export.out.splitlines()
-    found = re.match(r"verified on 2 photos: (\d+) of (\d+) detections agree with Keras", verified)
+    found = re.match(r"verified: (\d+) of (\d+) detections on 2 photos agree with Keras", verified)
     assert 0 < 0.98 * int(found[2]) <= int(found[1]) <= int(found[2])
     assert re.fullmatch(r"mask AP [\d.]+, AP50 [\d.]+, AP75 [\d.]+", scored)
     assert str(tiny_export.path) in wrote
@@ -66,7 +74,9 @@ def test_a_file_that_disagrees_is_not_kept(tiny_export, tiny_run, tmp_path, monk
     target = tmp_path / "model.onnx"
     target.write_text("an older one")
     assert main([str(tiny_run), "-o", str(target)]) == 2
-    assert "differ from Keras" in one_line(capsys)
+    line = one_line(capsys)
+    assert "differ from Keras by more than 0.05 px, score 0.001 or mask 0.001 (2% may): one at " in line
+    assert ".png" in line
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert target.read_text() == "an older one"
 
@@ -92,12 +102,8 @@ def test_an_interrupt_leaves_nothing_behind(tiny_run, tmp_path, assembled, monke
         (["--split", "test"], "test/annotations.json does not exist"),
     ],
 )
-def test_wrong_options_are_told_in_one_line(options, message, tiny_run, tmp_path, assembled, capsys):
-    try:
-        code = main([str(tiny_run), "-o", str(tmp_path / "model.onnx"), *options])
-    except SystemExit as stop:  # a wrong option
-        code = stop.code
-    assert code == 2
+def test_wrong_options_are_reported_in_one_line(options, message, tiny_run, tmp_path, assembled, capsys):
+    assert exit_code(tiny_run, "-o", tmp_path / "model.onnx", *options) == 2
     assert message in one_line(capsys)
     assert not list(tmp_path.iterdir())
 
@@ -133,13 +139,38 @@ def test_a_missing_or_unfinished_run_is_named(tmp_path, tiny_run, capsys):
     assert "has no checkpoint yet" in one_line(capsys)
 
 
-def test_a_folder_that_does_not_exist_is_named(tiny_run, tmp_path, assembled, capsys):
-    assert main([str(tiny_run), "-o", str(tmp_path / "nowhere" / "model.onnx")]) == 2
-    assert "nowhere/model.onnx: No such file or directory" in one_line(capsys)
+def test_the_folder_of_the_file_is_made(tiny_run, tmp_path, assembled):
+    assert main([str(tiny_run), "-o", str(tmp_path / "new" / "folder" / "model.onnx")]) == 0
+    assert (tmp_path / "new" / "folder" / "model.onnx").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tiny_run, tmp_path, assembled, capsys):
+    (tmp_path / "file").touch()
+    assert main([str(tiny_run), "-o", str(tmp_path / "file" / "model.onnx")]) == 2
+    assert f"cannot make the folder {tmp_path / 'file'}" in one_line(capsys)
 
 
 def test_another_keras_backend_is_refused(tiny_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx")]) == 2
     assert "export needs Keras on TensorFlow, not torch: set KERAS_BACKEND=tensorflow" in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "is already a model file; only --int8 converts one"),
+        (["--int8"], "--int8 needs photos like those the model will run on: --calibrate PATH..."),
+        (["--calibration-method", "entropy"], "--calibration-method needs --int8"),
+        (["--allow-ap-loss"], "--allow-ap-loss needs --int8"),
+        (["--int8", "--calibrate", "gone"], "no such file or folder: gone"),
+        (["--int8", "--calibrate", ".", "--max-ap-loss", "2"], "--max-ap-loss: must be a number from 0 to 1, got 2"),
+        (["--int8", "--calibrate", ".", "--size", "64"], "--size needs a training run or .h5 file"),
+        (["--int8", "--calibrate", ".", "--nms", "0.3"], "--nms needs a .h5 file"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message, tiny_onnx, tmp_path, capsys):
+    assert exit_code(tiny_onnx, "-o", tmp_path / "x.onnx", *options) == 2
+    assert message in one_line(capsys)
     assert not list(tmp_path.iterdir())

@@ -76,7 +76,7 @@ def exported(weights, narrow_matterport, fruit):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PROFILES, "matterport-resnet50", narrow_matterport)
         options = ["--profile", "matterport-resnet50", "--classes", str(weights / "names.txt"), "--min-side", "128"]
-        options += ["--photos", str(fruit / "val" / "images"), "--score", "0.3"]
+        options += ["--photos", str(fruit / "val" / "images"), "--threshold", "0.3"]
         assert main([str(weights / "fruit.h5"), "-o", str(path), *options]) == 0
     return path
 
@@ -123,8 +123,8 @@ def test_a_black_frame_is_no_special_case(exported):
         (["--profile", "matterport-resnet50"], "give their names with --classes"),
         (["--profile", "matterport-resnet50", "--classes", "none.txt"], "cannot read the class names in none.txt"),
         (
-            ["--profile", "matterport-resnet50", "--score", "7", "--classes", "NAMES"],
-            "--score must lie in 0..1, not 7",
+            ["--profile", "matterport-resnet50", "--threshold", "7", "--classes", "NAMES"],
+            "--threshold: must be a number from 0 to 1, got 7",
         ),
         (
             ["--profile", "matterport-resnet50", "--classes", "NAMES", "--photos", "gone"],
@@ -134,11 +134,15 @@ def test_a_black_frame_is_no_special_case(exported):
         (["--profile", "matterport-resnet50", "--classes", "NAMES", "--size", "100"], "multiples of 64"),
     ],
 )
-def test_what_is_missing_is_told_before_the_work_begins(weights, tmp_path, capsys, options, message):
+def test_what_is_missing_is_reported_before_the_work_begins(weights, tmp_path, capsys, options, message):
     (tmp_path / "twice.txt").write_text("apple\napple\n")
     names = {"NAMES": str(weights / "names.txt"), "TWICE": str(tmp_path / "twice.txt")}
     arguments = [str(weights / "fruit.h5"), "-o", str(tmp_path / "x.onnx"), *(names.get(o, o) for o in options)]
-    assert main(arguments) == 2
+    try:
+        code = main(arguments)
+    except SystemExit as stop:  # a wrong option
+        code = stop.code
+    assert code == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*x.onnx"))
 
@@ -182,7 +186,7 @@ def test_a_file_of_other_classes_is_refused(weights, narrow_matterport, tmp_path
 
 def test_options_of_weights_do_not_go_with_a_run(tiny_run, tmp_path, capsys):
     assert main([str(tiny_run), "-o", str(tmp_path / "x.onnx"), "--profile", "matterport-resnet50"]) == 2
-    assert "--profile goes with a .h5 file" in capsys.readouterr().err
+    assert "--profile needs a .h5 file" in capsys.readouterr().err
 
 
 def test_int8_finds_what_float32_finds(exported, fruit, tmp_path):

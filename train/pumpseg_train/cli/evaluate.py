@@ -66,7 +66,7 @@ def _load(arguments: argparse.Namespace) -> LoadedModel:
     if is_weights(path):
         if arguments.tiles > 1:
             raise PumpsegError(f"--tiles takes an ONNX file: pumpseg-export {path} ... -o model.onnx makes one")
-        return load_weights_model(path, *describe_weights(path, arguments, score=0.0))
+        return load_weights_model(path, *describe_weights(path, arguments, threshold=0.0))
     for name in (*WEIGHTS_OPTIONS, "size"):
         if getattr(arguments, name) is not None:
             raise PumpsegError(f"--{name.replace('_', '-')} goes with a .h5 file, which {path} is not")

@@ -37,9 +37,9 @@ def input_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def describe_weights(
-    weights: Path, arguments: argparse.Namespace, score: float | None = None
+    weights: Path, arguments: argparse.Namespace, threshold: float | None = None
 ) -> tuple[Profile, tuple[str, ...]]:
-    """Profile and class names of a `.h5` by the options given; score: DETECTION_MIN_CONFIDENCE, 0.7 if None.
+    """Profile and class names of a `.h5` by the options given; threshold: DETECTION_MIN_CONFIDENCE, 0.7 if None.
 
     Raises PumpsegError for options that are missing or out of range, names that cannot be read, and a damaged file.
     """
@@ -52,11 +52,9 @@ def describe_weights(
         raise PumpsegError(f"a .h5 file needs --profile: one of {', '.join(choices)}, not {arguments.profile}")
     if arguments.classes is None:
         raise PumpsegError("a .h5 file has class numbers only: give their names with --classes NAMES.txt")
-    if score is not None and not 0 <= score <= 1:
-        raise PumpsegError(f"--score must lie in 0..1, not {score}")
     changed: dict[str, Any] = {
         "input_size": input_size(arguments.size),
-        "score_threshold": score,
+        "score_threshold": threshold,
         "nms_threshold": arguments.nms,
     }
     if arguments.min_side is not None:

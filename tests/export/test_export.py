@@ -1,8 +1,5 @@
 """From trained weights to a finished file."""
 
-import dataclasses
-
-import onnx
 import pytest
 
 from pumpseg.errors import PumpsegError
@@ -34,13 +31,3 @@ def test_a_size_of_other_sides_is_refused(trained, tmp_path):
     with pytest.raises(PumpsegError, match="size 100x96: sides must be multiples of 32"):
         export(trained, tmp_path / "model.onnx", size=(96, 100))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_file_has_the_threshold_of_the_profile_after_it_was_verified_at_a_lower_one(trained, tmp_path):
-    profile = dataclasses.replace(trained.model.profile, score_threshold=0.7)
-    strict = dataclasses.replace(trained, model=dataclasses.replace(trained.model, profile=profile))
-    result = export(strict, tmp_path / "model.onnx")
-    assert result.agreement.differences
-    (constant,) = (t for t in onnx.load(tmp_path / "model.onnx").graph.initializer if t.name == "score_threshold")
-    # The graph of the fixture has the threshold of the edge profile.
-    assert onnx.numpy_helper.to_array(constant) == [pytest.approx(0.02)]

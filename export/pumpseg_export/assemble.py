@@ -38,6 +38,7 @@ class _Assembly:
 
     def __init__(self, model: MaskRCNN, size: tuple[int, int]) -> None:
         self.mask_rcnn, self.profile, self.size = model, model.profile, size
+        self.compat = model.profile.compat
         self.graph = GraphWriter()
         self.op = self.graph.op
 
@@ -60,16 +61,16 @@ class _Assembly:
             mask_boxes = _clip(graph, _grow(graph, boxes, profile.mask_margin), *window)
         answers, rows = self._run_head("mask_head", mask_boxes, profile.mask_pool)
         masks, side = answers["mask_logits"], profile.mask_size
-        if profile.class_agnostic:
+        if self.compat.class_agnostic:
             masks = op("Gather", masks, rows, axis=0)
         else:
             masks = op("Reshape", self._of_class(masks, rows, class_ids, side * side), graph.ints(-1, side, side))
         masks = op("Sigmoid", masks)
         if profile.mask_margin:
             boxes, masks = tighten_to_masks(graph, masks, mask_boxes, boxes, side)
-        if profile.last_pixel:
+        if self.compat.last_pixel:
             # The boxes of the contract end after their last pixel.
-            boxes = op("Add", boxes, graph.constant([0, 0, profile.last_pixel, profile.last_pixel]))
+            boxes = op("Add", boxes, graph.constant([0, 0, self.compat.last_pixel, self.compat.last_pixel]))
         return graph.model(
             f"pumpseg_{profile.name}",
             [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *self.size, 3])],
@@ -97,7 +98,7 @@ class _Assembly:
         graph, profile, op = self.graph, self.profile, self.op
         logits = op("Reshape", trunk["objectness"], graph.ints(-1))
         count = min(profile.candidates, len(anchor_cells(profile, self.size)[0]) * profile.anchors_per_cell)
-        if profile.rank_by_probability:
+        if self.compat.rank_by_probability:
             # `model.proposals.probability`: ONNX Runtime's Sigmoid is off by the last bits.
             one = graph.constant(1.0)
             probabilities = op("Div", one, op("Add", one, op("Exp", op("Neg", logits))))
@@ -111,7 +112,7 @@ class _Assembly:
         boxes = _decode(graph, deltas, anchors_of(graph, profile, self.size, index))
         boxes = _clip(graph, boxes, *self._whole_image())
         min_score = graph.constant([profile.proposal_score_threshold])
-        if profile.joint_score:
+        if self.compat.joint_score:
             # The score is the objectness times a probability: below the threshold now, it will not rise above it.
             min_score = op("Max", min_score, self.min_score)
         rows = self._suppress(boxes, scores, profile.proposals, profile.proposal_nms_threshold, min_score)
@@ -127,13 +128,13 @@ class _Assembly:
         # CUDA has no ArgMax since opset 12, and each one would wait for the CPU.
         likeliest = graph.ops("TopK", 2, of_classes, graph.ints(1), axis=1)
         scores, class_ids = (op("Squeeze", each, graph.ints(1)) for each in likeliest)
-        if profile.joint_score:
+        if self.compat.joint_score:
             scores = op("Mul", scores, objectness)
         else:
             background = op("Gather", probabilities, graph.constant(0, np.int64), axis=1)
             scores = op("Where", op("Greater", scores, background), scores, graph.constant(0.0))
         deltas = heads["box_deltas"]
-        if not profile.class_agnostic:
+        if not self.compat.class_agnostic:
             count = op("Squeeze", op("Shape", class_ids), graph.ints(0))
             zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
             deltas = self._of_class(deltas, op("Range", zero, count, one), class_ids, 4)
@@ -181,7 +182,7 @@ class _Assembly:
 
     def _window(self) -> tuple[str, str]:
         """Corners (2,) that detections stay inside: of the image, or of its content, `model.boxes.content_window`."""
-        if not self.profile.clip_to_content:
+        if not self.compat.clip_to_content:
             return self._whole_image()
         graph, op = self.graph, self.op
         starts, ends = [], []
@@ -197,7 +198,7 @@ class _Assembly:
             starts.append(start)
             ends.append(end)
         low, high = (op("Cast", op("Concat", *values, axis=0), to=TensorProto.FLOAT) for values in (starts, ends))
-        return low, op("Sub", high, graph.constant(self.profile.last_pixel))
+        return low, op("Sub", high, graph.constant(self.compat.last_pixel))
 
     def _of_class(self, answers: str, rows: str, class_ids: str, width: int) -> str:
         """What a head answers (M, K + 1, width) in the rows (N,) for the classes (N,): `model.detect.of_class`."""
@@ -232,7 +233,7 @@ class _Assembly:
             zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
             image_numbers = op("ConstantOfShape", op("Shape", rows), value=zero)
             rois, scale = op("Gather", boxes, rows, axis=0), 1.0 / stride
-            if profile.roi_corners:
+            if self.compat.roi_corners:
                 rois, scale = self._corner_samples(rois, pool, stride), 1.0
             features.append(
                 op(

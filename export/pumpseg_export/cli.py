@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     int8.add_argument(
         "--max-ap-loss", type=share, metavar="AP", help=f"mask AP that int8 may lose on DATA (default {MAX_AP_LOSS})"
     )
-    int8.add_argument(
-        "--allow-ap-loss", action="store_true", help="write the file all the same, with a warning"
-    )
+    int8.add_argument("--allow-ap-loss", action="store_true", help="write the file all the same, with a warning")
     weights = add_weights_options(parser)
     weights.add_argument("--threshold", type=share, metavar="S", help="DETECTION_MIN_CONFIDENCE (default 0.7)")
     weights.add_argument(

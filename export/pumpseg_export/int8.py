@@ -94,10 +94,10 @@ def export_int8(
         AccuracyError: every attempt loses more than `max_ap_loss`, and `allow_ap_loss` is not set; if it is, the file
             that loses least is written.
     """
-    with Model.open(source, "cpu") as plain:
-        if plain.info.precision != "float32":
-            raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
-        images = calibration.model_inputs(plain)
+    plain = Model.open(source, "cpu")
+    if plain.info.precision != "float32":
+        raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
+    images = calibration.model_inputs(plain)
     before = measure(source, data) if data else None
     graph = onnx.load(source)
     description = read_description(graph) | {"metrics": {}}

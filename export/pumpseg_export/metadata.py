@@ -28,7 +28,7 @@ def describe(
         "classes": list(model.classes),
         "input_size": list(size),
         "letterbox": {"placement": rule.placement, "fill": list(profile.fill), **centred},
-        "mask_border": "fade" if profile.fade_masks else "replicate",
+        "mask_border": profile.compat.mask_border,
         "score_threshold": profile.score_threshold,
         "nms_threshold": profile.nms_threshold,
         "max_detections": profile.max_detections,

@@ -6,6 +6,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from pumpseg.inference.letterbox import letterbox
+from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.dataset.photo_file import read_frame
+
 
 @pytest.fixture(scope="session")
 def three_classes():
@@ -39,6 +43,18 @@ def wide_graph(three_classes):
     from pumpseg_export.assemble import assemble
 
     return assemble(three_classes, (64, 128))
+
+
+@pytest.fixture(scope="session")
+def photos(fruit):
+    """Paths of the photos of fruit."""
+    return [photo.path for split in ("train", "val") for photo in read_dataset(fruit, split).photos]
+
+
+@pytest.fixture(scope="session")
+def wide_image(photos):
+    """One of them as that graph takes it."""
+    return letterbox(read_frame(photos[0]), (64, 128), swap_red_blue=True)[0][None]
 
 
 @pytest.fixture(scope="session")

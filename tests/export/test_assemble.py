@@ -15,20 +15,9 @@ from pumpseg_export.assemble import anchors_of, assemble
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.metadata import describe, write_model
 from pumpseg_export.verify import FLOAT32, verify
-from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.model.boxes import anchors
 from pumpseg_train.model.profile import EDGE, MATTERPORT_RESNET101
-
-
-@pytest.fixture(scope="module")
-def photos(fruit):
-    return [photo.path for split in ("train", "val") for photo in read_dataset(fruit, split).photos]
-
-
-@pytest.fixture(scope="module")
-def wide_image(photos):
-    return letterbox(read_frame(photos[0]), (64, 128), swap_red_blue=True)[0][None]
 
 
 def test_the_file_has_only_plain_operators(tiny_onnx):

@@ -111,7 +111,7 @@ def test_without_a_data_set_nothing_is_measured(tiny_onnx, fruit, tmp_path, scor
 
 def test_a_run_is_verified_in_float32_first(tiny_run, tiny_export, fruit, tmp_path, scores, monkeypatch, capsys):
     monkeypatch.setattr(export, "assemble", lambda model, size: tiny_export.graph)
-    scores(0.5, 0.5)
+    scores(0.5, 0.5, 0.5)
     assert main([str(tiny_run), "-o", str(tmp_path / "x.onnx"), *calibrated(fruit)]) == 0
     printed = capsys.readouterr().out
     assert printed.index("agree with Keras") < printed.index("mask AP 0.500 in float32, 0.500 in int8")

@@ -1,4 +1,4 @@
-"""Where the Matterport profile's arithmetic differs: against TensorFlow's own operators, which mrcnn calls."""
+"""Boxes and RoIs of the Matterport profile against TensorFlow's own operators, which mrcnn calls."""
 
 import dataclasses
 
@@ -8,10 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pumpseg_train.matterport.targets import anchor_targets, mask_targets, roi_targets
 from pumpseg_train.model import boxes as bx
 from pumpseg_train.model.profile import MATTERPORT_RESNET50
-from pumpseg_train.model.proposals import probability, propose
 from pumpseg_train.model.roi_align import crop_and_resize, pool_pyramid, roi_level_size, roi_levels
 
 SMALL = dataclasses.replace(MATTERPORT_RESNET50, input_size=(128, 128))
@@ -101,99 +99,3 @@ def test_nms_is_the_greedy_one_also_along_chains():
     keep = np.array(bx.non_maximum_suppression(boxes, np.ones((1, 50), bool), 0.5, rounds=60))[0]
     wanted = tf.image.non_max_suppression(boxes[0], np.linspace(1, 0.1, 50), 50, 0.5).numpy()
     assert np.flatnonzero(keep).tolist() == sorted(wanted.tolist())
-
-
-@given(st.floats(-80, 80, width=32), st.floats(-80, 80, width=32))
-@settings(max_examples=200, deadline=None)
-def test_the_rpn_is_as_sure_as_the_softmax_of_mrcnn_to_the_last_bit(background, foreground):
-    pair = np.array([background, foreground], np.float32)
-    wanted = float(tf.nn.softmax(pair)[1])
-    found = float(probability(tf.constant(pair[1] - pair[0])))
-    if foreground > background:
-        assert abs(found - wanted) <= 2**-23, "two steps of float32 below 1: the two ways round exp() and the quotient"
-        if wanted > 0.99999:
-            assert found == wanted, "where float32 has few values left"
-    assert found == pytest.approx(wanted, rel=1e-5, abs=1e-30)
-
-
-def test_of_anchors_that_are_equally_likely_in_float32_the_first_comes_first():
-    count = len(bx.anchors(SMALL, (128, 128)))
-    logits = np.full((1, count), -9, np.float32)
-    # Far apart from each other, so that none suppresses another; the later, the larger, but all are 1 in float32.
-    sure = [3 * (32 * y + x) + 1 for y in (4, 12, 20, 28) for x in (4, 12, 20, 28)]
-    logits[0, sure] = np.linspace(20, 60, len(sure))
-    answers = {"objectness": logits, "anchor_deltas": np.zeros((1, count, 4), np.float32)}
-    found = propose(answers, SMALL, (128, 128), candidates=len(sure), count=len(sure))
-    assert np.allclose(found.boxes[0], np.clip(bx.anchors(SMALL, (128, 128))[sure], 0, 127))
-    by_logit = dataclasses.replace(SMALL, compat=dataclasses.replace(SMALL.compat, rank_by_probability=False))
-    found = propose(answers, by_logit, (128, 128), candidates=len(sure), count=len(sure))
-    assert np.allclose(found.boxes[0], np.clip(bx.anchors(SMALL, (128, 128))[sure[::-1]], 0, 127))
-
-
-def test_anchors_learn_by_mrcnns_rules():
-    rng = np.random.default_rng(0)
-    anchors = np.array(
-        [[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 5], [40, 40, 50, 50], [20, 20, 30, 30], [70, 70, 80, 80]]
-    )
-    boxes = np.array([[0, 0, 10, 10], [44, 44, 60, 60], [18, 18, 40, 40]], np.float32)
-    match, truth = anchor_targets(anchors, boxes, np.array([2, 1, -1]), rng, samples=256)
-    # 0.8 is positive, 0.5 neither; the best of an instance is forced; what touches a crowd is left out
-    assert match.tolist() == [1, 1, 0, 1, 0, -1]
-    assert truth[:4].tolist() == [0, 0, 0, 1]
-
-
-def test_anchors_are_sampled_half_and_half():
-    rng = np.random.default_rng(0)
-    anchors = np.concatenate([np.tile([[0, 0, 10, 10]], (300, 1)), np.tile([[50, 50, 60, 60]], (900, 1))])
-    match, _ = anchor_targets(anchors, np.array([[0, 0, 10, 10]], np.float32), np.array([1]), rng, samples=256)
-    assert ((match == 1).sum(), (match == -1).sum()) == (128, 128)
-    nothing, _ = anchor_targets(anchors, np.zeros((0, 4)), np.zeros(0, int), rng, samples=256)
-    assert not nothing.any()
-
-
-def test_rois_are_sampled_one_third_positive():
-    import keras
-
-    rng = np.random.default_rng(0)
-    truth = np.array([[[10, 10, 40, 40], [60, 60, 90, 90], [0, 0, 0, 0]]], np.float32)
-    near = truth[0, 0] + rng.uniform(-2, 2, (20, 4))
-    far = np.array([100, 5, 120, 30]) + rng.uniform(-2, 2, (100, 4))
-    proposals = np.concatenate([near, far])[None].astype(np.float32)
-    real = np.ones((1, 120), bool)
-    chosen = roi_targets(
-        proposals, real, truth, np.array([[2, 1, 0]]), keras.random.SeedGenerator(1), samples=200, positive_ratio=0.33
-    )
-    labels = np.array(chosen.class_ids)[0]
-    boxes = np.array(chosen.boxes)[0]
-    assert labels.shape == (200,)
-    assert (labels == 2).sum() == 20
-    assert (labels[:20] == 2).all(), "positives first"
-    used = np.flatnonzero(boxes.any(axis=1))
-    assert len(used) == 20 + (int(20 / 0.33) - 20)
-    assert (np.array(chosen.truth_index)[0, :20] == 0).all()
-    none = roi_targets(
-        proposals[:, 20:],
-        real[:, 20:],
-        truth,
-        np.array([[2, 1, 0]]),
-        keras.random.SeedGenerator(1),
-        samples=200,
-        positive_ratio=0.33,
-    )
-    assert not np.array(none.boxes).any(), "no positive, no negative"
-
-
-def test_mask_targets_are_cut_as_tensorflow_does():
-    rng = np.random.default_rng(0)
-    minis = (rng.random((1, 3, 56, 56)) > 0.5).astype(np.uint8)
-    truth = np.array([[[10, 20, 60, 50], [0, 0, 127, 127], [5, 5, 25, 45]]], np.float32)
-    boxes = truth + np.array([[[1.5, -4, -6, 3], [2, 3, -4, -5], [-3, -3, 3, 3]]], np.float32)
-    index = np.array([[0, 1, 2]])
-    found = np.array(mask_targets(boxes, truth, index, minis, 28))[0]
-    for row in range(3):
-        x1, y1, x2, y2 = truth[0, row]
-        width, height = x2 - x1, y2 - y1
-        bx1, by1, bx2, by2 = boxes[0, row]
-        normalised = [[(by1 - y1) / height, (bx1 - x1) / width, (by2 - y1) / height, (bx2 - x1) / width]]
-        wanted = tf.image.crop_and_resize(minis[0, row][None, ..., None].astype(np.float32), normalised, [0], (28, 28))
-        assert (found[row] == np.round(wanted[0, ..., 0])).mean() > 0.99

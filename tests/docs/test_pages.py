@@ -30,6 +30,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+PACKAGES = ("runtime", "train", "export", "benchmarks", "tests", "docs")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -158,6 +159,13 @@ def test_scripts_that_a_page_runs_exist(page):
     code = [*inline_code(page), *fenced(page, "sh")]
     for script in re.findall(r"\bpython3? ((?:benchmarks|docs)/[\w/.-]+\.py)", "\n".join(code)):
         assert (ROOT / script).is_file(), script
+
+
+@each_page
+def test_files_that_a_page_names_exist(page):
+    files = [path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py")]
+    for name in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text(encoding="utf-8")):
+        assert any(path.as_posix().endswith(f"/{name}") for path in files), name
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pumpseg.atomic_file import check_names, check_writable
 from pumpseg.cli.arguments import count, path, share, size_or_side
-from pumpseg.cli.command import CommandParser
+from pumpseg.cli.command import CommandParser, when_interrupted
 from pumpseg.errors import PumpsegError, SinkError
 from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg_train.cli.command import run_command
@@ -21,8 +21,13 @@ INT8_OPTIONS = ("calibrate", "calibration_method", "calibration_photos", "max_ap
 
 def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-export`; returns 0, 2 on bad input or a file that disagrees with Keras, 130 on Ctrl-C."""
-    arguments = _parser().parse_args(argv)
-    return run_command("pumpseg-export", lambda: _export(arguments), "interrupted, nothing was written")
+
+    def action() -> None:
+        arguments = _parser().parse_args(argv)
+        with when_interrupted("interrupted, nothing was written"):
+            _export(arguments)
+
+    return run_command("pumpseg-export", action)
 
 
 def _parser() -> argparse.ArgumentParser:

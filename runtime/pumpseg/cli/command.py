@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from pumpseg.cli.streams import best_effort_streams
 from pumpseg.errors import PumpsegError
 
 FAILED = 1
@@ -36,16 +36,41 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def run_command(program: str, action: Callable[[], int | None], if_interrupted: str = "interrupted") -> int:
-    """Run a command's action. Returns its exit code (None: 0), 2 after an error, 130 after Ctrl-C, each in one line."""
-    if sys.stderr is None:
-        # Closed by whoever started this: messages are lost then, but must not end the work.
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+def run_command(program: str, action: Callable[[], int | None]) -> int:
+    """Run a command's action, which includes reading its arguments.
+
+    Returns its exit code (None: 0), 1 if standard output could not be written, 2 after an error, 130 after Ctrl-C, each
+    reported in one line. Failed writes to standard output and standard error do not reach the action.
+    """
+    with best_effort_streams() as stdout:
+        try:
+            code = _exit_code(program, action)
+        except SystemExit as stop:  # of argparse: --help, --version or a wrong option
+            if stdout.failure() is None:
+                raise
+            code = stop.code if isinstance(stop.code, int) else 0
+        failure = stdout.failure()
+        if failure is not None:
+            print(f"{program}: error: cannot write to standard output: {failure}", file=sys.stderr)
+            code = code or FAILED
+    return code
+
+
+@contextlib.contextmanager
+def when_interrupted(text: str) -> Iterator[None]:
+    """Say `text` after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(text) from None
+
+
+def _exit_code(program: str, action: Callable[[], int | None]) -> int:
     try:
         return action() or 0
     except PumpsegError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        print(f"{program}: {if_interrupted}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED

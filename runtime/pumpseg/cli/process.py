@@ -1,12 +1,10 @@
-"""The process that a command runs in: its signals, its log lines, its standard output."""
+"""The process that a command runs in: its signals and its log lines."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -58,14 +56,3 @@ def log_lines(program: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-
-
-def release_stdout() -> None:
-    """If the reader of standard output is gone, keep Python from complaining about it at its exit."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,7 @@ from pumpseg.batch.report import batch_table
 from pumpseg.batch.run import FAILED as INPUT_FAILED
 from pumpseg.batch.run import BatchOptions, Outcome, run_batch
 from pumpseg.cli.command import FAILED, INTERRUPTED, run_command
-from pumpseg.cli.process import handle_signals, log_lines, release_stdout, stop_then_interrupt
+from pumpseg.cli.process import handle_signals, log_lines, stop_then_interrupt
 from pumpseg.cli.progress import BatchProgress, Progress
 from pumpseg.cli.video_arguments import PROGRAM, RAY, parse_arguments
 from pumpseg.inference.threads import MAX_WORKERS, plan_threads
@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupted.
     """
     # Until frames flow a signal ends the command at once, and what was begun is cleaned up on the way out.
-    with log_lines(PROGRAM), handle_signals(signal.default_int_handler):
-        try:
-            return run_command(PROGRAM, lambda: _run(parse_arguments(argv)))
-        finally:
-            release_stdout()
+    with handle_signals(signal.default_int_handler):
+        return run_command(PROGRAM, lambda: _run(parse_arguments(argv)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    with contextlib.nullcontext() if arguments.stats is None else complete_file(arguments.stats) as stats:
+    with (
+        log_lines(PROGRAM),
+        contextlib.nullcontext() if arguments.stats is None else complete_file(arguments.stats) as stats,
+    ):
         code, figures = _run_one(arguments) if arguments.save_dir is None else _run_batch(arguments)
         if stats is not None:
             stats.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

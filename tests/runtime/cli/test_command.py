@@ -1,7 +1,7 @@
 import pytest
 
 from pumpseg.atomic_file import complete_file
-from pumpseg.cli.command import FAILED, INTERRUPTED, USAGE_ERROR, CommandParser, run_command
+from pumpseg.cli.command import FAILED, INTERRUPTED, USAGE_ERROR, CommandParser, run_command, when_interrupted
 from pumpseg.errors import PumpsegError, SinkError
 
 
@@ -16,10 +16,19 @@ def test_every_end_has_its_exit_code(capsys):
     assert run_command("x", lambda: None) == 0
     assert run_command("x", lambda: FAILED) == 1
     assert run_command("x", failing(PumpsegError("no such thing"))) == USAGE_ERROR
-    assert run_command("x", failing(KeyboardInterrupt()), "interrupted, all is lost") == INTERRUPTED
-    assert capsys.readouterr().err == "x: error: no such thing\nx: interrupted, all is lost\n"
+    assert run_command("x", failing(KeyboardInterrupt())) == INTERRUPTED
+    assert capsys.readouterr().err == "x: error: no such thing\nx: interrupted\n"
     with pytest.raises(ZeroDivisionError):
         run_command("x", failing(ZeroDivisionError()))
+
+
+def test_an_interruption_says_what_became_of_the_work(capsys):
+    def action():
+        with when_interrupted("interrupted, all is lost"):
+            raise KeyboardInterrupt
+
+    assert run_command("x", action) == INTERRUPTED
+    assert capsys.readouterr().err == "x: interrupted, all is lost\n"
 
 
 def test_help_shows_defaults_once(capsys):

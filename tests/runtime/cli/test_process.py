@@ -1,13 +1,10 @@
-import io
 import logging
 import signal
-import sys
 import threading
 
 import pytest
 
-from pumpseg.cli import process
-from pumpseg.cli.process import handle_signals, log_lines, release_stdout, stop_then_interrupt
+from pumpseg.cli.process import handle_signals, log_lines, stop_then_interrupt
 
 
 def test_the_first_signal_stops_and_the_second_interrupts():
@@ -50,20 +47,3 @@ def test_log_lines_begin_with_the_program(capsys):
         logger.info("provider cpu")
     logger.info("not shown")
     assert capsys.readouterr().err == "pumpseg-x: provider cpu\n"
-
-
-def test_a_reader_that_is_gone_is_forgotten(monkeypatch, tmp_path):
-    class Broken(io.StringIO):
-        def flush(self):
-            raise BrokenPipeError
-
-        def fileno(self):
-            return 1
-
-    turned = []
-    monkeypatch.setattr(process.os, "dup2", lambda source, target: turned.append(target))
-    monkeypatch.setattr(sys, "stdout", Broken())
-    release_stdout()
-    assert turned == [1]
-    monkeypatch.setattr(sys, "stdout", None)
-    release_stdout()

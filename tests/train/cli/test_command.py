@@ -48,11 +48,6 @@ def test_classes_are_names_or_a_file_of_them(tmp_path):
         class_names(["gone.txt"])
 
 
-def test_ctrl_c_ends_with_130(capsys):
-    assert run_command("pumpseg-data", raising(KeyboardInterrupt()), "interrupted, nothing was written") == 130
-    assert capsys.readouterr().err == "pumpseg-data: interrupted, nothing was written\n"
-
-
 def test_an_output_is_no_input_and_can_be_written(tmp_path):
     path = tmp_path / "a.json"
     check_output(path, [tmp_path / "b.json"])

@@ -1,5 +1,7 @@
 """pumpseg-data: every command is there, and a wrong line is one line."""
 
+import sys
+
 import pytest
 
 from pumpseg_train.cli.data import main
@@ -21,3 +23,13 @@ def test_a_wrong_line_is_one_line(line, capsys):
         main(line)
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["check", "convert", "stats"])
+def test_a_full_disk_behind_standard_output_is_one_line(command, fruit, tmp_path, monkeypatch, capsys):
+    outputs = ["--out", str(tmp_path / "out")] if command == "convert" else []
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main([command, str(fruit), *outputs]) == 1
+    assert "pumpseg-data: error: cannot write to standard output: No space left" in capsys.readouterr().err
+    assert (tmp_path / "out").is_dir() == bool(outputs)

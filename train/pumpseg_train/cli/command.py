@@ -19,8 +19,8 @@ _UNKNOWN_BACKEND = "Unable to import backend"  # how Keras begins its message ab
 _CHOICE = "set KERAS_BACKEND to tensorflow"
 
 
-def run_command(name: str, action: Callable[[], int | None], if_interrupted: str = "interrupted") -> int:
-    """Runs a command's action; returns its exit code (None: 0), 2 on bad input, 130 on Ctrl-C."""
+def run_command(name: str, action: Callable[[], int | None]) -> int:
+    """`pumpseg.cli.command.run_command` where packages that no extra has brought in may be missing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets at length otherwise
 
     def name_what_is_missing() -> int | None:
@@ -36,7 +36,7 @@ def run_command(name: str, action: Callable[[], int | None], if_interrupted: str
                 raise
             raise PumpsegError(f"{error}: {_CHOICE}, jax or torch") from None
 
-    return command.run_command(name, name_what_is_missing, if_interrupted)
+    return command.run_command(name, name_what_is_missing)
 
 
 def class_names(values: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import sys
 
-from pumpseg.cli.command import CommandParser
+from pumpseg.cli.command import CommandParser, when_interrupted
 from pumpseg_train.cli.autolabel import add_label_on_white, add_pseudo_label
 from pumpseg_train.cli.check import add_check
 from pumpseg_train.cli.command import run_command
@@ -30,8 +30,14 @@ def main(argv: list[str] | None = None) -> int:
         add_synth,
     ):
         add(commands)
-    arguments = parser.parse_args(argv)
-    return run_command("pumpseg-data", lambda: arguments.run(arguments), arguments.if_interrupted)
+
+    def action() -> int | None:
+        arguments = parser.parse_args(argv)
+        with when_interrupted(arguments.if_interrupted):
+            code: int | None = arguments.run(arguments)
+        return code
+
+    return run_command("pumpseg-data", action)
 
 
 if __name__ == "__main__":

@@ -57,8 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     weights = add_weights_options(parser)
     weights.add_argument("--size", type=size_or_side, metavar="PX or WxH", help="IMAGE_MAX_DIM (default 1024)")
-    arguments = parser.parse_args(argv)
-    return run_command("pumpseg-eval", lambda: _evaluate(arguments))
+    return run_command("pumpseg-eval", lambda: _evaluate(parser.parse_args(argv)))
 
 
 def _load(arguments: argparse.Namespace) -> LoadedModel:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.cli.arguments import count
-from pumpseg.cli.command import CommandParser
+from pumpseg.cli.command import CommandParser, when_interrupted
 from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import run_command
 
@@ -18,12 +18,14 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-train`; returns 0, 2 on bad input, 130 on Ctrl-C."""
-    arguments = _parser().parse_args(argv)
-    return run_command(
-        "pumpseg-train",
-        lambda: _train(arguments),
-        f"interrupted: finished epochs are in {arguments.out}, re-run the same command to resume",
-    )
+
+    def action() -> None:
+        arguments = _parser().parse_args(argv)
+        out = arguments.out
+        with when_interrupted(f"interrupted: finished epochs are in {out}, re-run the same command to resume"):
+            _train(arguments)
+
+    return run_command("pumpseg-train", action)
 
 
 def _parser() -> argparse.ArgumentParser:

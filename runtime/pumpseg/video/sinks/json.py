@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import SinkError
 from pumpseg.video.result import Result, Sink
+from pumpseg.video.sinks.stdout import open_stdout
 
 
 class _TextSink(Sink):
@@ -21,16 +20,13 @@ class _TextSink(Sink):
 
     def __init__(self, target: Path | None) -> None:
         self._file = None if target is None else PartialFile(target)
-        if self._file is None:
-            if sys.stdout is None:
-                raise SinkError("standard output is closed")
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's, or a pipe's on Windows
-        self._out: TextIO = sys.stdout if self._file is None else self._file.path.open("w", encoding="utf-8")
+        # As bytes: standard output is UTF-8 too, whatever the terminal's encoding, or a pipe's on Windows.
+        self._out: BinaryIO = open_stdout() if self._file is None else self._file.path.open("wb")
 
     def write_text(self, text: str) -> None:
         try:
-            self._out.write(text)
+            # A lone surrogate is escaped as JSON escapes it.
+            self._out.write(text.encode(errors="backslashreplace"))
             if self._file is None:
                 self._out.flush()
         except OSError as error:

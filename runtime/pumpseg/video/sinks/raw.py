@@ -10,6 +10,7 @@ import numpy as np
 
 from pumpseg.errors import SinkError
 from pumpseg.video.result import Result, Sink
+from pumpseg.video.sinks.stdout import open_stdout
 from pumpseg.video.sources.frame_source import VideoTiming
 
 log = logging.getLogger("pumpseg")
@@ -19,8 +20,7 @@ class RawSink(Sink):
     """Writes annotated frames as bgr24, all of the size of the first; logs once the options that a reader needs."""
 
     def __init__(self, timing: VideoTiming | None) -> None:
-        if sys.stdout is None:
-            raise SinkError("standard output is closed")
+        self._out = open_stdout()
         if sys.stdout.isatty():
             raise SinkError("raw frames would flood this terminal: pipe them to a program, | ffmpeg ...")
         self._rate = None if timing is None else timing.rate
@@ -36,7 +36,7 @@ class RawSink(Sink):
         elif self._size != size:
             image = cv2.resize(image, self._size)  # type: ignore[assignment]
         try:
-            sys.stdout.buffer.write(np.ascontiguousarray(image).data)
-            sys.stdout.buffer.flush()
+            self._out.write(np.ascontiguousarray(image).data)
+            self._out.flush()
         except OSError as error:
             raise SinkError(f"cannot write raw frames to standard output: {error.strerror}") from None

@@ -48,8 +48,8 @@ def test_records_hold_what_the_instances_hold(found, time, tracked):
         assert one.get("track_id") == (i if tracked else None)
 
 
-class FullDisk(io.StringIO):
-    """A file that takes text, and has no room for it when it is closed."""
+class FullDisk(io.BytesIO):
+    """A file that takes bytes, and has no room for it when it is closed."""
 
     def close(self):
         raise OSError(28, "No space left on device")

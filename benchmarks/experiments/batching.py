@@ -1,61 +1,59 @@
-"""Whether several frames in one run get through faster than one after the other: the trunk, frames a second.
+"""Compares several frames in one run of the trunk with one after the other, in frames per second.
 
     python benchmarks/experiments/batching.py  # the shipped model, batches of 1, 2, 4 and 8, one and two threads
     python benchmarks/experiments/batching.py fast-int8 --batches 1 4
 
-The trunk, where nearly all of the time goes, gets a free batch and runs on grey images; all batches take turns
-in rounds, and the best of each counts.
+The trunk, which takes nearly all of the time, gets a free batch and runs on grey images; all batches take turns in
+rounds, and the best of each counts.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import onnx
+from measuring import in_turns, print_table, quiet_machine
 
 from pumpseg.cli.arguments import count
-from pumpseg.cli.command import run_command
+from pumpseg.cli.command import CommandParser, run_command
 from pumpseg.inference.model_file import find_model
 from pumpseg.inference.providers import open_session
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_command("batching", lambda: measure(argv))
-
-
-def measure(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="fast")
     parser.add_argument("--batches", type=count, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--threads", type=count, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=count, default=10)
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "features.onnx"
-        onnx.save(backbone(onnx.load(find_model(arguments.model))), path)
-        for threads in arguments.threads:
-            session = open_session(path, "cpu", threads=threads)
-            (place,) = session.get_inputs()
-            images = {n: np.full((n, *place.shape[1:]), 127, np.uint8) for n in arguments.batches}
-            times: dict[int, list[float]] = {n: [] for n in images}
-            for _ in range(arguments.rounds + 1):
-                for n, image in images.items():
-                    start = perf_counter()
-                    session.run(None, {"image": image})
-                    times[n].append(perf_counter() - start)
-            speeds = ", ".join(f"{n} frames {n / min(taken[1:]):.1f}/s" for n, taken in times.items())
-            print(f"{arguments.model}, threads: {threads}: {speeds}", flush=True)
-    return 0
+
+    def measure() -> None:
+        rows = []
+        with tempfile.TemporaryDirectory() as folder, quiet_machine():
+            path = Path(folder) / "trunk.onnx"
+            onnx.save(batched_trunk(onnx.load(find_model(arguments.model))), path)
+            for threads in arguments.threads:
+                session = open_session(path, "cpu", threads=threads)
+                shape = session.get_inputs()[0].shape[1:]
+                runs = {
+                    batch: partial(session.run, None, {"image": np.full((batch, *shape), 127, np.uint8)})
+                    for batch in arguments.batches
+                }
+                times = in_turns(runs, arguments.rounds)
+                rows.append([threads, *(f"{1000 * batch / min(taken):.1f}" for batch, taken in times.items())])
+        print_table(("threads", *(f"{batch} at once, frames/s" for batch in arguments.batches)), rows)
+
+    return run_command(parser.prog, measure)
 
 
-def backbone(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The trunk up to its feature maps, which have the batch as their first side, of any length."""
+def batched_trunk(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The trunk up to its feature maps, with a batch of any size as the first side."""
     inferred = onnx.shape_inference.infer_shapes(model)
     maps = sorted({node.input[0] for node in model.graph.node if node.op_type == "RoiAlign"})
     part = onnx.utils.Extractor(inferred).extract_model(["image"], maps)
@@ -71,7 +69,7 @@ def backbone(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def is_shape(tensor: onnx.TensorProto, graph: onnx.GraphProto) -> bool:
-    """Whether the tensor is what a Reshape makes of a single image."""
+    """Whether the tensor is the target shape of a Reshape of a single image."""
     shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
     return tensor.name in shapes and onnx.numpy_helper.to_array(tensor)[0] == 1
 

@@ -1,4 +1,4 @@
-"""Whether a long run of the video loop keeps what it takes: memory and open files over thousands of frames.
+"""Checks that memory and open files stay flat over thousands of frames of the video loop.
 
     python benchmarks/experiments/soak.py  # 10,000 frames through file, model, drawing, H.264 and JSON lines
     python benchmarks/experiments/soak.py --frames 2000 --live  # from a source that drops frames, as cameras do
@@ -22,7 +22,8 @@ from time import perf_counter, sleep
 import numpy as np
 
 from pumpseg import Segmenter
-from pumpseg.cli.command import run_command
+from pumpseg.cli.arguments import count, whole
+from pumpseg.cli.command import CommandParser, run_command
 from pumpseg.video import Frame, Outputs, Source, VideoSource, VideoTiming, open_sinks, process
 from pumpseg.video.sources.open import DEMO_CLIP
 
@@ -31,7 +32,7 @@ LIMIT_MB = 5.0
 
 
 class RepeatedFrames(Source):
-    """Frames of a clip over and over until `length`; live ones say when they came, and some are dropped."""
+    """Frames of a clip, repeated up to `length`; live ones have an arrival time and count drops, as a camera's do."""
 
     name = "soak"
 
@@ -43,35 +44,32 @@ class RepeatedFrames(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for i in range(self.length or 0):
-            # A copy, as a decoder makes: an image that is kept by mistake must show.
+            # A copy, as from a decoder, so that an image kept by mistake shows.
             image = self._images[i % len(self._images)].copy()
             self.dropped += self.live
             yield Frame(image, self.name, i, i / 25, 40 * i, perf_counter() if self.live else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_command("soak", lambda: measure(argv))
-
-
-def measure(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(description="memory and open files of a long run")
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", type=Path, default=DEMO_CLIP)
-    parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--frames", type=whole(SETTLED + 1), default=10_000)
     parser.add_argument("--model")
-    parser.add_argument("--size", type=int, default=160, help="width of the frames (default 160)")
+    parser.add_argument("--width", type=count, default=160, help="of the frames")
     parser.add_argument("--live", action="store_true")
     arguments = parser.parse_args(argv)
-    if arguments.frames <= SETTLED:
-        parser.error(f"--frames must be more than {SETTLED}, where the memory is taken for settled")
+    return run_command(parser.prog, lambda: measure(arguments))
 
-    images = small_frames(arguments.clip, arguments.size)
+
+def measure(arguments: argparse.Namespace) -> int:
+    images = small_frames(arguments.clip, arguments.width)
     source = RepeatedFrames(images, arguments.frames, arguments.live)
     segmenter = Segmenter(arguments.model, provider="cpu", threads=1, allow_spinning=False)
     readings: dict[int, tuple[float, int]] = {}
 
     def read(done: int) -> None:
         if done % SETTLED == 0 or done == arguments.frames:
-            # What waits for the collector of cycles is not kept.
+            # Garbage that waits for the collector does not count.
             gc.collect()
             readings[done] = (resident_mb(), open_files())
             print(f"frame {done:6}: {readings[done][0]:7.1f} MB, {readings[done][1]} open files", flush=True)
@@ -98,7 +96,7 @@ def small_frames(clip: Path, width: int) -> list[np.ndarray]:
 
 
 def resident_mb() -> float:
-    """The resident set of this process; Linux tells it without a further package."""
+    """The resident set of this process, as Linux reports it."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -1,12 +1,12 @@
-"""Whether `--track` keeps its ids: switches and the count of distinct instances on a clip whose truth is known.
+"""Measures id switches and the count of distinct instances of `--track` on a clip with known truth.
 
     python benchmarks/experiments/tracking.py  # renders a clip first, which takes minutes
     python benchmarks/experiments/tracking.py patch.mp4 --work kept  # a video of yours; the rendered clip is kept
 
 The clip is the scenario "crossing" of `pumpseg-data synth`: pumpkins that meet, overtake and hide each other, leave the
-picture and come in where others left it. Masks that share half of their union match. The figures are those of CLEAR
+picture and enter where others left it. Masks that share half of their union match. The figures are those of CLEAR
 MOT, IDF1 and HOTA, by the package trackers. Exits with 1 if the count is not exact or there are more than 2 switches
-in 100 object-seconds. Of a video without truth only the count is told.
+in 100 object-seconds. For a video without truth only the count is printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from trackers.eval import compute_clear_metrics, compute_hota_metrics, compute_i
 
 from pumpseg import Instances, Segmenter
 from pumpseg.atomic_file import write_json
-from pumpseg.cli.command import run_command
+from pumpseg.cli.arguments import path, positive, seed, share
+from pumpseg.cli.command import CommandParser, run_command
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, VideoSource, stream
 from pumpseg_train.progress import StderrProgress
@@ -53,16 +54,16 @@ class Seen:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="id switches and distinct counts of pumpseg-video --track")
-    parser.add_argument("video", nargs="?", type=Path, help="count the distinct instances of this one, too")
+    parser = CommandParser(description=__doc__.splitlines()[0])
+    parser.add_argument("video", nargs="?", type=path, help="also count the distinct instances of this one")
     parser.add_argument("--model")
-    parser.add_argument("--threshold", type=float, default=0.5)
-    parser.add_argument("--seconds", type=float, default=40.0, help="of the clip (default 40)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clip")
-    parser.add_argument("--work", type=Path, help="keep the clip here, and take it from here where it is there")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--threshold", type=share, default=0.5)
+    parser.add_argument("--seconds", type=positive, default=40.0, help="of the clip")
+    parser.add_argument("--seed", type=seed, default=0, help="of the clip")
+    parser.add_argument("--work", type=path, metavar="DIR", help="keep the clip here, and reuse it")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write the figures here")
     arguments = parser.parse_args(argv)
-    return run_command("tracking", lambda: measure(arguments))
+    return run_command(parser.prog, lambda: measure(arguments))
 
 
 def measure(arguments: argparse.Namespace) -> int:
@@ -103,24 +104,24 @@ def measure(arguments: argparse.Namespace) -> int:
 
 
 def followed(clip: Path, segmenter: Segmenter) -> tuple[list[Seen], int]:
-    """What the tracker saw in every frame of a video, and how many distinct instances it counted."""
+    """The tracks in every frame of a video, and how many distinct instances were counted."""
     source = VideoSource(clip)
     assert source.timing is not None
     tracker = Tracker(float(source.timing.rate))
     return [Seen.of(result.instances) for result in stream(source, segmenter.infer, tracker=tracker)], tracker.count
 
 
-def read_truth(path: Path) -> list[Seen]:
-    """A frame a line, as `write_clip` wrote it, without what is hidden but for a few pixels."""
+def read_truth(file: Path) -> list[Seen]:
+    """The truth of a clip of `write_clip`, one frame per line, without objects of which only a few pixels show."""
     frames = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         seen = [one for one in json.loads(line)["instances"] if one["area"] >= SMALLEST_AREA]
         frames.append(Seen(np.array([one["id"] for one in seen], np.int64), [one["segmentation"] for one in seen]))
     return frames
 
 
 def scored(truth: Sequence[Seen], found: Sequence[Seen], fps: float = FPS) -> dict[str, Any]:
-    """How well the ids found follow those of the truth, frame by frame."""
+    """How well the tracked ids follow those of the truth, frame by frame."""
     true_ids, ids = [frame.ids for frame in truth], [frame.ids for frame in found]
     overlaps = [mask_iou(true, seen) for true, seen in zip(truth, found, strict=True)]
     clear = compute_clear_metrics(true_ids, ids, overlaps)

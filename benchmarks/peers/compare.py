@@ -1,4 +1,4 @@
-"""Measures pumpseg beside its peers in one run, in rounds, and writes the table into benchmarks/README.md.
+"""Measures pumpseg and its peers in one run, in rounds, and writes the table into benchmarks/README.md.
 
 Runs in pumpseg's environment, with the peers in another; run.py makes both and calls this.
 """
@@ -99,7 +99,7 @@ def only_showing(instances: int, frames: FrameFile, segmenter: Segmenter, path: 
 
 
 def measure(rows: Sequence[Contender], frames: int) -> float:
-    """Start all workers and let them take turns. Returns the cores that other processes kept busy meanwhile."""
+    """Start all workers and let them take turns. Returns the cores that other processes kept busy."""
     turns = random.Random(0)
     workers: list[WorkerProcess] = []
     try:
@@ -132,7 +132,7 @@ def ratio_interval(rows: Sequence[Sequence[float]], base: Sequence[Sequence[floa
 def table(
     groups: Sequence[Sequence[Contender]], frames: FrameFile, source: str, peer_versions: str, others: float
 ) -> str:
-    """What was measured on what, and the rows, each compared with the first of its group: Markdown."""
+    """Machine, frames and rows, each row compared with the first of its group, in Markdown."""
     here = machine.describe()
     versions = ", ".join(f"{name} {number}" for name, number in here.versions.items())
     lines = [
@@ -155,12 +155,12 @@ def table(
                 f"{np.median(row.session):.1f} | {times} | {row.instances / measured:.1f} |"
             )
     if others > 0.1 * here.cores:
-        lines += ["", f"**Other processes kept {others:.1f} of {here.cores} cores busy: a busy machine's figures.**"]
+        lines += ["", f"**The machine was busy: other processes used {others:.1f} of {here.cores} cores.**"]
     return "\n".join(lines)
 
 
 def insert(text: str, section: str, name: str) -> str:
-    """The README with the section between the markers of `name`, in place of what is there.
+    """The README with the section between the markers of `name` replaced.
 
     Raises PumpsegError without them.
     """

@@ -1,17 +1,18 @@
-"""Matterport's mrcnn beside the matterport profile: the same detections, and how long each takes.
+"""Compares Matterport's mrcnn with the matterport profile: the detections of both, and how long each takes.
 
     python benchmarks/peers/mrcnn_parity.py             # detections: ResNet-50 and -101, 2 and 5 classes, 256 and 1024
-    python benchmarks/peers/mrcnn_parity.py --speed     # time side by side at 1024, with oneDNN, two threads
+    python benchmarks/peers/mrcnn_parity.py --speed     # time at 1024, with oneDNN, two threads
 
 In a clone of this repository, with `pip install -e '.[dev,matterport-reference]'` and
-`pip install --no-deps 'tf-keras==2.21.*'`. mrcnn runs as the tests run it (tests/mrcnn_reference), in a process of its
-own, with seeded weights; they are kept in --work and used again.
+`pip install --no-deps 'tf-keras==2.21.*'`. mrcnn runs as in the tests (tests/mrcnn_reference), in a process of its own,
+with seeded weights; they are kept in --work and reused.
 
-For the speed both sides stay open and take turns, frame by frame, ours as `pumpseg-bench` measures it. Weights do not
-matter to the time but by the number of detections, which is the same on both sides.
+For the speed both sides stay open and take turns, frame by frame, ours as `pumpseg-bench` measures it. Weights affect
+the time only by the number of detections, which is the same on both sides.
 
-"own rows" is how many rows mrcnn differs from itself by, with TensorFlow's oneDNN on and off. Rounding changes, for
-one, which of two boxes of like score is the last of its 1000 proposals, and NMS then changes the detections around it.
+"own rows" is by how many rows mrcnn differs from itself, with TensorFlow's oneDNN on and off. Rounding changes, for
+example, which of two boxes of similar score is the last of its 1000 proposals, and NMS then changes the detections
+around it.
 """
 
 import argparse
@@ -21,9 +22,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,21 +33,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import compare
 import cv2
 import numpy as np
-import onnx
 
 from pumpseg import Segmenter
 from pumpseg.atomic_file import write_text
+from pumpseg.cli.command import CommandParser
 from pumpseg.inference.letterbox import Rule
 from pumpseg.inference.model import Model
 from pumpseg.instances import Instances
 from pumpseg_bench.frames import FrameFile
+from pumpseg_bench.nodes import arithmetic, kernel_events
 from pumpseg_bench.peak_throughput import PeakMeter
 from pumpseg_bench.worker import Setup
 from pumpseg_bench.worker_process import WORKER
 
+if TYPE_CHECKING:
+    from pumpseg_train.model.network import MaskRCNN
+
 HERE = Path(__file__).resolve().parent
 ORACLE = Path(__file__).parents[2] / "tests" / "mrcnn_reference" / "oracle.py"
-BOX, SCORE, MASK_IOU = 1.0, 1e-3, 0.99  # what a detection may differ by: frame pixels, probability
+BOX, SCORE, MASK_IOU = 1.0, 1e-3, 0.99  # by how much a detection may differ: frame pixels, probability
 MAX_DIFFERING = 0.02  # share of the rows: ties and samples at the border are a matter of rounding in mrcnn itself
 SMALL, LARGE = (256, 256), (1024, 800)  # IMAGE_MAX_DIM, IMAGE_MIN_DIM
 THREADS = 2  # of the speed comparison
@@ -53,14 +59,14 @@ PEAK_RUNS = 5
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("--speed", action="store_true", help="compare time instead of detections")
-    parser.add_argument("--photos", type=Path, nargs="+", help="the first is also the one at 1024 (default: skimage's)")
+    parser.add_argument("--photos", type=Path, nargs="+", help="the first also serves at 1024 (default: skimage's)")
     parser.add_argument("--backbones", nargs="+", default=["resnet50", "resnet101"])
-    parser.add_argument("--classes", type=int, nargs="+", default=[2, 5], help="with the background (default 2 5)")
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 5], help="with the background")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 1024], choices=[256, 1024])
-    parser.add_argument("--frames", type=int, default=20, help="of the speed comparison, on each side (default 20)")
-    parser.add_argument("--readme", type=Path, help="file whose section about the speed is written anew")
+    parser.add_argument("--frames", type=int, default=20, help="of the speed comparison, on each side")
+    parser.add_argument("--readme", type=Path, help="file whose section about the speed is rewritten")
     parser.add_argument("--work", type=Path, help="folder for weights and results (default: a temporary one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,7 +93,7 @@ def save_photos(paths: list[Path] | None, work: Path) -> list[Path]:
 
 
 def save_png(photo: Path) -> Path:
-    """The photo of an .npy file as an image beside it."""
+    """The photo of an .npy file as an image next to it."""
     path = photo.with_suffix(".png")
     cv2.imwrite(str(path), np.load(photo)[..., ::-1])
     return path
@@ -121,37 +127,35 @@ def confidence(classes: int) -> float:
     return 0.7 if classes == 2 else 0.3
 
 
-def make_profile(backbone: str, classes: int, size: tuple[int, int]):
+def load(backbone: str, classes: int, size: tuple[int, int], weights: Path) -> "MaskRCNN":
+    """The model of the profile with mrcnn's weights."""
+    from pumpseg_train.matterport.weights_file import load_weights
+    from pumpseg_train.model.network import build_mask_rcnn
     from pumpseg_train.model.profile import PROFILES
 
     side, min_side = size
-    return dataclasses.replace(
+    profile = dataclasses.replace(
         PROFILES[f"matterport-{backbone}"],
         input_size=(side, side),
         letterbox=Rule("centred", min_side=min_side),
         score_threshold=confidence(classes),
     )
-
-
-def export(backbone: str, classes: int, size: tuple[int, int], weights: Path, path: Path) -> None:
-    """The weights as a model file, written as pumpseg-export does, without its own comparison with Keras."""
-    from pumpseg_export.assemble import assemble
-    from pumpseg_export.export import describe
-    from pumpseg_train.matterport.weights_file import load_weights
-    from pumpseg_train.model.network import build_mask_rcnn
-
-    profile = make_profile(backbone, classes, size)
     model = build_mask_rcnn(profile, tuple(f"class {number}" for number in range(1, classes)))
     load_weights(model, weights)
-    graph = assemble(model, profile.input_size)
-    onnx.helper.set_model_props(graph, {"pumpseg": json.dumps(describe(model, profile.input_size, {}, "", ""))})
-    onnx.save(graph, path)
+    return model
+
+
+def export(model: "MaskRCNN", path: Path) -> None:
+    """The model as a file, as pumpseg-export writes it, without its own comparison with Keras."""
+    from pumpseg_export.assemble import assemble
+    from pumpseg_export.metadata import describe, write_model
+
+    size = model.profile.input_size
+    write_model(assemble(model, size), describe(model, size), path)
 
 
 def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: Path) -> int:
     """Prints the table; returns 1 if a case differs by more than is allowed, and by more than mrcnn from itself."""
-    from pumpseg_train.matterport.weights_file import load_weights
-    from pumpseg_train.model.network import build_mask_rcnn
     from pumpseg_train.training.predictor import predictor
 
     print(f"{'':31}{'':7}{'mrcnn':>6}{'own':>6}{'ours':>6}{'differing':>10}{'largest difference':>20}{'mask IoU':>16}")
@@ -174,14 +178,11 @@ def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: 
                 if not options:
                     (out / "weights.h5").replace(weights)
                 run_mrcnn(again, chosen, backbone, classes, size, onednn=True, weights=weights)
-                profile = make_profile(backbone, classes, size)
-                model = build_mask_rcnn(profile, tuple(f"class {number}" for number in range(1, classes)))
-                load_weights(model, weights)
-                exported = out / "model.onnx"
-                export(backbone, classes, size, weights, exported)
-                finders = {
+                model, exported = load(backbone, classes, size, weights), out / "model.onnx"
+                export(model, exported)
+                sides = {
                     "Keras": predictor(model),
-                    "ONNX": Segmenter(exported, provider="cpu", threshold=profile.score_threshold),
+                    "ONNX": Segmenter(exported, provider="cpu", threshold=model.profile.score_threshold),
                 }
                 for photo in chosen:
                     image = np.load(photo)
@@ -189,15 +190,16 @@ def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: 
                         read_detections(folder / f"{photo.stem}.npz", image) for folder in (out, again)
                     )
                     own = match(reference, repeated).differing
-                    for name, find in finders.items():
-                        row = match(reference, of_instances(find(np.ascontiguousarray(image[..., ::-1]))))
+                    for name, infer in sides.items():
+                        row = match(reference, of_instances(infer(np.ascontiguousarray(image[..., ::-1]))))
                         over_limit = row.differing > max(1, MAX_DIFFERING * row.mrcnn)
                         over |= over_limit
                         failed |= over_limit and row.differing > own
                         label = f"{backbone} {classes} {size[0]} {photo.stem}"
                         print(
                             f"{label:31}{name:7}{row.mrcnn:6}{own:6}{row.ours:6}{row.differing:10}{row.score:10.1e}"
-                            f"{row.box:10.2g}{row.mask_least:8.4f}{row.mask_median:8.4f}{'  !' if over_limit else ''}",
+                            f"{row.box:10.2g}{row.min_mask_iou:8.4f}{row.median_mask_iou:8.4f}"
+                            f"{'  !' if over_limit else ''}",
                             flush=True,
                         )
                 exported.unlink()
@@ -212,7 +214,7 @@ def compare_detections(arguments: argparse.Namespace, photos: list[Path], work: 
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """What was found in one photo: boxes (N, 4) xyxy, scores (N,), class_ids (N,) from 1, masks bool (N, H, W)."""
+    """The detections of one photo: boxes (N, 4) xyxy, scores (N,), class_ids (N,) from 1, masks bool (N, H, W)."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -220,8 +222,8 @@ class Detections:
     masks: np.ndarray
 
 
-def of_instances(found: Instances) -> Detections:
-    return Detections(found.boxes, found.scores, found.class_ids + 1, found.masks)
+def of_instances(instances: Instances) -> Detections:
+    return Detections(instances.boxes, instances.scores, instances.class_ids + 1, instances.masks)
 
 
 def read_detections(path: Path, image: np.ndarray) -> Detections:
@@ -233,19 +235,19 @@ def read_detections(path: Path, image: np.ndarray) -> Detections:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """How one photo compares: rows of both, those without a partner, and the rest's largest differences."""
+class PhotoComparison:
+    """Rows of both sides for one photo, those without a partner, and the largest differences of the others."""
 
     mrcnn: int
     ours: int
     differing: int
     score: float
     box: float
-    mask_least: float
-    mask_median: float
+    min_mask_iou: float
+    median_mask_iou: float
 
 
-def match(reference: Detections, found: Detections) -> Row:
+def match(reference: Detections, found: Detections) -> PhotoComparison:
     """Pairs the detections of both: the same class, box within 1 px, score within 1e-3, mask IoU from 0.99."""
     free = np.ones(len(found.scores), bool)
     scores, distances, overlaps = [], [], []
@@ -267,7 +269,7 @@ def match(reference: Detections, found: Detections) -> Row:
     count = len(reference.scores)
     differing = max(count - len(scores), int(free.sum()))
     overlaps_array = np.array(overlaps)
-    return Row(
+    return PhotoComparison(
         count,
         len(free),
         differing,
@@ -279,8 +281,10 @@ def match(reference: Detections, found: Detections) -> Row:
 
 
 def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> None:
-    """Times detect() and a Segmenter on the exported file and on its int8 one in turns, and says how near to the peak
-    the float32 file comes. The int8 file is calibrated on the very photo: how accurate it is, is not asked here."""
+    """Times detect() and a Segmenter on the exported file and its int8 one in turns, and compares with the peak.
+
+    The int8 file is calibrated on the same photo: its accuracy does not matter here.
+    """
     from pumpseg_export.int8 import Calibration, export_int8
 
     image = np.ascontiguousarray(np.load(photo)[..., ::-1])
@@ -294,7 +298,7 @@ def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> Non
         weights, exported = base / "weights.h5", base / "1024.onnx"
         if not weights.is_file():
             run_mrcnn(base, [photo], backbone, classes, SMALL, onednn=True)
-        export(backbone, classes, LARGE, weights, exported)
+        export(load(backbone, classes, LARGE, weights), exported)
         settings = {"backbone": backbone, "classes": classes, "size": LARGE[0], "min_side": LARGE[1]}
         settings |= {"weights": str(weights), "confidence": confidence(classes), "threads": THREADS}
         settings["frames"] = dataclasses.asdict(frames)
@@ -317,10 +321,9 @@ def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> Non
         groups.append([ours, int8, theirs])
         gain, low, high = compare.ratio_interval(theirs.latency, int8.latency)
         seconds = float(np.median(ours.session)) / 1000
-        detections = round(ours.instances / sum(map(len, ours.latency)))
-        shares = ", ".join(f"{part} {share:.0%}" for part, share in time_shares(exported, image))
+        shares = ", ".join(f"{part} {share:.0%}" for part, share in time_shares(exported, frames))
         gained = f"mrcnn takes {gain:.2f} ({low:.2f}–{high:.2f}) times as long"
-        notes.append((backbone, count_flop(exported, detections) / 1e9, seconds, shares, gained))
+        notes.append((backbone, arithmetic(exported, frames).operations / 1e9, seconds, shares, gained))
     peak = meter.peak().float32
     versions = ", ".join(f"{name} {version(name)}" for name in ("mrcnn", "tf-keras", "tensorflow-cpu"))
     section = compare.table(groups, frames, f"the photo {photo.stem}", f"{versions} with oneDNN", others)
@@ -336,40 +339,14 @@ def compare_speed(arguments: argparse.Namespace, photo: Path, work: Path) -> Non
         write_text(arguments.readme, text)
 
 
-def count_flop(path: Path, detections: int) -> float:
-    """Multiplications and additions of all convolutions and matrix products of a model file."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
-    shapes = {
-        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in model.graph.value_info
-    }
-    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    total = 0.0
-    for node in model.graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            continue
-        rows = {"trunk": 1, "box_head": 1000, "mask_head": detections}[node.name.partition("/")[0]]
-        kernel = next(weights[name] for name in node.input if name in weights)
-        output = shapes[node.output[0]]
-        spatial = np.prod(output[2:]) if len(output) == 4 else 1
-        # A transposed convolution with stride 2 and a 2x2 kernel uses one weight of four for each output.
-        total += 2 * rows * np.prod(kernel) * spatial / (4 if node.op_type == "ConvTranspose" else 1)
-    return total
-
-
-def time_shares(path: Path, image: np.ndarray) -> list[tuple[str, float]]:
+def time_shares(path: Path, frames: FrameFile) -> list[tuple[str, float]]:
     """Shares of the session's time, largest first, by part of the model, from ONNX Runtime's own profile."""
+    seconds: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         model = Model.open(path, "cpu", threads=THREADS, profile=Path(folder) / "profile")
-        blob, _ = model.prepare(image)
-        for _ in range(3):
-            model.run(blob)
-        events = json.loads(Path(model.session.end_profiling()).read_text(encoding="utf-8"))
-    spent: dict[str, float] = defaultdict(float)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            spent[_part(event["name"], event["args"]["op_name"])] += event["dur"]
-    whole = sum(spent.values())
-    return sorted(((part, time / whole) for part, time in spent.items()), key=lambda item: -item[1])
+        for event in kernel_events(model, frames):
+            seconds[_part(event["name"], event["args"]["op_name"])] += event["dur"]
+    return [(part, taken / seconds.total()) for part, taken in seconds.most_common()]
 
 
 def _part(name: str, kind: str) -> str:

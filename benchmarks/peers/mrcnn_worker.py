@@ -1,8 +1,8 @@
-"""mrcnn's own detect(), on TensorFlow with oneDNN, behind the pipe of a pumpseg-bench worker.
+"""Measures mrcnn's own detect(), on TensorFlow with oneDNN, as a worker of pumpseg-bench.
 
-The argument is a JSON object: `frames` and `threads` as of a pumpseg-bench row, `weights` (.h5), `backbone`, `classes`
-with the background, `size` and `min_side` (IMAGE_MAX_DIM, IMAGE_MIN_DIM) and `confidence`. See pumpseg_bench.worker for
-the requests. mrcnn runs as the tests run it, tests/mrcnn_reference.
+The argument is a JSON object: `frames` and `threads` as in `pumpseg_bench.worker.Setup`, `weights` (.h5), `backbone`,
+`classes` with the background, `size` and `min_side` (IMAGE_MAX_DIM, IMAGE_MIN_DIM) and `confidence`. The requests are
+those of pumpseg_bench.worker. mrcnn runs as in the tests, tests/mrcnn_reference.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pumpseg_bench.worker import serve
 REFERENCE = Path(__file__).parents[2] / "tests" / "mrcnn_reference"
 
 
-class Row:
+class MrcnnWorker:
     """mrcnn with the weights of a file. TensorFlow is imported here, when its threads are set."""
 
     def __init__(self, threads: int, frames: dict[str, Any], weights: str, **settings: Any) -> None:
@@ -50,9 +50,9 @@ class Row:
             self._next += 1
             image = np.ascontiguousarray(frame[..., ::-1])
             start = perf_counter()
-            found = self._model.detect([image])[0]
+            detections = self._model.detect([image])[0]
             latency.append(1000 * (perf_counter() - start))
-            instances += len(found["scores"])
+            instances += len(detections["scores"])
         return {"latency": latency, "session": list(self._session), "instances": instances}
 
     def _timed_predict(self, *arguments: Any, **options: Any) -> Any:
@@ -63,4 +63,4 @@ class Row:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(lambda text: Row(**json.loads(text))))
+    sys.exit(serve(lambda text: MrcnnWorker(**json.loads(text))))

@@ -1,11 +1,11 @@
-"""Puts pumpseg beside what else one would pick, and writes the table in benchmarks/README.md. One command:
+"""Compares pumpseg with Ultralytics and mrcnn, and writes the tables in benchmarks/README.md. One command:
 
     python3 benchmarks/peers/run.py
 
 It needs Python 3.11 to 3.13 and a network: it makes virtual environments under benchmarks/peers/build (about 7 GB, most
 of it PyTorch), one for pumpseg, one for Ultralytics, whose packages and licence (AGPL-3.0) stay out of pumpseg's, and
-one for Matterport's mrcnn on TensorFlow beside the profile that stands in for it. What exists is used again, so the
-second run takes minutes only. Run it on a machine that does nothing else.
+one for Matterport's mrcnn on TensorFlow together with the profile that replaces it. What exists is reused, so the
+second run takes minutes only. Run it on an otherwise idle machine.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 PEER_PACKAGES = ("ultralytics>=8.4,<9", "onnx>=1.20,<2", "onnxslim>=0.1.71")
-# tf-keras asks for the package tensorflow, which would lie over tensorflow-cpu.
+# tf-keras requires the package tensorflow, which would overwrite tensorflow-cpu.
 TF_KERAS = ("--no-deps", "tf-keras==2.21.*")
 SIDES = ("640", "384")
 PEERS = ("ultralytics", "mrcnn")
@@ -44,7 +44,7 @@ def versions(python: str, *packages: str) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=HERE / "build", help="where environments and models go")
+    parser.add_argument("--work", type=Path, default=HERE / "build", help="folder for environments and models")
     parser.add_argument("--threads", nargs="+", default=["1", "2"], help="default 1 2")
     parser.add_argument("--frames", default="60", help="measured of every row (default 60)")
     parser.add_argument("--source", default="demo", help="as pumpseg-bench takes it (default demo)")
@@ -55,16 +55,16 @@ def main() -> int:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="default: all")
     parser.add_argument(
         "--instances",
-        help="only frames in which the first model finds so many, others covered (default: all, as they are)",
+        help="only frames in which the first model detects so many, others covered (default: all frames)",
     )
     arguments = parser.parse_args()
     arguments.work, arguments.readme = arguments.work.resolve(), arguments.readme.resolve()
     try:
         (arguments.work / "models").mkdir(parents=True, exist_ok=True)
         if "ultralytics" in arguments.peers:
-            beside_ultralytics(arguments)
+            compare_ultralytics(arguments)
         if "mrcnn" in arguments.peers:
-            beside_mrcnn(arguments)
+            compare_mrcnn(arguments)
     except subprocess.CalledProcessError as error:
         print(f"error: {' '.join(map(str, error.cmd[:4]))} ended with code {error.returncode}", file=sys.stderr)
         return 2
@@ -74,7 +74,7 @@ def main() -> int:
     return 0
 
 
-def beside_ultralytics(arguments: argparse.Namespace) -> None:
+def compare_ultralytics(arguments: argparse.Namespace) -> None:
     """Writes the table with the YOLO models."""
     work = arguments.work
     ours = make_environment(work / "pumpseg", f"{REPOSITORY}[cpu,openvino,bench]")
@@ -91,7 +91,7 @@ def beside_ultralytics(arguments: argparse.Namespace) -> None:
     subprocess.run([*command, "--readme", str(arguments.readme)], check=True)
 
 
-def beside_mrcnn(arguments: argparse.Namespace) -> None:
+def compare_mrcnn(arguments: argparse.Namespace) -> None:
     """Writes the table with Matterport's mrcnn."""
     work = arguments.work
     make_environment(work / "mrcnn", f"{REPOSITORY}[cpu,bench,export,matterport-reference]")

@@ -1,4 +1,4 @@
-"""Ultralytics segmentation models behind the pipe of a pumpseg-bench worker; runs in an environment of its own.
+"""Measures Ultralytics segmentation models as a worker of pumpseg-bench, in an environment of its own.
 
 `ultralytics_worker.py export FOLDER SIDE...` writes NAME-SIDE.onnx for each model and input side, weights random as
 the model's yaml makes them: what a network and its pre- and post-processing cost depends on the weights only by
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-# It would pip-install what it misses, at run time.
+# It would install missing packages with pip at run time.
 os.environ["YOLO_AUTOINSTALL"] = "false"
 os.environ["YOLO_VERBOSE"] = "false"
 
@@ -36,7 +36,7 @@ def export(folder: Path, sides: list[int]) -> None:
                 Path(written).replace(target)
 
 
-class Row:
+class UltralyticsWorker:
     """One model at one input side on so many threads."""
 
     def __init__(self, model: str, side: int, threads: int, frames: dict) -> None:
@@ -52,7 +52,7 @@ class Row:
         def session_with_threads(path, sess_options=None, **options):
             sess_options = sess_options or onnxruntime.SessionOptions()
             sess_options.intra_op_num_threads = threads
-            # As pumpseg does: threads must not poll while another row is measured.
+            # As in pumpseg: threads must not poll while another row is measured.
             sess_options.add_session_config_entry("session.force_spinning_stop", "1")
             return make_session(path, sess_options, **options)
 
@@ -84,11 +84,11 @@ class Row:
 def serve() -> int:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
-        row = Row(**json.loads(sys.argv[1]))
+        worker = UltralyticsWorker(**json.loads(sys.argv[1]))
         print(json.dumps({"result": "ready"}), file=channel, flush=True)
         for line in sys.stdin:
             request = json.loads(line)
-            answer = getattr(row, request.pop("do"))(**request)
+            answer = getattr(worker, request.pop("do"))(**request)
             print(json.dumps({"result": answer}), file=channel, flush=True)
     return 0
 

@@ -1,7 +1,7 @@
-"""Which provider ran which node of a graph, how long each took, and how much arithmetic a frame is.
+"""Which provider ran which node of a graph, how long each took, and how much arithmetic a frame needs.
 
-All of it is read from profiles of real frames, so that what depends on the number of instances is counted as often
-as it happens.
+All of it comes from profiles of real frames, so that work that depends on the number of instances counts as often as it
+happens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,10 @@ from pumpseg_bench.frames import FrameFile
 
 PROFILED_FRAMES = 10
 
-_CONVOLUTIONS = {"Conv", "FusedConv", "NhwcFusedConv", "NhwcConv", "QLinearConv", "ConvInteger"}
-_MATRIX_PRODUCTS = {
-    *("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "QGemm", "QLinearMatMul"),
-    *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
-}
-_INT8 = {
-    *("QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul"),
-    *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
-}
+_INT8_CONVOLUTIONS = {"QLinearConv", "ConvInteger"}
+_INT8_PRODUCTS = {"QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
+_CONVOLUTIONS = {"Conv", "FusedConv", "NhwcFusedConv", "NhwcConv"} | _INT8_CONVOLUTIONS
+_PRODUCTS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm"} | _INT8_PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -46,22 +41,19 @@ class NodeProfile:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Floating-point operations of a frame, two a multiply-accumulate, in convolutions and matrix products.
+    """The arithmetic of one frame in convolutions and matrix products; the rest of the graph is left out."""
 
-    The rest of the graph is left out. int8: those of them that ONNX Runtime's CPU provider does in 8-bit integers.
-    """
-
-    operations: float
-    int8: float
+    operations: Annotated[float, "floating-point operations, two per multiply-accumulate"]
+    int8: Annotated[float, "those of them that ONNX Runtime's CPU provider does in 8-bit integers"]
 
 
 def profile_nodes(path: Path, provider: str, threads: int | None, frames: FrameFile) -> NodeProfile:
-    """Profile some frames of a model on a provider, with the very options that a Segmenter uses."""
+    """Profile some frames of a model on a provider, with the options of a Segmenter."""
     if provider == OPENVINO:
         return _openvino_nodes(path, threads, frames)
     with tempfile.TemporaryDirectory() as folder:
         model = Model.open(path, provider, threads=threads, profile=Path(folder) / "nodes")
-        events = _profile(model, frames)
+        events = kernel_events(model, frames)
     places: dict[str, str] = {}
     seconds: dict[str, float] = defaultdict(float)
     for event in events:
@@ -81,42 +73,40 @@ def _openvino_nodes(path: Path, threads: int | None, frames: FrameFile) -> NodeP
         model.run(image, model.info.recommended_threshold)
         times = model.session.node_times()  # type: ignore[attr-defined]
         count = len(times)
-        for _, kind, spent in times:
-            seconds[kind] += spent
+        for _, kind, taken in times:
+            seconds[kind] += taken
     return NodeProfile({OPENVINO: count}, _per_frame(seconds))
 
 
 def arithmetic(path: Path, frames: FrameFile) -> Arithmetic:
     """Count the operations of a model, averaged over some frames, on the CPU.
 
-    All of them unoptimised: that keeps the nodes that the file has, and an int8 file in QDQ form counts like the float
-    one. Then those in int8, which only the optimised graph shows.
+    All operations are counted in the unoptimised graph, which has the nodes of the file, so that an int8 file in QDQ
+    form counts like the float one; those in int8 in the optimised graph, which alone has them.
     """
     ort = import_onnxruntime()
+    levels = ort.GraphOptimizationLevel
     totals = []
-    for level in (ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL):
+    for level, counted in (
+        (levels.ORT_DISABLE_ALL, _CONVOLUTIONS | _PRODUCTS | {"ConvTranspose"}),
+        (levels.ORT_ENABLE_ALL, _INT8_CONVOLUTIONS | _INT8_PRODUCTS),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             options = ort.SessionOptions()
             options.graph_optimization_level = level
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "arithmetic")
             options.log_severity_level = 3
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            events = _profile(Model(session, path), frames)
-        optimised = level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        totals.append(
-            sum(
-                operations(event["args"]["op_name"], *_shapes(event["args"]))
-                for event in events
-                if not optimised or event["args"]["op_name"] in _INT8
-            )
-        )
-    return Arithmetic(totals[0] / PROFILED_FRAMES, totals[1] / PROFILED_FRAMES)
+            events = kernel_events(Model(session, path), frames)
+        nodes = [event["args"] for event in events if event["args"]["op_name"] in counted]
+        totals.append(sum(operations(node["op_name"], *_shapes(node)) for node in nodes) / PROFILED_FRAMES)
+    return Arithmetic(*totals)
 
 
 def operations(op_name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
     """Operations, two a multiply-accumulate, of one node with these shapes; 0 for any but the dense operators.
 
-    Scales, zero points and biases among the inputs have one side at most and are passed over.
+    Scales, zero points and biases among the inputs have one side at most and are ignored.
     """
     operands = [shape for shape in inputs if len(shape) >= 2]
     if len(operands) < 2:
@@ -127,23 +117,23 @@ def operations(op_name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[
         return 2 * math.prod(outputs[0]) * math.prod(weights[1:])
     if op_name == "ConvTranspose":
         return 2 * math.prod(data) * math.prod(weights[1:])
-    if op_name in _MATRIX_PRODUCTS:
+    if op_name in _PRODUCTS:
         result = math.prod(outputs[0])
-        # Operands may come transposed: (M, K) or (K, M), so K is what is left of the first one's last two sides.
+        # Operands may be transposed, (M, K) or (K, M): K is the other one of the first operand's last two sides.
         rows = outputs[0][-2] if len(outputs[0]) >= 2 else 1
         inner = math.prod(data[-2:]) // rows if rows else 0
         return 2 * result * inner
     return 0
 
 
-def _profile(model: Model, frames: FrameFile) -> list[dict[str, Any]]:
-    """Events of the nodes' kernels in all runs but the first, which warms up."""
+def kernel_events(model: Model, frames: FrameFile) -> list[dict[str, Any]]:
+    """The events of the nodes' kernels in PROFILED_FRAMES runs of a model that was opened with a profile."""
     for number, image in enumerate(prepared(model, frames)):
         for _ in range(1 if number else 2):
             model.run(image, model.info.recommended_threshold)
     events = json.loads(Path(model.session.end_profiling()).read_text(encoding="utf-8"))  # type: ignore[attr-defined]
     runs = sorted((event for event in events if event.get("name") == "model_run"), key=lambda event: event["ts"])
-    # A provider other than the CPU is tried on a black image when it is opened.
+    # Runs before these warm up; a provider other than the CPU is also tried on a black image when it is opened.
     start = runs[-PROFILED_FRAMES]["ts"]
     return [
         event
@@ -169,4 +159,4 @@ def _shapes(arguments: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]
 
 def _per_frame(seconds: dict[str, float]) -> dict[str, float]:
     ordered = sorted(seconds.items(), key=lambda item: -item[1])
-    return {name: 1000 * spent / PROFILED_FRAMES for name, spent in ordered}
+    return {name: 1000 * taken / PROFILED_FRAMES for name, taken in ordered}

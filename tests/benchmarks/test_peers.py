@@ -51,5 +51,5 @@ def test_a_row_of_the_table(compare, frames):
     assert "12 measured of each row" in text
     assert "| 1 | pumpseg fast | 384 | 10.0 (10.0–10.0) | 9.0 | 1 | 2.0 |" in text
     assert "| 1 | peer | 384 | 20.0 (20.0–20.0) | 18.0 | 2.00 (2.00–2.00) | 2.0 |" in text
-    assert "busy machine" not in text
-    assert "busy machine" in compare.table([rows], frames, "demo", "peer 1.0", 9.0)
+    assert "machine was busy" not in text
+    assert "machine was busy" in compare.table([rows], frames, "demo", "peer 1.0", 9.0)

@@ -1,9 +1,5 @@
 """The scenario "crossing" without a model: what an eye would see of it, followed and scored by the benchmark."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -16,17 +12,12 @@ from pumpseg.video import Tracker
 from pumpseg_train.synth.clip import camera_at, make_stage
 from pumpseg_train.synth.scene import place
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "experiments" / "tracking.py"
 SIZE, SECONDS, FPS = (320, 240), 20.0, 24
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("tracking", SCRIPT)
-    module = sys.modules["tracking"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["tracking"]
+def benchmark(load_script):
+    return load_script("tracking")
 
 
 @pytest.fixture(scope="module")

@@ -131,25 +131,47 @@ def square_frame():
 def make_clip():
     """Encodes a clip of the moving square.
 
-    pts: of every frame, in 1/1000 s; by default `frames` at 25 a second. audio: codec of a tone to add.
+    pts: of every frame, in 1/1000 s; by default `frames` at 25 a second. audio: codec of a tone to add, or several.
+    prepare: called with the video stream before the first frame.
     """
 
-    def make(path, frames=20, size=(64, 96), pts=None, audio=None, channels="mono", faststart=False, rotation=None):
+    def make(
+        path,
+        frames=20,
+        size=(64, 96),
+        pts=None,
+        audio=(),
+        channels="mono",
+        faststart=False,
+        rotation=None,
+        *,
+        codec="libx264",
+        container_format=None,
+        pix_fmt="yuv420p",
+        encoding=None,
+        prepare=None,
+    ):
         pts = [40 * i for i in range(frames)] if pts is None else pts
         options = {"movflags": "+faststart"} if faststart else {}
-        with av.open(str(path), "w", options=options) as container:
-            video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "10"})
-            video.height, video.width, video.pix_fmt = *size, "yuv420p"
-            video.codec_context.time_base = Fraction(1, 1000)
+        if encoding is None:
+            encoding = {"preset": "ultrafast", "g": "10"} if codec == "libx264" else {}
+        with av.open(str(path), "w", format=container_format, options=options) as container:
+            video = container.add_stream(codec, rate=25, options=encoding)
+            video.height, video.width, video.pix_fmt = *size, pix_fmt
+            if codec == "libx264":
+                video.codec_context.time_base = Fraction(1, 1000)
             if rotation is not None:
                 video.set_display_rotation(rotation)
-            sound = container.add_stream(audio, rate=16000, layout=channels) if audio else None
+            if prepare is not None:
+                prepare(video)
+            audio = (audio,) if isinstance(audio, str) else audio or ()
+            tones = [container.add_stream(name, rate=16000, layout=channels) for name in audio]
             for i, moment in enumerate(pts):
                 frame = av.VideoFrame.from_ndarray(moving_square(i, size), format="bgr24")
                 frame.pts, frame.time_base = moment, Fraction(1, 1000)
                 container.mux(video.encode(frame))
             container.mux(video.encode())
-            if sound is not None:
+            for sound in tones:
                 # As long as the pictures.
                 total = 16 * (pts[-1] + 40)
                 step = sound.codec_context.frame_size or 1024

@@ -183,6 +183,7 @@ def _result(source: Source, item: _Pending, tracker: Tracker | None, style: Styl
         source.dropped,
         source.reconnects,
         style,
+        frame.pixel_aspect,
     )
 
 

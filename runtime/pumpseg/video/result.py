@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from fractions import Fraction
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -40,7 +41,8 @@ class Result:
     frame: uint8 BGR (H, W, 3). source: what the frame comes from, as the user named it. index: of the frame in it,
     from 0. time: seconds since the source's first frame. pts: the same in units of the source's time base, None for
     images. stage_seconds: what each stage took, in the order of `stats.stage_names`. latency: seconds from a live
-    frame's arrival to its result, None for files. dropped, reconnects: of the source so far.
+    frame's arrival to its result, None for files. dropped, reconnects: of the source so far. pixel_aspect: width of a
+    pixel of the frame by its height, as it is to be shown.
     """
 
     frame: NDArray[np.uint8]
@@ -54,6 +56,7 @@ class Result:
     dropped: int = 0
     reconnects: int = 0
     style: Style = DEFAULT_STYLE
+    pixel_aspect: Fraction = Fraction(1)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _annotated: list[NDArray[np.uint8]] = field(default_factory=list, init=False)
 

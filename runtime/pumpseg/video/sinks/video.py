@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import SinkError
 from pumpseg.video.result import Result, Sink
+from pumpseg.video.sources.clock import Clock
+from pumpseg.video.sources.container import import_av, open_container
 from pumpseg.video.sources.frame_source import VideoTiming
-from pumpseg.video.sources.video_file import import_av
 
 log = logging.getLogger("pumpseg")
 
@@ -53,10 +55,12 @@ class VideoSink(Sink):
     """Encodes annotated frames into one file, which appears when complete.
 
     target: .mp4, .m4v, .mov or .mkv. timing: of the source; every frame keeps its pts, so a variable frame
-    rate survives. audio: path or URL of a file whose audio streams are copied without re-encoding, or None.
+    rate survives. audio: path, or URL as a str, of a file whose audio streams are copied without re-encoding, or None;
+    a stream that the format cannot hold is left out.
     codec: "h264", or "av1", which takes more time. live: write fragments, as a recording of weeks needs: memory stays
     flat, and the file is readable even if the process is killed.
-    Frames of odd size get one more row or column, as 4:2:0 video requires.
+    Pixels have the shape (sample aspect ratio) of those of the first frame. Frames of odd size get one more row or
+    column, as 4:2:0 video requires.
 
     Raises SinkError if the file cannot be written.
     """
@@ -94,7 +98,7 @@ class VideoSink(Sink):
         image = result.annotated
         assert result.pts is not None
         if self._container is None:
-            self._open(image.shape[0], image.shape[1])
+            self._open(image.shape[0], image.shape[1], result.pixel_aspect)
         if image.shape[:2] != self._size:
             image = self._fitted(image)
         # OpenCV's conversion (BT.601, limited range) takes half the time of libswscale's and rounds better.
@@ -123,24 +127,28 @@ class VideoSink(Sink):
             log.debug("closing an abandoned video failed", exc_info=True)
         self._file.discard()
 
-    def _open(self, height: int, width: int) -> None:
+    def _open(self, height: int, width: int, pixel_aspect: Fraction) -> None:
         self._size = (height + height % 2, width + width % 2)
         if self._audio_from is not None:
             try:
                 self._audio = _AudioCopy(self._av, self._audio_from)
             except (self._av.FFmpegError, OSError) as error:
                 raise SinkError(f"cannot read the audio of {self._audio_from}: {error.strerror or error}") from None
+        audio = self._audio
         try:
-            self._start()
+            self._start(pixel_aspect)
         except (self._av.FFmpegError, ValueError) as error:
-            if self._audio is None or not self._audio.codecs:
+            if audio is None or not audio.codecs:
                 raise SinkError(f"cannot write {self._file.target}: {error}") from None
-            log.warning("%s cannot hold the audio (%s), which is left out", self._file.target.name, self._audio.codecs)
+            audio.left_out += audio.codecs
             self._close()
             with self._writing():
-                self._start()
+                self._start(pixel_aspect)
+        if audio is not None and audio.left_out:
+            codecs = ", ".join(audio.left_out)
+            log.warning("%s cannot hold the audio (%s), which is left out", self._file.target.name, codecs)
 
-    def _start(self) -> None:
+    def _start(self, pixel_aspect: Fraction) -> None:
         container_format = VIDEO_FORMATS[self._file.target.suffix.lower()]
         options = {}
         if container_format != "matroska":
@@ -151,7 +159,7 @@ class VideoSink(Sink):
             encoding["bf"] = "0"
         # SVT-AV1 writes a page about itself on stderr otherwise.
         os.environ.setdefault("SVT_LOG", "1")
-        self._container = self._av.open(str(self._file.path), "w", format=container_format, options=options)
+        self._container = self._av.open(f"file:{self._file.path}", "w", format=container_format, options=options)
         self._video = self._container.add_stream(self._encoder.name, rate=self._timing.rate, options=encoding)
         self._video.height, self._video.width = self._size
         self._video.pix_fmt = "yuv420p"
@@ -159,6 +167,7 @@ class VideoSink(Sink):
         self._video.time_base = self._timing.time_base
         context = self._video.codec_context
         context.time_base = self._timing.time_base
+        context.sample_aspect_ratio = pixel_aspect
         context.colorspace, context.color_range = _BT601_MATRIX, _LIMITED_RANGE
         context.color_primaries = context.color_trc = _BT709
         if self._audio is not None:
@@ -203,34 +212,50 @@ class VideoSink(Sink):
 
 
 class _AudioCopy:
-    """Packets of a file's audio streams, copied to streams of the same kind in an output container."""
+    """Packets of a file's audio streams, copied to streams of the same kind in an output container.
+
+    codecs: of the streams that are copied. left_out: of those that the output cannot hold.
+    """
 
     def __init__(self, av: Any, location: Path | str) -> None:
         self._av = av
-        self._input = av.open(str(location))
-        inputs = self._input.streams.audio
-        self.codecs = ", ".join(stream.codec_context.name for stream in inputs)
-        self._demuxed: Iterator[Any] = self._input.demux(*inputs) if inputs else iter(())
-        self._streams: dict[int, Any] = {}
+        self._input = open_container(location)
+        self.codecs: list[str] = []
+        self.left_out: list[str] = []
+        self._packets: Iterator[Any] = iter(())
+        self._copies: dict[int, Any] = {}
+        self._last_dts: dict[int, int] = {}
         self._next: Any = None
 
     def attach(self, output: Any) -> None:
-        """Add a stream for each of the input's. Raises ValueError for a codec that the output cannot hold."""
+        """Add a stream for each of the input's that the output holds."""
         for stream in self._input.streams.audio:
-            copy = self._streams[stream.index] = output.add_stream_from_template(stream)
-            layout = stream.codec_context.layout
-            if layout.nb_channels in _USUAL_LAYOUTS and layout.name == f"{layout.nb_channels} channels":
+            codec = stream.codec_context
+            if codec is None:
+                self.left_out.append("unknown codec")
+                continue
+            try:
+                copy = self._copies[stream.index] = output.add_stream_from_template(stream)
+            except ValueError:
+                self.left_out.append(codec.name)
+                continue
+            self.codecs.append(codec.name)
+            channels = codec.layout.nb_channels
+            if channels in _USUAL_LAYOUTS and codec.layout.name == f"{channels} channels":
                 # AVI and Matroska do not name the channels of PCM, and MP4 must: it would fail at the very end.
-                copy.codec_context.layout = _USUAL_LAYOUTS[layout.nb_channels]
+                copy.codec_context.layout = _USUAL_LAYOUTS[channels]
+        if self._copies:
+            copied = [stream for stream in self._input.streams.audio if stream.index in self._copies]
+            self._packets = Clock(self._input).packets(*copied)
 
     def packets(self, until: Fraction | None) -> Iterator[Any]:
         """Packets up to a time in seconds; None for all the rest. Damaged audio ends where the damage is."""
         while True:
             try:
-                packet = next(self._demuxed, None) if self._next is None else self._next
+                packet = next(self._packets, None) if self._next is None else self._next
             except self._av.FFmpegError as error:
                 log.warning("the audio is damaged and ends early (%s)", error.strerror)
-                self._demuxed, packet = iter(()), None
+                self._packets, packet = iter(()), None
             self._next = None
             if packet is None:
                 return
@@ -239,8 +264,18 @@ class _AudioCopy:
             if until is not None and packet.dts * packet.time_base > until:
                 self._next = packet
                 return
-            packet.stream = self._streams[packet.stream.index]
+            copy = self._copies[packet.stream.index]
+            self._make_later(packet, copy.time_base)
+            packet.stream = copy
             yield packet
+
+    def _make_later(self, packet: Any, unit: Fraction) -> None:
+        """Move a packet behind the one before, in units of the output: no container holds times that go back."""
+        last = self._last_dts.get(packet.stream_index)
+        if last is not None and packet.dts <= last:
+            packet.dts = last + max(1, math.ceil(unit / packet.time_base))
+            packet.pts = max(packet.pts or packet.dts, packet.dts)
+        self._last_dts[packet.stream_index] = packet.dts
 
     def close(self) -> None:
         self._input.close()

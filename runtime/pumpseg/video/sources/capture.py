@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
-from pumpseg.video.sources.video_file import BgrConverter, import_av
+from pumpseg.video.sources.bgr import BgrConverter
+from pumpseg.video.sources.container import film, import_av, open_container, reason
 
 log = logging.getLogger("pumpseg")
 
@@ -29,7 +30,6 @@ _BAD_PACKETS = 100
 
 _USUAL_RATE = Fraction(30)
 _SECRET = re.compile(r"([?&][^=&#]*(?:pass|pwd|psw|pw|token|secret|key|auth|sign?)[^=&#]*=)[^&#]*", re.IGNORECASE)
-_URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,6 @@ class Capture(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def is_url(name: str) -> bool:
-    """Whether a source is named by a URL that PyAV opens."""
-    return _URL.match(name) is not None
 
 
 def redacted(url: str) -> str:
@@ -142,10 +137,10 @@ def open_url(url: str, *, live: bool = True) -> Any:
         # UDP loses packets on busy networks, and a lost one smears the picture until the next key frame.
         options["rtsp_flags"] = "prefer_tcp"
     try:
-        container = av.open(url, options=options, timeout=(OPEN_SECONDS, READ_SECONDS))
+        container = open_container(url, options, timeout=(OPEN_SECONDS, READ_SECONDS))
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise SourceError(f"cannot be opened: {_reason(error)}") from None
-    if not container.streams.video:
+        raise SourceError(f"cannot be opened: {reason(error)}") from None
+    if film(container) is None:
         container.close()
         raise SourceError("has no video stream")
     return container
@@ -171,7 +166,7 @@ class StreamCapture:
     def __init__(self, container: Any) -> None:
         self._av = import_av()
         self._container = container
-        stream = container.streams.video[0]
+        stream = film(container)
         # Frame threading would delay the picture by a frame for each thread.
         stream.thread_type = "SLICE"
         stream.codec_context.flags |= int(self._av.codec.context.Flags.low_delay)
@@ -203,7 +198,7 @@ class StreamCapture:
         except self._av.FFmpegError as error:
             self._bad += 1
             if self._bad >= _BAD_PACKETS:
-                raise SourceError(f"it cannot be decoded ({_reason(error)})") from None
+                raise SourceError(f"it cannot be decoded ({reason(error)})") from None
 
     def _next_packet(self) -> tuple[Any, float]:
         asked = perf_counter()
@@ -212,7 +207,7 @@ class StreamCapture:
         except StopIteration:
             raise SourceError("the stream ended") from None
         except (self._av.FFmpegError, OSError) as error:
-            raise SourceError(f"the connection failed ({_reason(error)})") from None
+            raise SourceError(f"the connection failed ({reason(error)})") from None
         arrived = perf_counter()
         if arrived - asked > _WAITED_SECONDS:
             self._waited = arrived
@@ -231,7 +226,3 @@ class StreamCapture:
 
     def close(self) -> None:
         self._container.close()
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -20,7 +20,8 @@ class Frame:
     image: uint8 BGR (H, W, 3). source: what the frame comes from, as the user named it. index: of the frame
     in it, from 0. time: seconds since the source's first frame. pts: the same as the container counts it,
     in units of the source's time_base; None where there is no container. arrived: when a live frame came in,
-    in seconds on the clock of `time.perf_counter`; None where frames wait to be read.
+    in seconds on the clock of `time.perf_counter`; None where frames wait to be read. pixel_aspect: width of a pixel
+    by its height, as it is to be shown.
     """
 
     image: NDArray[np.uint8]
@@ -29,6 +30,7 @@ class Frame:
     time: float
     pts: int | None = None
     arrived: float | None = None
+    pixel_aspect: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Source(ABC):
     """Where frames come from; iterated once, and closed when its with statement is left.
 
     name: as the user named it. inputs: the files it reads, which no output may overwrite. length: number of frames,
-    None if unknown. timing: of a video or camera, None for single images. audio: path or URL of a file whose audio
-    belongs to the frames, or None. live: frames not taken in time are dropped.
+    None if unknown. timing: of a video or camera, None for single images. audio: path, or URL as a str, of a file whose
+    audio belongs to the frames, or None. live: frames not taken in time are dropped.
     dropped, reconnects, failed: frames dropped, times a camera came back, inputs left out because they could
     not be read; all count up while frames are taken.
     """
@@ -53,7 +55,7 @@ class Source(ABC):
     inputs: tuple[Path, ...] = ()
     length: int | None = None
     timing: VideoTiming | None = None
-    audio: str | None = None
+    audio: Path | str | None = None
     live: bool = False
     dropped: int = 0
     reconnects: int = 0

@@ -9,8 +9,9 @@ from typing import Any
 
 from pumpseg.errors import SourceError
 from pumpseg.images import read_image
+from pumpseg.video.sources.bgr import BgrConverter
+from pumpseg.video.sources.container import import_av
 from pumpseg.video.sources.frame_source import Frame, Source
-from pumpseg.video.sources.video_file import BgrConverter, import_av
 
 log = logging.getLogger("pumpseg")
 

@@ -20,10 +20,10 @@ from pumpseg.video.sources.capture import (
     StreamCapture,
     is_finite,
     is_still,
-    is_url,
     open_url,
     redacted,
 )
+from pumpseg.video.sources.container import is_url
 from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.sources.images import ImageSource, LinkedImage
 from pumpseg.video.sources.video_file import VideoSource

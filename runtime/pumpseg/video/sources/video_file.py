@@ -5,34 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from pumpseg.errors import SourceError, require
+from pumpseg.errors import SourceError
+from pumpseg.video.sources.bgr import BgrConverter, Turn
+from pumpseg.video.sources.clock import Clock
+from pumpseg.video.sources.container import film, import_av, open_container, reason
+from pumpseg.video.sources.expected_bytes import expected_bytes
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 
-if TYPE_CHECKING:
-    import av
-
 log = logging.getLogger("pumpseg")
-
-_QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
-
-
-def import_av() -> Any:
-    """The av module, its logging off. Raises PumpsegError naming the extra if it is not installed."""
-    av = require("av", extra="video")
-    # Failures arrive as exceptions; libav would print them on the user's terminal as well.
-    av.logging.set_level(None)
-    return av
 
 
 @dataclass(frozen=True)
@@ -45,8 +31,10 @@ class Section:
 
 WHOLE = Section()
 
-_WITHOUT_INDEX = ("mpegts", "avi")
+_WITH_INDEX = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _MIN_PRESENT = 0.9  # share of the frames a container announces that a complete file has; edit lists hide some
+_MAX_LOST_AT_END = 10  # packets; where more are damaged up to the end, the video ends before it
+_GOOD_IN_ROW = 8  # fewer good packets among damaged ones are frames from before that the decoder's threads held
 
 
 def key_frames(path: Path) -> list[tuple[int, int]]:
@@ -57,9 +45,9 @@ def key_frames(path: Path) -> list[tuple[int, int]]:
     """
     av = import_av()
     found = []
-    with contextlib.suppress(av.FFmpegError, OSError), av.open(str(path)) as container:
-        exact = container.streams.video and container.format.name not in _WITHOUT_INDEX
-        packets = container.demux(video=0) if exact else ()
+    with contextlib.suppress(av.FFmpegError, OSError), open_container(path) as container:
+        stream = film(container) if container.format.name in _WITH_INDEX else None
+        packets = () if stream is None else container.demux(stream)
         for number, packet in enumerate(packet for packet in packets if packet.size):
             if packet.is_keyframe and packet.pts is not None:
                 found.append((number, packet.pts))
@@ -67,35 +55,40 @@ def key_frames(path: Path) -> list[tuple[int, int]]:
 
 
 class VideoSource(Source):
-    """The first video stream of a file, rotated as its metadata say.
+    """The film in a file or a stream of bytes, turned and mirrored as its metadata say.
 
-    location: a path; or the URL of a file that is open as `container`. section: yields the frames of that part only,
-    numbered from 0.
+    location: a path; the URL of a file that is open as `container`; or None for a pipe that is open as `container`,
+    whose audio is lost. section: yields the frames of that part only, numbered from 0.
 
-    Raises SourceError if the file cannot be read as a video or has no video stream, and while iterating if it is
-    damaged or cut short, naming the frame that was reached.
+    Packets that cannot be decoded are left out and counted. Times that jump are shifted, see clock.py.
+    Raises SourceError if the file cannot be read as a video, has no video stream or one that nothing here decodes; and
+    while iterating if the file is cut short or damaged to its end, naming the frame that was reached.
     """
 
     timing: VideoTiming
 
     def __init__(
         self,
-        location: Path | str,
+        location: Path | str | None,
         name: str | None = None,
         *,
         section: Section = WHOLE,
         container: Any = None,
     ) -> None:
         self._av = import_av()
-        self.inputs = () if container else (Path(location),)
+        if container is None:
+            location = Path(location or "")
+            self.inputs = (location,)
         self.name = name or str(location)
         self._section = section
-        self._container: av.container.InputContainer = container or self._open(Path(location))
-        if not self._container.streams.video:
+        self._container: Any = container or self._open(self.inputs[0])
+        stream = film(self._container)
+        problem = _problem(stream)
+        if problem:
             self._container.close()
-            raise SourceError(f"{self.name} has no video stream")
-        self.audio = str(location) if self._container.streams.audio else None
-        self._stream = self._container.streams.video[0]
+            raise SourceError(f"{self.name} {problem}")
+        self.audio = location if self._container.streams.audio else None
+        self._stream = stream
         self._stream.thread_type = "AUTO"
         self.length = self._stream.frames or None
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
@@ -105,7 +98,7 @@ class VideoSource(Source):
 
     def _open(self, path: Path) -> Any:
         try:
-            return self._av.open(str(path))
+            return open_container(path)
         except (self._av.FFmpegError, OSError) as error:
             raise SourceError(f"{path} cannot be read as a video: {_reason(error, path)}") from None
 
@@ -113,13 +106,11 @@ class VideoSource(Source):
         time_base, rate = self.timing.time_base, self.timing.rate
         usual_step = max(1, round(1 / rate / time_base))
         index, packets, damaged, first_pts, last_pts = 0, 0, 0, None, None
-        to_bgr = BgrConverter()
+        clock, decoder, to_bgr = Clock(self._container), _Decoder(self._av, self._container), BgrConverter()
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in clock.packets(self._stream):
                 packets += packet.size > 0
-                frames, error = self._decode(packet, index)
-                for decoded in frames:
-                    pts = decoded.pts
+                for decoded, pts in decoder.decode(packet):
                     if pts is None or (last_pts is not None and pts <= last_pts):
                         pts = 0 if last_pts is None else last_pts + usual_step
                     if pts >= self._section.end:
@@ -128,10 +119,10 @@ class VideoSource(Source):
                         continue
                     first_pts = pts if first_pts is None else first_pts
                     time = float((pts - first_pts) * time_base)
-                    yield Frame(to_bgr(decoded), self.name, index, time, pts)
+                    yield Frame(to_bgr(decoded), self.name, index, time, pts, pixel_aspect=self._pixel_aspect(decoded))
                     last_pts, index, damaged = pts, index + 1, damaged + decoded.is_corrupt
-                if error is not None:
-                    raise error
+            if decoder.lost_in_row > _MAX_LOST_AT_END:
+                raise decoder.error
         except self._av.FFmpegError as error:
             if self._is_cut_short(packets):
                 raise SourceError(f"{self.name} is cut short: {self._reached(index)}") from None
@@ -142,103 +133,89 @@ class VideoSource(Source):
             raise SourceError(f"{self.name} has no frame that can be decoded")
         if self._is_cut_short(packets):
             raise SourceError(f"{self.name} is cut short: {self._reached(index)}")
+        if decoder.lost:
+            log.warning("%s: %d of %d packets are damaged and were left out", self.name, decoder.lost, packets)
         if damaged:
             log.warning("%s: %d of %d frames are damaged and were decoded only in part", self.name, damaged, index)
+        if clock.jumps:
+            log.info("%s: its clock jumps %d times; later times were shifted to follow", self.name, clock.jumps)
 
     def close(self) -> None:
         self._container.close()
 
+    def _pixel_aspect(self, decoded: Any) -> Fraction:
+        stored = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or Fraction(1)
+        return Turn.of(decoded).apply_to_aspect(stored)
+
     def _is_cut_short(self, packets: int) -> bool:
         # The container also counts frames outside an edit list, so only a file that lacks bytes is cut short.
-        if not self.inputs:  # a URL: its size is unknown
+        if not self.inputs:  # a URL or pipe: its size is unknown
             return self.length is not None and packets < _MIN_PRESENT * self.length
         fewer = self.length is None or packets < self.length
         return fewer and any((expected_bytes(path) or 0) > path.stat().st_size for path in self.inputs)
-
-    def _decode(self, packet: Any, index: int) -> tuple[list[Any], Exception | None]:
-        """Frames of a packet, and the error that ends the video. What comes before the first key frame is skipped."""
-        try:
-            return packet.decode(), None
-        except self._av.FFmpegError as error:
-            if index == 0 and not packet.is_keyframe:
-                return [], None
-            with contextlib.suppress(self._av.FFmpegError):
-                # Whole frames that the decoder's threads still hold.
-                return self._stream.codec_context.decode(None), error
-            return [], error
 
     def _reached(self, index: int) -> str:
         return f"it ends after frame {index} of {self.length or 'unknown'}"
 
 
-class BgrConverter:
-    """Turns decoded frames into uint8 BGR (H, W, 3), rotated as their metadata say.
+class _Decoder:
+    """Decodes packets and goes on behind those that are damaged, as ffmpeg does.
 
-    It keeps libswscale's tables between frames, which takes a third of the time of `VideoFrame.to_ndarray`.
+    lost: packets that could not be decoded; what comes before the first key frame does not count. lost_in_row: of
+    these, since the last run of good ones. error: that of the last one.
     """
 
-    def __init__(self) -> None:
-        from av.video.reformatter import VideoReformatter
+    def __init__(self, av: Any, container: Any) -> None:
+        self._av = av
+        self._container = container
+        self.lost = self.lost_in_row = 0
+        self.error: Any = None
+        self._began = False
+        self._good_in_row = 0
+        # AVI has no presentation times: libav numbers its packets, which are in the order of decoding.
+        self._counts_packets = container.format.name == "avi"
+        self._first_dts: int | None = None
+        self._delay: int | None = None
+        self._last = self._step = 0
 
-        self._reformatter = VideoReformatter()
+    def decode(self, packet: Any) -> list[tuple[Any, int | None]]:
+        """Frames that are complete with this packet, each with its pts."""
+        if self._first_dts is None:
+            self._first_dts = packet.dts
+        try:
+            frames = packet.decode()
+        except self._av.FFmpegError as error:
+            if self._began or packet.is_keyframe:
+                self.lost, self.lost_in_row, self.error = self.lost + 1, self.lost_in_row + 1, error
+                self._good_in_row = 0
+            return []
+        self._began = self._began or bool(frames)
+        self._good_in_row += packet.size > 0
+        if self._good_in_row > _GOOD_IN_ROW:
+            self.lost_in_row = 0
+        return [(frame, self._pts(frame)) for frame in frames]
 
-    def __call__(self, decoded: Any) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = self._reformatter.reformat(decoded, format="bgr24").to_ndarray()  # type: ignore[assignment]
-        turn = _QUARTER_TURNS.get(round(decoded.rotation) % 360)
-        return image if turn is None else cv2.rotate(image, turn)  # type: ignore[return-value]
+    def _pts(self, frame: Any) -> int | None:
+        if not self._counts_packets:
+            return frame.pts  # type: ignore[no-any-return]
+        if self._delay is None:
+            # Frames are complete a few packets late, and begin with the sound all the same.
+            self._delay = (frame.dts or 0) - (self._first_dts or 0)
+        pts = self._last + self._step if frame.dts is None else frame.dts - self._delay
+        self._last, self._step = pts, pts - self._last
+        return pts
+
+
+def _problem(stream: Any) -> str:
+    if stream is None:
+        return "has no video stream"
+    if stream.codec_context is None:
+        return "has a video stream of a codec that FFmpeg does not know or cannot decode"
+    return ""
 
 
 def _reason(error: Exception, path: Path) -> str:
     with contextlib.suppress(OSError):
         if (expected_bytes(path) or 0) > path.stat().st_size:
             return "the file is cut short"
-    return getattr(error, "strerror", None) or str(error)
-
-
-def expected_bytes(path: Path) -> int | None:
-    """Bytes that the file should have by its outermost structure: MP4/MOV, AVI and Matroska/WebM; None for others."""
-    with path.open("rb") as file:
-        start = file.read(12)
-        if start[4:8] == b"ftyp":
-            return _mp4_bytes(file, path.stat().st_size)
-        if start[:4] == b"RIFF":
-            return int.from_bytes(start[4:8], "little") + 8
-        if start[:4] == b"\x1a\x45\xdf\xa3":
-            return _matroska_bytes(file)
-    return None
-
-
-def _mp4_bytes(file: BinaryIO, actual: int) -> int:
-    """End of the last box (ISO/IEC 14496-12, section 4.2)."""
-    end = 0
-    while end + 8 <= actual:
-        file.seek(end)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        if size == 1:
-            size = int.from_bytes(file.read(8), "big")
-        if size < 8 or not kind.isascii():
-            return end
-        end += size
-    return end
-
-
-def _matroska_bytes(file: BinaryIO) -> int | None:
-    """End of the segment that follows the EBML header (RFC 8794, section 6); None if it is not given."""
-    file.seek(4)
-    header = _ebml_size(file)
-    if header is None:
-        return None
-    file.seek(header, 1)
-    if file.read(4) != b"\x18\x53\x80\x67":
-        return None
-    segment = _ebml_size(file)
-    return None if segment is None else file.tell() + segment
-
-
-def _ebml_size(file: BinaryIO) -> int | None:
-    first = file.read(1)
-    if not first or not first[0]:
-        return None
-    length = 9 - first[0].bit_length()
-    value = int.from_bytes(bytes([first[0] & (0xFF >> length)]) + file.read(length - 1), "big")
-    return None if value == (1 << 7 * length) - 1 else value
+    return reason(error)

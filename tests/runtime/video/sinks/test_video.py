@@ -1,5 +1,6 @@
 import contextlib
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -194,3 +195,55 @@ def test_a_rate_of_zero_is_refused(tmp_path, time_base, rate):
     with pytest.raises(SinkError, match="needs a frame rate above 0"):
         VideoSink(tmp_path / "out.mp4", timing)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_the_shape_of_pixels_is_kept(tmp_path, make_result, suffix):
+    sink = VideoSink(tmp_path / f"out{suffix}", TIMING)
+    sink.write(make_result(np.zeros((144, 180, 3), np.uint8), 0, 0, pixel_aspect=Fraction(64, 45)))
+    sink.complete()
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(64, 45)
+
+
+def audio_codecs(path):
+    with av.open(str(path)) as container:
+        return [stream.codec_context.name for stream in container.streams.audio]
+
+
+def test_audio_that_the_format_cannot_hold_is_left_out_alone(tmp_path, make_clip, write_video, caplog):
+    source = make_clip(tmp_path / "in.mkv", audio=("aac", "wavpack"))
+    write_video(tmp_path / "out.mp4", range(0, 800, 40), audio=source)
+    assert audio_codecs(tmp_path / "out.mp4") == ["aac"]
+    assert "out.mp4 cannot hold the audio (wavpack), which is left out" in caplog.text
+
+
+@pytest.mark.parametrize(("audio", "kept"), [(("aac", "aac"), ["aac"]), ("aac", [])])
+def test_audio_of_an_unknown_codec_is_left_out_alone(tmp_path, make_clip, write_video, caplog, audio, kept):
+    """Spatial audio of an iPhone, next to plain AAC."""
+    source = make_clip(tmp_path / "in.mp4", audio=audio)
+    content = bytearray(source.read_bytes())
+    place = content.rindex(b"mp4a")
+    content[place : place + 4] = b"apac"
+    box = content.index(b"esds", place)
+    content[box : box + 4] = b"dapa"
+    source.write_bytes(content)
+    write_video(tmp_path / "out.mp4", range(0, 800, 40), audio=source)
+    assert audio_codecs(tmp_path / "out.mp4") == kept
+    assert "(unknown codec), which is left out" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_audio_of_joined_recordings_gets_growing_times(tmp_path, make_clip, write_video, suffix):
+    part = make_clip(tmp_path / "part.ts", audio="aac").read_bytes()
+    (tmp_path / "joined.ts").write_bytes(2 * part)
+    write_video(tmp_path / f"out{suffix}", range(0, 1600, 40), audio=tmp_path / "joined.ts")
+    moments = [moment for moment, _ in audio_packets(tmp_path / f"out{suffix}")[1]]
+    assert moments == sorted(set(moments))
+    assert len(moments) >= 2 * 13
+
+
+def test_a_name_with_a_colon(tmp_path, write_video, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("13:00.mp4"), [0, 40])
+    assert len(read_video(tmp_path / "13:00.mp4")) == 2

@@ -5,7 +5,7 @@ import pytest
 
 from pumpseg.errors import SourceError
 from pumpseg.video.sources import capture
-from pumpseg.video.sources.capture import CameraSettings, DeviceCapture, is_url, open_device, redacted
+from pumpseg.video.sources.capture import CameraSettings, DeviceCapture, open_device, redacted
 
 
 class FakeDriver:
@@ -72,10 +72,3 @@ def test_a_device_path_is_not_opened_as_a_file(monkeypatch):
 )
 def test_passwords_are_not_shown(url, shown):
     assert redacted(url) == shown
-
-
-def test_what_is_a_url():
-    assert [is_url(name) for name in ("rtsp://cam", "HTTP://x/y.mp4", "file.mp4", "c:/x.mp4", "file:///x")] == [
-        *(True, True),
-        *(False, False, False),
-    ]

@@ -1,0 +1,77 @@
+"""Opens videos and images with FFmpeg (PyAV), and finds the film among their streams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pumpseg.errors import require
+
+_URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNORECASE)
+_STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff", "gif")
+# Protocols of FFmpeg that each kind of URL is made of. With no others a redirect or a playlist leads to no local file
+# and to no other scheme. crypto decrypts the segments of an HLS playlist.
+_PROTOCOLS = {
+    "http": "http,tcp,crypto",
+    "https": "https,tls,tcp,httpproxy,crypto",
+    "rtsp": "rtp,udp,tcp",
+    "rtsps": "rtp,srtp,udp,tls,tcp",
+    "rtmp": "rtmp,tcp",
+    "rtmps": "rtmps,tls,tcp",
+    "srt": "srt",
+    "udp": "udp",
+    "rtp": "rtp,udp",
+}
+
+
+def import_av() -> Any:
+    """The av module, its logging off. Raises PumpsegError naming the extra if it is not installed."""
+    av = require("av", extra="video")
+    # Failures arrive as exceptions; libav would print them on the user's terminal as well.
+    av.logging.set_level(None)
+    return av
+
+
+def is_url(name: str) -> bool:
+    """Whether a source is named by a URL that PyAV opens."""
+    return _URL.match(name) is not None
+
+
+def open_container(location: Path | str | BinaryIO, options: Mapping[str, str] = {}, **more: Any) -> Any:
+    """The open container of a file, a URL or a stream of bytes; options: of the demuxer, more: of `av.open`.
+
+    A path is always a file, whatever its name looks like, and leads to nothing but files. Raises FFmpegError or
+    OSError.
+    """
+    if isinstance(location, str) and is_url(location):
+        protocols = _PROTOCOLS[location.partition(":")[0].lower()]
+    elif isinstance(location, (str, Path)):
+        # FFmpeg would take 12:30:05.mp4 for a URL of the protocol 12.
+        location, protocols = f"file:{location}", "file"
+    else:
+        protocols = "none"
+    allowed = {"protocol_whitelist": protocols}
+    # Old cameras write titles in the character set of their country.
+    return import_av().open(location, options={**allowed, **options}, metadata_errors="replace", **more)
+
+
+def film(container: Any) -> Any:
+    """The video stream to read: the largest film that can be decoded, never a cover; None if there is none."""
+    attached = import_av().stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & attached]
+    return max(streams, key=_rank, default=None)
+
+
+def _rank(stream: Any) -> tuple[bool, bool, int]:
+    codec = stream.codec_context
+    if codec is None:
+        return False, False, 0
+    # Posters and thumbnails may be ordinary streams next to the film.
+    return True, stream.frames != 1 and codec.name not in _STILL_CODECS, codec.width * codec.height
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg or the system says about a failure."""
+    return getattr(error, "strerror", None) or str(error)

@@ -33,7 +33,6 @@ from pumpseg.errors import require
 from pumpseg.inference.model import Model
 from pumpseg.inference.model_file import choose_model
 from pumpseg.video import VideoSource
-from pumpseg.video.sources.container import import_av
 from pumpseg.video.sources.open import DEMO_CLIP
 
 

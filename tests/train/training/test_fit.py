@@ -149,13 +149,22 @@ def test_a_run_starts_from_the_best_weights_of_an_earlier_one(
         np.testing.assert_allclose(before, after, atol=1e-6)
 
 
-def test_a_run_of_other_classes_cannot_be_initialised_from(tiny_run, tiny_settings, fruit, tmp_path):
+def test_a_run_of_other_classes_gives_all_but_the_class_layer(
+    tiny_run, tiny_settings, fruit, tmp_path, capsys, unvalidated, step_by_step
+):
     shutil.copytree(fruit, tmp_path / "data")
     for path in (tmp_path / "data").glob("*/annotations.json"):
         path.write_text(path.read_text().replace("pumpkin", "melon"))
-    settings = dataclasses.replace(tiny_settings, data=str(tmp_path / "data"), init_from=str(tiny_run))
-    with pytest.raises(RunError, match="knows the classes"):
-        fit(settings, tmp_path / "run", verbose=0)
+    settings = dataclasses.replace(
+        tiny_settings, data=str(tmp_path / "data"), init_from=str(tiny_run), epochs=1, steps=1, pictures_every=0
+    )
+    fit(settings, tmp_path / "run", verbose=2)
+    assert "initialised anew: class_logits" in capsys.readouterr().out
+
+
+def test_a_source_of_weights_that_is_none_is_refused_before_anything_is_written(tiny_settings, tmp_path):
+    with pytest.raises(RunError, match="--init-from nowhere: not general, imagenet"):
+        fit(dataclasses.replace(tiny_settings, init_from="nowhere"), tmp_path / "run", verbose=0)
     assert not (tmp_path / "run").exists()
 
 

@@ -54,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     settings = parser.add_argument_group("common settings")
     settings.add_argument(
-        "--init-from", metavar="RUN", help="start from the weights of this run, which has the same classes"
+        "--init-from",
+        metavar="WEIGHTS",
+        help="weights to start from: general (default), imagenet, fast, accurate, an exported ONNX file, or the folder "
+        "of a run; the class layer starts anew where that has other classes",
     )
     settings.add_argument("--epochs", type=int, metavar="N", help="default 24")
     settings.add_argument("--steps", type=int, metavar="N", help="batches an epoch (default 125)")

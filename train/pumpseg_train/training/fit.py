@@ -17,9 +17,10 @@ from pumpseg_train.samples.batches import BatchSampler
 from pumpseg_train.samples.loader import Batches, one_opencv_thread
 from pumpseg_train.samples.sources import load_sources
 from pumpseg_train.training.callbacks import run_callbacks
+from pumpseg_train.training.initial_weights import check_source, initialise
 from pumpseg_train.training.optimizer import make_optimizer
 from pumpseg_train.training.predictor import JIT
-from pumpseg_train.training.run import FINISHED, RunError, Settings, load_run, write_settings
+from pumpseg_train.training.run import FINISHED, RunError, Settings, write_settings
 
 
 def fit(
@@ -34,7 +35,7 @@ def fit(
 
     Raises:
         DatasetError: the data cannot be used.
-        RunError: `run` was started with other settings, the run to initialise from does not fit, the loss
+        RunError: `run` was started with other settings, there are no weights to initialise from, the loss
             became NaN or infinite, or the backend cannot distribute.
     """
     profile = settings.to_profile()
@@ -54,9 +55,7 @@ def fit(
     for dataset in (training, validation):
         if all(annotation.crowd for photo in dataset.photos for annotation in photo.annotations):
             raise DatasetError(f"{dataset.json_path} holds no instances")
-    earlier = load_run(Path(settings.init_from)) if settings.init_from else None
-    if earlier and earlier.classes != training.classes:
-        raise RunError(f"{settings.init_from} knows the classes {earlier.classes}, the data has {training.classes}")
+    check_source(settings.init_from)
     for photo in validation.photos:
         read_photo(photo)  # fail now rather than after the first epoch
     if distributed:
@@ -67,10 +66,10 @@ def fit(
 
     keras.utils.set_random_seed(settings.seed)
     with _dtype_policy(settings.precision):
-        model = build_mask_rcnn(profile, training.classes, imagenet=earlier is None)
-    if earlier:
-        for name, part in model.parts.items():
-            part.set_weights(earlier.parts[name].get_weights())
+        model = build_mask_rcnn(profile, training.classes, imagenet=True)
+    transfer = initialise(model, settings.init_from)
+    if verbose:
+        print(transfer.describe())
     trainer = Trainer(model, settings.seed)
     trainer.compile(make_optimizer(settings, model), jit_compile=JIT)
     sampler = BatchSampler(

@@ -38,7 +38,7 @@ class Settings:
     paste_from: tuple[str, ...] = ()
     distractors: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
-    init_from: str = ""  # an earlier run whose weights to start from; else the backbone's ImageNet weights
+    init_from: str = "general"  # or "imagenet", a shipped model, an exported file, an earlier run: initial_weights.py
     average_runs: tuple[str, ...] = ()  # runs whose weights were averaged; nothing else was trained then
     profile: str = "edge"
     input_size: PositiveInt = 384  # side of the square training pictures, and the default of export

@@ -1,5 +1,7 @@
 """Geometry of training pictures: image and masks stay aligned, and what is hidden is not asked for."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -259,3 +261,15 @@ def test_a_photo_of_another_shape_than_its_annotations_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "turned.png"), np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(DatasetError, match="is 60x40, its annotations are for 40x60"):
         photo_instances(Photo(tmp_path / "turned.png", 40, 60))
+
+
+def test_nothing_is_known_of_the_rest_of_a_photo_that_is_labelled_in_part(tmp_path, make_split):
+    make_split(tmp_path, [[(0, FRUIT)]])
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["partly_labelled"] = True
+    path.write_text(json.dumps(content))
+    (photo,) = read_dataset(tmp_path).photos
+    image, (instance, rest) = photo_instances(photo)
+    assert (instance.class_id, rest.class_id) == (1, CROWD)
+    assert rest.mask.shape == image.shape[:2] and rest.mask.all()

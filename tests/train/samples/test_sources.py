@@ -74,3 +74,12 @@ def test_auxiliary_sets_may_have_fewer_classes_in_another_order(tmp_path, make_s
     for photo, before in zip(photos, extra.photos, strict=True):
         for annotation, original in zip(photo.annotations, before.annotations, strict=True):
             assert own.classes[annotation.class_id - 1] == extra.classes[original.class_id - 1]
+
+
+def test_a_distractor_photo_is_background_also_where_it_is_labelled_in_part(tmp_path, make_split, fruit):
+    make_split(tmp_path, [[(0, LARGE)]], classes=("ball",))
+    things = read_dataset(tmp_path)
+    photos = tuple(dataclasses.replace(photo, record={"partly_labelled": True}) for photo in things.photos)
+    things = dataclasses.replace(things, splits={"train": photos})
+    loaded = load_sources(read_dataset(fruit, "train"), distractors=[things])
+    assert not loaded.distractors[0][0].partly_labelled

@@ -37,7 +37,10 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """An image file and its annotations. Width and height in pixels, upright. Compared by identity."""
+    """An image file and its annotations. Width and height in pixels, upright. Compared by identity.
+
+    record: all keys that a json file has for it.
+    """
 
     path: Path
     width: int
@@ -45,6 +48,11 @@ class Photo:
     annotations: tuple[Annotation, ...] = ()
     id: int = 0
     record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def partly_labelled(self) -> bool:
+        """Whether some objects have no annotation, so that nothing is known of where there is none."""
+        return bool(self.record.get("partly_labelled", False))
 
 
 @dataclass(frozen=True)

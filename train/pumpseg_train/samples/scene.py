@@ -117,6 +117,8 @@ def photo_instances(photo: Photo) -> tuple[np.ndarray, tuple[Instance, ...]]:
         if w and h:
             class_id = CROWD if annotation.crowd else annotation.class_id
             instances.append(Instance(class_id, x, y, mask[y : y + h, x : x + w].copy()))
+    if photo.partly_labelled:
+        instances.append(Instance(CROWD, 0, 0, np.full((height, width), 255, np.uint8)))
     return image, tuple(instances)
 
 

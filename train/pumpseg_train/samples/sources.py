@@ -54,7 +54,11 @@ def load_sources(
     for extra in auxiliary:
         if unknown := [name for name in extra.classes if name not in dataset.classes]:
             raise DatasetError(f"{extra.json_path} has the class {unknown[0]!r}, which {dataset.json_path} has not")
-    distractor_photos = tuple(_in_classes_of(dataset, source) for source in distractors)
+    # What has no label there is none of the data set's classes either.
+    distractor_photos = tuple(
+        tuple(dataclasses.replace(photo, record={}) for photo in _in_classes_of(dataset, source))
+        for source in distractors
+    )
     return SampleSources(
         photos=dataset.photos,
         auxiliary=tuple(_in_classes_of(dataset, extra) for extra in auxiliary),

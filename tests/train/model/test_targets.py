@@ -156,6 +156,22 @@ def test_rois_are_capped():
     assert rois["class_ids"].tolist() == [1, 1, 0, 0, 0]
 
 
+def test_half_of_the_background_is_what_looks_most_like_objects():
+    """Proposals come by falling objectness: the first ones are those that raise false alarms."""
+    for seed in range(5):
+        found = roi_targets(
+            PROPOSALS,
+            np.ones(PROPOSALS.shape[:2], bool),
+            *truth((1, 20, 20, 60, 60)),
+            keras.random.SeedGenerator(seed),
+            samples=4,
+            positives=0,
+        )
+        boxes = np.array(found.boxes)[0]
+        assert np.allclose(boxes[:2], PROPOSALS[0, 2:4])
+        assert len({tuple(box) for box in boxes.round(3)}) == 4, "none twice"
+
+
 def test_each_roi_has_the_class_of_its_own_instance():
     rois = rois_of((1, 20, 20, 60, 60), (2, 70, 70, 90, 90))
     for label, index, box in zip(rois["class_ids"], rois["truth_index"], rois["boxes"], strict=True):

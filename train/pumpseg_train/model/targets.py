@@ -94,7 +94,15 @@ def roi_targets(
     negative = ops.logical_and(real, ops.logical_not(ops.logical_or(positive, matches.ignored)))
 
     index, is_positive = choose(positive, positives, seed)
-    negative_index, is_negative = choose(negative, samples - positives, seed)
+    # Half of them are the proposals that look most like objects: those that would raise false alarms.
+    rank = 1 - ops.arange(negative.shape[1], dtype="float32") / negative.shape[1]
+    hard = (samples - positives) // 2
+    hard_index, is_hard = choose(negative, hard, seed, by=rank)
+    taken = ops.any(ops.one_hot(hard_index, negative.shape[1]) * _as_float(is_hard)[..., None] > 0, axis=1)
+    negative = ops.logical_and(negative, ops.logical_not(taken))
+    negative_index, is_negative = choose(negative, samples - positives - hard, seed)
+    negative_index = ops.concatenate([hard_index, negative_index], axis=1)
+    is_negative = ops.concatenate([is_hard, is_negative], axis=1)
     index = ops.concatenate([index, negative_index], axis=1)
     used = ops.concatenate([is_positive, is_negative], axis=1)
 
@@ -153,9 +161,12 @@ def _random_subset(eligible: Any, most: int, seed: keras.random.SeedGenerator, r
     return ops.logical_and(eligible, keys >= cut)
 
 
-def choose(eligible: Any, count: int, seed: keras.random.SeedGenerator) -> tuple[Any, Any]:
-    """Indices (B, count) of random true entries of (B, N), true ones first, and which are true."""
-    keys = keras.random.uniform(ops.shape(eligible), 0.01, 1.0, seed=seed) * _as_float(eligible)
+def choose(eligible: Any, count: int, seed: keras.random.SeedGenerator, by: Any = None) -> tuple[Any, Any]:
+    """Indices (B, count) of true entries of (B, N), true ones first, and which are true: random ones, or those with the
+    highest `by` (N,), which is above 0."""
+    if by is None:
+        by = keras.random.uniform(ops.shape(eligible), 0.01, 1.0, seed=seed)
+    keys = by * _as_float(eligible)
     best, index = ops.top_k(keys, min(count, eligible.shape[1]))
     return index, best > 0
 

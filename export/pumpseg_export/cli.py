@@ -53,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="val", help="split of DATA")
     parser.add_argument("--float16", action="store_true", help="store weights in half precision: half the size")
     parser.add_argument("--licence", default="", help="licence of the weights, for the metadata")
+    parser.add_argument(
+        "--recommended-threshold",
+        type=share,
+        metavar="S",
+        help="the threshold where users name none; pumpseg-eval --negatives helps to choose it (default 0.5; with "
+        "--int8 that of FILE.onnx)",
+    )
     int8 = parser.add_argument_group("int8")
     int8.add_argument("--int8", action="store_true", help="compute in int8: faster on CPUs with VNNI or dot products")
     int8.add_argument(
@@ -151,6 +158,7 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
         data=data,
         float16=float16,
         licence=arguments.licence,
+        recommended_threshold=arguments.recommended_threshold,
     )
     print(f"verified: {result.agreement}")
     if result.metrics:
@@ -175,6 +183,7 @@ def _export_int8(arguments: argparse.Namespace, float32: Path) -> None:
         max_ap_loss=MAX_AP_LOSS if arguments.max_ap_loss is None else arguments.max_ap_loss,
         allow_ap_loss=arguments.allow_ap_loss,
         float16=arguments.float16,
+        recommended_threshold=arguments.recommended_threshold,
     )
     print(f"int8: {' and '.join(result.parts)}, calibrated on {result.photos} photos ({result.method})")
     if result.float32 and result.int8:

@@ -69,13 +69,14 @@ def export(
     data: LabelledSet | None = None,
     float16: bool = False,
     licence: str = "",
+    recommended_threshold: float | None = None,
 ) -> ExportResult:
     """Writes a model as the ONNX file `output` for images of `size` (h, w), by default that of its profile.
 
     The file gets its name only after it has agreed with Keras on `photos` and those of `data`, or, with neither,
     on frames of the shipped demo clip. Detections are compared from a lower score than the file's own threshold, since
     the photos may show little of the classes. The metrics are those on `data`. float16: stores weights in half
-    precision.
+    precision. recommended_threshold: what the runtime uses unless told otherwise, 0.5 by default.
 
     Raises:
         PumpsegError: the size or the photos cannot be used, or the file disagrees with Keras.
@@ -88,6 +89,8 @@ def export(
     paths = [*photos, *(photo.path for photo in (data.photos if data else ()))]
     frames = _read_frames(paths) if paths else _demo_frames()
     description = describe(trained.model, size, trained.training, licence, _sha256(trained.weights))
+    if recommended_threshold is not None:
+        description["recommended_threshold"] = recommended_threshold
     metrics = None
     with complete_file(output) as partial:
         graph = assemble(trained.model, size)

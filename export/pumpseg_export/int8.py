@@ -80,6 +80,7 @@ def export_int8(
     max_ap_loss: float = 0.01,
     allow_ap_loss: bool = False,
     float16: bool = False,
+    recommended_threshold: float | None = None,
 ) -> Int8Result:
     """Writes the float32 model file `source` (weights in half precision or not) as the int8 file `output`.
 
@@ -101,6 +102,8 @@ def export_int8(
     before = measure(source, data) if data else None
     graph = onnx.load(source)
     description = read_description(graph) | {"metrics": {}}
+    if recommended_threshold is not None:  # else that of the source
+        description["recommended_threshold"] = recommended_threshold
     with complete_file(output) as partial:
         best: tuple[Int8Result, onnx.ModelProto] | None = None
         for method, parts, quantised in _candidates(restore_float32(graph), images, calibration.methods):

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from pumpseg import Segmenter
 from pumpseg_export import export
 from pumpseg_export.cli import main
 from pumpseg_train.training.run import load_run
@@ -54,6 +55,11 @@ def test_export_prints_how_the_file_compares_and_scores(tiny_export):
 def test_half_precision_on_request(tiny_run, tiny_onnx, tmp_path, assembled):
     assert main([str(tiny_run), "-o", str(tmp_path / "half.onnx"), "--float16"]) == 0
     assert (tmp_path / "half.onnx").stat().st_size < 0.56 * tiny_onnx.stat().st_size
+
+
+def test_a_recommended_threshold_is_what_a_segmenter_uses(tiny_run, tmp_path, assembled):
+    assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx"), "--recommended-threshold", "0.62"]) == 0
+    assert Segmenter(tmp_path / "model.onnx", provider="cpu").threshold == 0.62
 
 
 def test_an_older_file_is_replaced(tiny_run, tmp_path, assembled):

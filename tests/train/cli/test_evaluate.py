@@ -21,12 +21,15 @@ def test_eval_prints_the_table_and_writes_json(tiny_onnx, fruit, tmp_path, capsy
     command = [str(tiny_onnx), str(fruit), "--negatives", str(negatives), "--json", str(target), "--threads", "1"]
     assert eval_command.main(command) == 0
 
-    head, names, box, mask, alarms = capsys.readouterr().out.splitlines()
+    head, names, box, mask, alarms, columns, *points = capsys.readouterr().out.splitlines()
     assert "at 96x96 on 2 photos" in head
     assert names.split() == ["ap", "ap50", "ap75", "small", "medium", "large"]
     assert box.split()[0] == "box"
     assert mask.split()[0] == "mask"
-    assert re.fullmatch(r"false alarms at score 0\.5: \d of 2 negative photos, [\d.]+ in 100", alarms)
+    assert re.fullmatch(r"false alarms at threshold 0\.5: \d of 2 negative photos, [\d.]+ in 100", alarms)
+
+    assert columns.split() == ["threshold", "recall", "precision", "alarms"]
+    assert [point.split()[0] for point in points] == ["threshold", "1", "3", "10"]
 
     figures = json.loads(target.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert float(box.split()[2]) == pytest.approx(figures["box"]["ap50"], abs=5e-4)
@@ -34,6 +37,8 @@ def test_eval_prints_the_table_and_writes_json(tiny_onnx, fruit, tmp_path, capsy
     assert figures["mask"]["large"] is None
     assert figures["classes"]["pumpkin"]["mask_ap"] == pytest.approx(figures["mask"]["ap"])
     assert figures["false_alarms"]["photos"] == 2
+    assert set(figures["operating_points"]) == {"threshold", "1 in 100", "3 in 100", "10 in 100"}
+    assert len(figures["curve"]) == 100 and len(figures["reliability"]) <= 10
     assert all(photo.endswith(".png") and score >= 0.5 for photo, score in figures["false_alarms"]["alarms"])
 
 
@@ -47,6 +52,7 @@ def test_eval_takes_a_training_run_and_draws_a_report(tiny_run, fruit, tmp_path,
         "confusion.png",
         "photos.csv",
         "precision_recall.png",
+        "reliability.png",
         "worst.jpg",
     ]
 
@@ -106,7 +112,7 @@ def test_several_classes_have_a_line_each(tmp_path, make_split, monkeypatch, cap
 
     monkeypatch.setattr(eval_command, "load_model", lambda *_: LoadedModel(nothing, (96, 96)))
     assert eval_command.main(["fast", str(tmp_path)]) == 0
-    *_, head, apple, pumpkin = capsys.readouterr().out.splitlines()
+    head, apple, pumpkin = capsys.readouterr().out.splitlines()[-5:-2]  # before the operating point
     assert head.split() == ["box", "ap", "ap50", "mask", "ap", "ap50"]
     assert apple.split() == ["apple", *["0.000"] * 4]
     assert pumpkin.split() == ["pumpkin", *["0.000"] * 4]

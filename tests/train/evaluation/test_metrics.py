@@ -13,7 +13,14 @@ from pumpseg.errors import DatasetError
 from pumpseg.instances import Instances
 from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.dataset.photo_file import read_frame
-from pumpseg_train.evaluation.metrics import AveragePrecision, Metrics, detect, evaluate, false_alarms, score
+from pumpseg_train.evaluation.metrics import (
+    AveragePrecision,
+    Metrics,
+    detect,
+    evaluate,
+    false_alarms,
+    score,
+)
 
 LARGE, MIDDLE, SMALL = (60, 60, 40, 35), (120, 70, 25, 28), (30, 95, 14, 12)
 SIDE = 112
@@ -98,38 +105,6 @@ def test_class_names_are_matched_not_their_numbers(tmp_path, make_split):
         return replace(found, class_names=tuple(confused[name] for name in found.class_names))
 
     assert evaluate(dataset, oracle(dataset, ("apple", "pumpkin"), swap)).box.ap < 0.1
-
-
-def test_each_class_has_its_own_figures(tmp_path, make_split):
-    make_split(tmp_path, [[(0, LARGE), (1, MIDDLE)], [(1, SMALL)]], classes=("apple", "pumpkin", "melon"))
-    dataset = read_dataset(tmp_path)
-
-    def without_apples(found):
-        return found[found.class_ids == 1]
-
-    metrics = evaluate(dataset, oracle(dataset, ("apple", "pumpkin"), without_apples))
-    assert list(metrics.classes) == ["apple", "pumpkin", "melon"]
-    assert metrics.classes["apple"].mask_ap50 == 0
-    assert metrics.classes["pumpkin"].box_ap == pytest.approx(1)
-    assert metrics.box.ap == pytest.approx(0.5)
-    assert metrics.classes_to_json()["melon"] == dict.fromkeys(("box_ap", "box_ap50", "mask_ap", "mask_ap50"))
-
-
-def test_a_class_that_the_data_lacks_does_not_count(dataset):
-    perfect = oracle(dataset, ("pumpkin", "melon"))
-
-    def with_melon(frame):
-        found = perfect(frame)
-        masks = [np.pad(np.ones((30, 30), bool), ((5, 85), (5, 125)))]
-        melon = instances_of(masks, [1], ("pumpkin", "melon"), score=1.0)
-        return Instances.concatenate([melon, found])
-
-    assert evaluate(dataset, with_melon).box.ap == pytest.approx(1)
-
-
-def test_a_model_without_any_class_of_the_data_is_refused(dataset):
-    with pytest.raises(DatasetError, match=r"\('melon',\).*\('pumpkin',\)"):
-        evaluate(dataset, lambda frame: Instances.empty(frame.shape[:2], ("melon",)))
 
 
 def test_false_alarms_counts_photos_and_names_their_best_score(tmp_path):

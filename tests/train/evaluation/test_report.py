@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from pumpseg.errors import PumpsegError
 from pumpseg_train.dataset.annotations import read_dataset
+from pumpseg_train.evaluation.operating_point import score_detections
 from pumpseg_train.evaluation.report import draw_matches, match_photos, write_report
 
 LARGE, MIDDLE, SMALL = (60, 60, 40, 35), (120, 70, 25, 28), (30, 95, 14, 12)
@@ -89,23 +90,35 @@ def test_right_is_drawn_green_and_missed_blue(dataset):
     assert (picture[edge] == (255, 196, 0)).all(axis=1).mean() > 0.3
 
 
+def reported(folder, dataset, results, highest=()):
+    return write_report(folder, dataset, results, 0.5, score_detections(match_photos(dataset, results, 0)[1], highest))
+
+
 @pytest.mark.parametrize("results", ["perfect", "none"])
-def test_a_report_is_three_pictures_and_a_table(dataset, tmp_path, results):
-    paths = write_report(tmp_path / "report", dataset, perfect(dataset) if results == "perfect" else [], 0.5)
-    assert [path.name for path in paths] == ["precision_recall.png", "confusion.png", "photos.csv", "worst.jpg"]
+def test_a_report_is_pictures_and_a_table(dataset, tmp_path, results):
+    paths = reported(tmp_path / "report", dataset, perfect(dataset) if results == "perfect" else [])
+    names = ["precision_recall.png", "confusion.png", "reliability.png", "photos.csv", "worst.jpg"]
+    assert [path.name for path in paths] == names
     rows = []
     for photo in dataset.photos:
         count = len(photo.annotations)
         rows.append(f"{photo.path.name},{count},{0 if results == 'perfect' else count},0")
-    assert sorted(paths[2].read_text(encoding="utf-8").splitlines()[1:]) == sorted(rows)
-    for path in paths[:2] + paths[3:]:
+    assert sorted(paths[3].read_text(encoding="utf-8").splitlines()[1:]) == sorted(rows)
+    for path in paths[:3] + paths[4:]:
         assert cv2.imread(str(path)).std() > 5
+
+
+def test_recall_is_drawn_against_false_alarms_where_these_were_counted(dataset, tmp_path):
+    paths = reported(tmp_path, dataset, perfect(dataset), highest=[0.0, 0.3, 0.7])
+    (alarms,) = (path for path in paths if path.name == "recall_alarms.png")
+    assert cv2.imread(str(alarms)).std() > 5
 
 
 def test_the_table_begins_with_the_worst_photo(dataset, tmp_path):
     first, second = dataset.photos
     found = [found for found in perfect(dataset) if found["image_id"] == first.id]
-    table = write_report(tmp_path, dataset, found, 0.5)[2].read_text(encoding="utf-8").splitlines()
+    reported(tmp_path, dataset, found)
+    table = (tmp_path / "photos.csv").read_text(encoding="utf-8").splitlines()
     assert table == [
         "photo,instances,missed,wrong",
         f"{second.path.name},1,1,0",
@@ -116,4 +129,4 @@ def test_the_table_begins_with_the_worst_photo(dataset, tmp_path):
 def test_a_report_that_cannot_be_written_is_told(dataset, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(PumpsegError, match="cannot write"):
-        write_report(tmp_path / "file" / "report", dataset, perfect(dataset), 0.5)
+        reported(tmp_path / "file" / "report", dataset, perfect(dataset))

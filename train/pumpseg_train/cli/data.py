@@ -7,6 +7,7 @@ from pumpseg_train.cli.autolabel import add_label_on_white, add_pseudo_label
 from pumpseg_train.cli.check import add_check
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.convert import add_convert
+from pumpseg_train.cli.mine_negatives import add_mine_negatives
 from pumpseg_train.cli.open_images import add_open_images
 from pumpseg_train.cli.show import add_show
 from pumpseg_train.cli.split import add_split
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         add_convert,
         add_label_on_white,
         add_pseudo_label,
+        add_mine_negatives,
         add_check,
         add_show,
         add_split,

@@ -39,9 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--threshold",
         type=share,
-        default=0.5,
         metavar="S",
-        help="lowest score that counts for --report and false alarms (default 0.5)",
+        help="lowest score that counts for --report and false alarms (default: the one that the model recommends)",
     )
     parser.add_argument("--provider", default="cpu", help="execution provider of an ONNX file (default cpu)")
     parser.add_argument(
@@ -79,7 +78,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise PumpsegError(f"--report {arguments.report}: not a folder")
     from pumpseg_train.dataset.annotations import read_dataset
     from pumpseg_train.dataset.photo_file import list_images
-    from pumpseg_train.evaluation.metrics import detect, false_alarms, score
+    from pumpseg_train.evaluation.metrics import detect, finite, highest_scores, score
+    from pumpseg_train.evaluation.operating_point import ALARM_RATES, score_detections
+    from pumpseg_train.evaluation.report import match_photos
     from pumpseg_train.progress import StderrProgress
 
     dataset = read_dataset(arguments.data, arguments.split)
@@ -87,14 +88,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json:
         check_names([arguments.json], [Path(arguments.model), dataset.json_path, *(p.path for p in dataset.photos)])
     model = _load(arguments)
+    threshold = model.threshold if arguments.threshold is None else arguments.threshold
     progress = StderrProgress()
     with progress.stage("segmenting", len(dataset.photos), "photos") as advance:
         results = detect(dataset, model.predict, advance)
     metrics = score(dataset, results)
     figures: dict[str, Any] = {**metrics.to_json(), "classes": metrics.classes_to_json()}
 
-    height, width = model.input_size
-    print(f"{arguments.model} at {width}x{height} on {len(dataset.photos)} photos of {dataset.json_path.parent}")
+    size = f"{model.input_size[1]}x{model.input_size[0]}"
+    print(f"{arguments.model} at {size} on {len(dataset.photos)} photos of {dataset.json_path.parent}")
     names = [field.name for field in dataclasses.fields(metrics.mask)]
     print(f"{'':6}" + "".join(f"{name:>8}" for name in names))
     for kind in ("box", "mask"):
@@ -104,22 +106,30 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(f"{'':{width}}  box ap    ap50  mask ap    ap50")
         for name, of in metrics.classes.items():
             print(f"{name:{width}}{of.box_ap:8.3f}{of.box_ap50:8.3f}{of.mask_ap:9.3f}{of.mask_ap50:8.3f}")
+    highest: list[tuple[Path, float]] = []
     if negatives:
         with progress.stage("counting false alarms", len(negatives), "photos") as advance:
-            alarms = false_alarms(negatives, model.predict, arguments.threshold, advance)
-        rate = 100 * len(alarms) / len(negatives)
+            highest = highest_scores(negatives, model.predict, advance)
+        alarms = [(path, best) for path, best in highest if best and best >= threshold]
         print(
-            f"false alarms at score {arguments.threshold:g}: "
-            f"{len(alarms)} of {len(negatives)} negative photos, {rate:.1f} in 100"
+            f"false alarms at threshold {threshold:g}: "
+            f"{len(alarms)} of {len(negatives)} negative photos, {100 * len(alarms) / len(negatives):.1f} in 100"
         )
-        figures["false_alarms"] = {
-            "photos": len(negatives),
-            "alarms": [[str(path), score] for path, score in alarms],
-        }
+        figures["false_alarms"] = {"photos": len(negatives), "alarms": [[str(path), best] for path, best in alarms]}
+    scored = score_detections(match_photos(dataset, results, 0.0)[1], [best for _, best in highest])
+    points = {"threshold": scored.at(threshold)}
+    if negatives:
+        points |= {f"{rate:g} in 100": scored.for_alarms(rate) for rate in ALARM_RATES}
+    print(f"{'':12}{'threshold':>10}{'recall':>8}{'precision':>11}{'alarms':>8}")
+    for name, point in points.items():
+        print(f"{name:12}{point.threshold:10.2f}{point.recall:8.3f}{point.precision:11.3f}{point.alarms:8.1f}")
+    figures["operating_points"] = {name: finite(point) for name, point in points.items()}
+    figures["curve"] = [finite(point) for point in scored.curve()]
+    figures["reliability"] = [list(row) for row in scored.reliability()]
     if arguments.report:
         from pumpseg_train.evaluation.report import write_report
 
-        for path in write_report(arguments.report, dataset, results, arguments.threshold):
+        for path in write_report(arguments.report, dataset, results, threshold, scored):
             print(f"wrote {path}")
     if arguments.json:
         write_json(arguments.json, figures)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pumpseg.errors import PumpsegError
+from pumpseg.inference.model_file import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from pumpseg_train.evaluation.metrics import Predict
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`predict` gives every detection down to the score threshold of the model; input_size is (h, w)."""
+    """`predict` gives every detection down to the score threshold of the model; input_size is (h, w); threshold is the
+    one that the model recommends."""
 
     predict: Predict
     input_size: tuple[int, int]
+    threshold: float = DEFAULT_THRESHOLD
 
 
 def load_model(name: str, provider: str = "cpu", threads: int | None = None, tiles: int = 1) -> LoadedModel:
@@ -38,7 +41,7 @@ def load_model(name: str, provider: str = "cpu", threads: int | None = None, til
     from pumpseg import Segmenter
 
     segmenter = Segmenter(name, provider=provider, threads=threads, threshold=0.0, tiles=tiles)
-    return LoadedModel(segmenter, segmenter.info.input_size)
+    return LoadedModel(segmenter, segmenter.info.input_size, segmenter.info.recommended_threshold)
 
 
 def load_weights_model(weights: Path, profile: Profile, classes: tuple[str, ...]) -> LoadedModel:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -19,6 +19,9 @@ from pumpseg.instances import Instances
 from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
 from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.progress import Advance
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 # uint8 BGR (H, W, 3) -> instances, with every score above a low threshold.
 Predict = Callable[[np.ndarray], Instances]
@@ -59,14 +62,15 @@ class Metrics:
 
     def to_json(self) -> dict[str, dict[str, float | None]]:
         """The means as JSON has them: null instead of nan."""
-        return {"box": _json(self.box), "mask": _json(self.mask)}
+        return {"box": finite(self.box), "mask": finite(self.mask)}
 
     def classes_to_json(self) -> dict[str, dict[str, float | None]]:
         """The figures of the classes, likewise."""
-        return {name: _json(figures) for name, figures in self.classes.items()}
+        return {name: finite(figures) for name, figures in self.classes.items()}
 
 
-def _json(figures: Any) -> dict[str, float | None]:
+def finite(figures: "DataclassInstance") -> dict[str, float | None]:
+    """The fields of a dataclass of figures as JSON has them: null instead of nan."""
     return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(figures).items()}
 
 
@@ -133,6 +137,21 @@ def score(dataset: LabelledSet, results: list[dict[str, Any]]) -> Metrics:
     return Metrics(box, mask, {name: ClassAveragePrecision(*boxes, *masks) for name, boxes, masks in by_class})
 
 
+def highest_scores(
+    photos: Iterable[Path], predict: Predict, advance: Advance = lambda count: None
+) -> list[tuple[Path, float]]:
+    """Each photo and the highest score of what is found in it, 0 where nothing is.
+
+    advance is called with 1 after each photo.
+    """
+    highest = []
+    for path in photos:
+        scores = predict(read_frame(path)).scores
+        highest.append((path, float(scores.max()) if len(scores) else 0.0))
+        advance(1)
+    return highest
+
+
 def false_alarms(
     photos: Iterable[Path], predict: Predict, threshold: float = 0.5, advance: Advance = lambda count: None
 ) -> list[tuple[Path, float]]:
@@ -140,13 +159,7 @@ def false_alarms(
 
     advance is called with 1 after each photo.
     """
-    alarms = []
-    for path in photos:
-        scores = predict(read_frame(path)).scores
-        if len(scores) and scores.max() >= threshold:
-            alarms.append((path, float(scores.max())))
-        advance(1)
-    return alarms
+    return [(path, score) for path, score in highest_scores(photos, predict, advance) if score and score >= threshold]
 
 
 def quiet() -> contextlib.redirect_stdout[io.StringIO]:

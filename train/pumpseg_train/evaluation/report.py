@@ -17,6 +17,7 @@ from pumpseg.errors import PumpsegError
 from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
 from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import coco_truth, quiet
+from pumpseg_train.evaluation.operating_point import ALARM_RATES, SMALLEST, ScoredDetections
 from pumpseg_train.evaluation.prediction_sheet import tile, write_sheet
 
 _RIGHT, _WRONG, _MISSED = (80, 220, 60), (60, 60, 255), (255, 196, 0)  # BGR
@@ -29,7 +30,9 @@ class PhotoMatches:
     """Detections of one photo at a chosen score against its instances, by mask IoU.
 
     `found` are bool (D,): which detections match an instance of their class; `ignored` bool (D,): which are
-    in crowd regions instead; `hit` bool (G,): which instances were found. Detections are ordered by score.
+    in crowd regions instead; `hit` bool (G,): which instances were found; `instance` int (D,): which instance of any
+    class a detection matches, -1 for none; `areas` float (G,) of the instances, in pixels. Detections are ordered by
+    score.
     """
 
     photo: Photo
@@ -37,6 +40,8 @@ class PhotoMatches:
     found: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
     hit: NDArray[np.bool_]
+    instance: NDArray[np.int64]
+    areas: NDArray[np.float64]
 
     @property
     def wrong(self) -> int:
@@ -67,18 +72,21 @@ def match_photos(
             (r for r in results if r["image_id"] == photo.id and r["score"] >= threshold), key=lambda r: -r["score"]
         )
         masks = [r["segmentation"] for r in detections]
-        overlaps = _overlaps(masks, [_rle(photo, a) for a in instances], crowd=False)
+        truth = [_rle(photo, annotation) for annotation in instances]
+        overlaps = _overlaps(masks, truth, crowd=False)
         in_crowd = _overlaps(masks, [_rle(photo, a) for a in crowds], crowd=True).max(axis=1, initial=0) >= iou
         hit = np.zeros(len(instances), bool)
         found = np.zeros(len(detections), bool)
         ignored = np.zeros(len(detections), bool)
         taken = np.zeros(len(instances), bool)
+        matched = np.full(len(detections), -1)
         for row, detection in enumerate(detections):
             seen_as = detection["category_id"] - 1
             free = np.where(taken, -1.0, overlaps[row])
             best = int(free.argmax()) if len(instances) else -1
             if best >= 0 and free[best] >= iou:
                 taken[best] = True
+                matched[row] = best
                 is_class = instances[best].class_id - 1
                 found[row] = hit[best] = is_class == seen_as
                 matrix[is_class, seen_as] += 1
@@ -89,34 +97,45 @@ def match_photos(
         for instance, was_taken in zip(instances, taken, strict=True):
             if not was_taken:
                 matrix[instance.class_id - 1, classes] += 1
-        photos.append(PhotoMatches(photo, detections, found, ignored, hit))
+        areas = np.array([coco_mask.area(encoded) for encoded in truth], float)
+        photos.append(PhotoMatches(photo, detections, found, ignored, hit, matched, areas))
     return matrix, photos
 
 
-def write_report(folder: Path, dataset: LabelledSet, results: list[dict[str, Any]], threshold: float) -> list[Path]:
+def write_report(
+    folder: Path, dataset: LabelledSet, results: list[dict[str, Any]], threshold: float, scored: ScoredDetections
+) -> list[Path]:
     """Writes pictures and a table into `folder`, which is made; returns their paths.
 
-    precision_recall.png, confusion.png; photos.csv, all photos from the worst to the best with how many instances they
+    precision_recall.png, confusion.png; reliability.png, what a score is worth; recall_alarms.png, where false alarms
+    were counted; photos.csv, all photos from the worst to the best with how many instances they
     show, how many of these were missed and how many detections are wrong; worst.jpg, the first of them.
 
     Raises:
         PumpsegError: they cannot be written.
     """
     matrix, photos = match_photos(dataset, results, threshold)
-    paths = [folder / name for name in ("precision_recall.png", "confusion.png", "photos.csv", "worst.jpg")]
     photos.sort(key=lambda matches: -(matches.missed + matches.wrong))
+    figures = {
+        "precision_recall.png": _draw_precision_recall(dataset, results),
+        "confusion.png": _draw_confusion(matrix, (*dataset.classes, "background"), threshold),
+        "reliability.png": _draw_reliability(scored),
+    }
+    if scored.highest.size:
+        figures["recall_alarms.png"] = _draw_alarms(scored, threshold)
+    table_path, worst_path = folder / "photos.csv", folder / "worst.jpg"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _draw_precision_recall(dataset, results).savefig(paths[0])
-        _draw_confusion(matrix, (*dataset.classes, "background"), threshold).savefig(paths[1])
-        with paths[2].open("w", newline="", encoding="utf-8") as file:
+        for name, figure in figures.items():
+            figure.savefig(folder / name)
+        with table_path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["photo", "instances", "missed", "wrong"])
             table.writerows([m.photo.path.name, len(m.hit), m.missed, m.wrong] for m in photos)
     except OSError as error:
         raise PumpsegError(f"cannot write {folder}: {error.strerror}") from None
-    write_sheet(paths[3], [tile(draw_matches(matches), 480) for matches in photos[:_WORST]], columns=3)
-    return paths
+    write_sheet(worst_path, [tile(draw_matches(matches), 480) for matches in photos[:_WORST]], columns=3)
+    return [*(folder / name for name in figures), table_path, worst_path]
 
 
 def draw_matches(matches: PhotoMatches) -> NDArray[np.uint8]:
@@ -157,6 +176,39 @@ def _draw_precision_recall(dataset: LabelledSet, results: list[dict[str, Any]]) 
                 axes.plot(scorer.params.recThrs, mean, label=f"IoU {iou:g}: AP {mean.mean():.3f}")
         axes.legend(loc="lower left")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="masks")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _draw_reliability(scored: ScoredDetections) -> Figure:
+    """The share of detections that is right against their score: on the diagonal, a score is a probability."""
+    figure = Figure(figsize=(5, 5), dpi=120, layout="tight")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    rows = scored.reliability()
+    axes.plot([row[0] for row in rows], [row[1] for row in rows], marker="o")
+    for mean, right, count in rows:
+        axes.annotate(str(count), (mean, right), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    axes.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02), title="reliability")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _draw_alarms(scored: ScoredDetections, threshold: float) -> Figure:
+    """Recall against false alarms, with the thresholds for few of them."""
+    figure = Figure(figsize=(6, 5), dpi=120, layout="tight")
+    axes = figure.subplots()
+    curve = scored.curve()
+    axes.plot([point.alarms for point in curve], [point.recall for point in curve])
+    for point in (scored.at(threshold), *map(scored.for_alarms, ALARM_RATES)):
+        axes.plot(point.alarms, point.recall, "o", label=f"threshold {point.threshold:.2f}: {point.alarms:.1f} in 100")
+    axes.legend(loc="lower right")
+    axes.set(
+        xlabel="negative photos with a false alarm, in 100",
+        ylabel=f"recall of instances of {SMALLEST:g} px and more",
+        ylim=(0, 1.02),
+    )
+    axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     return figure
 

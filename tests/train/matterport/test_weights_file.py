@@ -162,7 +162,7 @@ def test_nothing_is_left_where_a_file_cannot_be_written(written, tmp_path, monke
     def fail(*_):
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr(weights_file, "_write_names", fail)
+    monkeypatch.setattr(weights_file, "write_names", fail)
     with pytest.raises(RuntimeError):
         save_weights(written[0], tmp_path / "new.h5")
     assert not list(tmp_path.iterdir())

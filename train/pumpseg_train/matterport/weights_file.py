@@ -8,7 +8,7 @@ import h5py
 import keras
 import numpy as np
 
-from pumpseg.atomic_file import PartialFile
+from pumpseg.atomic_file import complete_file
 from pumpseg.errors import PumpsegError
 from pumpseg_train.model.matterport import IDENTITY_BLOCKS
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
@@ -149,21 +149,15 @@ def save_weights(model: MaskRCNN, path: Path) -> None:
             (f"{layer.name}/{weight.name}:0", array)
             for weight, array in zip(layer.weights, _to_file(layer, model), strict=True)
         )
-    partial = PartialFile(path)
-    try:
-        with h5py.File(partial.path, "w") as file:
-            file.attrs["backend"] = np.bytes_("tensorflow")
-            file.attrs["keras_version"] = np.bytes_("2.2.4")
-            write_names(file, "layer_names", list(groups))
-            for name, arrays in groups.items():
-                group = file.create_group(name)
-                write_names(group, "weight_names", [weight for weight, _ in arrays])
-                for weight, array in arrays:
-                    group[weight] = array
-    except BaseException:
-        partial.discard()
-        raise
-    partial.complete()
+    with complete_file(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs["backend"] = np.bytes_("tensorflow")
+        file.attrs["keras_version"] = np.bytes_("2.2.4")
+        write_names(file, "layer_names", list(groups))
+        for name, arrays in groups.items():
+            group = file.create_group(name)
+            write_names(group, "weight_names", [weight for weight, _ in arrays])
+            for weight, array in arrays:
+                group[weight] = array
 
 
 def _layers(model: MaskRCNN) -> Iterator[keras.layers.Layer]:

@@ -30,6 +30,10 @@ class SinkError(PumpsegError, OSError):
     """An output that cannot be written as asked."""
 
 
+class WriteError(SinkError):
+    """Outputs that failed while they were written; the others are complete."""
+
+
 class DatasetError(PumpsegError, ValueError):
     """A data set on disk that is missing, incomplete or contradicts itself."""
 

@@ -56,10 +56,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return image  # type: ignore[return-value]
 
 
-def write_image(target: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image, uint8 BGR or BGRA, in the format of the suffix; it appears when complete. Raises SinkError."""
+def write_image(target: Path, image: NDArray[np.uint8], *, sync: bool = True) -> None:
+    """Write an image, uint8 BGR or BGRA, in the format of the suffix; it appears when complete. Raises SinkError.
+
+    sync: see `PartialFile.complete`.
+    """
     data = encode_image(image, target)
-    with complete_file(target) as path:
+    with complete_file(target, sync=sync) as path:
         path.write_bytes(data)
 
 

@@ -85,15 +85,50 @@ def test_checking_leaves_no_trace(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_orphans_of_a_killed_process_are_removed(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (tmp_path / f".part-{gone.pid}-out.jsonl").write_text("half", encoding="utf-8")
-    (tmp_path / f".part-{gone.pid}-other.jsonl").touch()
-    (tmp_path / f".part-{os.getppid()}-out.jsonl").touch()
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pumpseg.atomic_file import PartialFile
+
+for name in sys.argv[1:]:
+    PartialFile(Path(name), live=name.endswith(".mp4")).path.write_text("half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_leaves_files_that_the_next_one_removes_and_recordings_that_it_keeps(tmp_path, caplog):
+    names = [str(tmp_path / name) for name in ("out.jsonl", "other.jsonl", "rec.mp4")]
+    (tmp_path / "rec.recovered-1.mp4").touch()
+    assert subprocess.run([sys.executable, "-c", KILLED, *names], check=False).returncode < 0
+    assert len(list(tmp_path.glob(".*"))) == 3
     PartialFile(tmp_path / "out.jsonl").discard()
-    kept = {f".part-{gone.pid}-other.jsonl", f".part-{os.getppid()}-out.jsonl"}
-    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert [path.name.split("-", 2)[2] for path in tmp_path.glob(".*")] == ["other.jsonl"]
+    assert (tmp_path / "rec.recovered-2.mp4").read_text(encoding="utf-8") == "half"
+    assert "an unfinished recording of" in caplog.text
+
+
+def test_a_file_that_is_being_written_is_left_alone(tmp_path):
+    first = PartialFile(tmp_path / "out.txt")
+    with pytest.raises(SinkError, match=r"cannot write .*out\.txt: another process writes it"):
+        PartialFile(tmp_path / "out.txt")
+    first.path.write_text("whole", encoding="utf-8")
+    first.complete()
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8") == "whole"
+
+
+def test_what_is_there_of_a_recording_is_kept(tmp_path):
+    recording = PartialFile(tmp_path / "rec.mkv", live=True)
+    recording.path.write_text("half", encoding="utf-8")
+    assert recording.recover() == tmp_path / "rec.recovered-1.mkv"
+    assert PartialFile(tmp_path / "rec.mkv", live=True).recover() is None
+    assert [path.name for path in tmp_path.iterdir()] == ["rec.recovered-1.mkv"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(sorted(path.name for path in tmp_path.iterdir())))
+    write_text(tmp_path / "out.txt", "x")
+    assert synced == [[f".part-{os.getpid()}-out.txt"], ["out.txt"]]
 
 
 def test_a_full_folder_is_not_listed_for_every_file(tmp_path, monkeypatch):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pumpseg.cli.streams import best_effort_streams
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, WriteError
 
 FAILED = 1
-"""Some inputs failed, the others are done."""
+"""Some inputs or outputs failed, the others are done."""
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -39,8 +39,8 @@ class CommandParser(argparse.ArgumentParser):
 def run_command(program: str, action: Callable[[], int | None]) -> int:
     """Run a command's action, which includes reading its arguments.
 
-    Returns its exit code (None: 0), 1 if standard output could not be written, 2 after an error, 130 after Ctrl-C, each
-    reported in one line. Failed writes to standard output and standard error do not reach the action.
+    Returns its exit code (None: 0), 1 if an output failed while it was written, 2 after another error, 130 after
+    Ctrl-C, each reported in one line. Failed writes to standard output and standard error do not reach the action.
     """
     with best_effort_streams() as stdout:
         try:
@@ -70,7 +70,7 @@ def _exit_code(program: str, action: Callable[[], int | None]) -> int:
         return action() or 0
     except PumpsegError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return FAILED if isinstance(error, WriteError) else USAGE_ERROR
     except KeyboardInterrupt as interrupt:
         print(f"{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from pumpseg.checks import check_count
-from pumpseg.errors import SourceError
+from pumpseg.errors import SourceError, WriteError
 from pumpseg.instances import Instances
 from pumpseg.timings import Timings
 from pumpseg.video.result import DEFAULT_STYLE, Result, Style, Viewer
@@ -203,8 +203,9 @@ def process(
     """Run a source through inference into sinks and viewer.
 
     Completes the sinks when the source ends, after `limit` frames, when `stop` is set or the user closes the viewer;
-    and with the frames done so far when the source fails midway, before SourceError is raised. After any other failure
-    they are neither completed nor discarded: that is for the with statement of whoever opened them.
+    and with the frames done so far when the source fails midway, before SourceError is raised. A sink that fails does
+    not end the run while others, or the viewer, go on: WriteError is raised when they are complete. After any other
+    failure they are neither completed nor discarded: that is for the with statement of whoever opened them.
     workers, tracker, style: see `stream`. on_frame: called with the number of frames done.
     """
     sinks, stop = sinks or Sinks(), stop or threading.Event()
@@ -221,14 +222,17 @@ def process(
                     ended_early = not viewer.show(result, None if sinks else _show_at(source, result, meter.start))
                 meter.add(result)
                 on_frame(meter.frames)
-                ended_early = ended_early or meter.frames == limit
+                ended_early = ended_early or meter.frames == limit or (sinks.failed and viewer is None)
                 if ended_early:
                     break
         except SourceError as error:
             if not meter.frames:
                 raise
-            sinks.complete(interrupted=True)
             kept = f"; the {meter.frames} frames before that are saved" if sinks else ""
+            try:
+                sinks.complete(interrupted=True)
+            except WriteError as failure:
+                kept = f"; {failure}"
             raise SourceError(f"{error}{kept}") from None
     interrupted = stop.is_set()
     before_completing = perf_counter()

@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -79,7 +80,10 @@ class Sink(ABC):
     """Writes results in order; leaving its with statement completes it, or discards it after an exception.
 
     A sink whose every write is complete in itself needs no more than `write`.
+    path: of the file or folder; None for standard output.
     """
+
+    path: Path | None = None
 
     @abstractmethod
     def write(self, result: Result) -> None:
@@ -87,6 +91,11 @@ class Sink(ABC):
 
     def complete(self, *, interrupted: bool = False) -> None:
         """Finish the output and give it its name. interrupted: the source has more frames. Does nothing twice."""
+
+    def recover(self) -> Path | None:
+        """Keep what is not complete, in place of `discard`; returns where, None if there is nothing."""
+        self.discard()
+        return self.path if self.path is not None and self.path.exists() else None
 
     def discard(self) -> None:
         """Remove what is not complete."""

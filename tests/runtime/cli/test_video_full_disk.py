@@ -54,7 +54,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, small
         ballast.write(bytes(1024 * 1024 - 16 * 1024))
     option, name = output.split("=")
     done = command(clip, "--model", model_path, option, small_disk / name)
-    assert done.returncode == 2
+    assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(errors) == 1
     assert errors[0].startswith("pumpseg-video: error: cannot write ")
@@ -63,6 +63,19 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, small
     left = [path for path in small_disk.rglob("*") if path.is_file() and path.name != "ballast"]
     assert bool(left) == (name in ("frames", "crops"))
     assert all(cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None for path in left)
+
+
+def test_a_full_disk_takes_only_its_own_output_down(tmp_path, small_disk, model_path):
+    clip = bright_noise(tmp_path / "clip.mp4", 20, (128, 128))
+    with (small_disk / "ballast").open("wb") as ballast:
+        ballast.write(bytes(1024 * 1024 - 16 * 1024))
+    kept = tmp_path / "kept.mp4"
+    done = command(clip, "--model", model_path, "--save", kept, "--json", small_disk / "lost.jsonl")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"lost.jsonl: No space left on device; kept: {kept}")
+    with av.open(str(kept)) as container:
+        assert len(list(container.decode(video=0))) == 20
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 
 def test_a_full_disk_in_a_batch(tmp_path, small_disk, model_path, make_clip):

@@ -320,3 +320,39 @@ def test_the_command_on_a_camera_ends_well_at_a_signal(serve, model_path, tmp_pa
     assert stats["latency"]["median"] > 0
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert len(list(container.decode(video=0))) == frames
+
+
+def test_a_recording_outlives_the_reader_of_its_results_and_a_kill(serve, model_path, tmp_path):
+    server = serve(sys.executable, HERE / "mjpeg_camera.py", "PORT", FPS)
+    url = f"http://127.0.0.1:{server.port}/camera"
+    command = [sys.executable, "-m", "pumpseg.cli.video", url, "--model", model_path, "--no-show", "--save", "rec.mp4"]
+
+    def start(*options):
+        return subprocess.Popen(
+            [*command, "--json", "-", *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    with start("--limit", "20") as run:
+        run.stdout.readline()
+        run.stdout.close()
+        said = run.stderr.read().splitlines()
+    assert run.returncode == 1
+    assert said[-1] == "pumpseg-video: error: cannot write standard output: Broken pipe; kept: rec.mp4"
+    assert frames_in(tmp_path / "rec.mp4") == 20
+
+    with start() as run:
+        for _ in range(5 * FPS):
+            run.stdout.readline()
+        run.kill()
+    with start("--limit", "1") as run:
+        said = run.communicate()[1]
+    assert "an unfinished recording of rec.mp4 was found: it is now rec.recovered-1.mp4" in said.replace(
+        f"{tmp_path}/", ""
+    )
+    assert frames_in(tmp_path / "rec.recovered-1.mp4") >= 3 * FPS
+    assert frames_in(tmp_path / "rec.mp4") == 1
+
+
+def frames_in(path):
+    with av.open(str(path)) as container:
+        return len(list(container.decode(video=0)))

@@ -1,5 +1,8 @@
 """A folder appears under its name only when everything is in it."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pumpseg.errors import DatasetError
@@ -60,3 +63,26 @@ def test_images_of_one_name_are_kept_apart(tmp_path, link):
         "a-3.png": "z",
     }
     assert (tmp_path / "out" / "a.png").samefile(tmp_path / "x" / "a.png") == link
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pumpseg_train.dataset.atomic_folder import atomic_folder
+
+with atomic_folder(Path(sys.argv[1])) as folder:
+    (folder / "half.txt").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_killed_process_left_is_removed(there, tmp_path):
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    assert subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False).returncode < 0
+    assert len(list((out if there else tmp_path).iterdir())) == 1
+    with atomic_folder(out) as folder:
+        (folder / "whole.txt").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["out", "out/whole.txt"]

@@ -2,12 +2,13 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pumpseg.atomic_file import partial_name, remove_abandoned, sync_file, sync_tree
 from pumpseg.errors import DatasetError, PumpsegError
+from pumpseg.file_lock import make_locked_folder
 from pumpseg_train.dataset.labelled_set import Photo
 
 
@@ -15,34 +16,41 @@ from pumpseg_train.dataset.labelled_set import Photo
 def atomic_folder(out: Path) -> Iterator[Path]:
     """Yields a temporary folder to fill, which becomes `out` at the end, or is removed after an error.
 
-    An empty folder `out` stays where it is, as the working directory or a mounted disk must.
+    An empty folder `out` stays where it is, as the working directory or a mounted disk must. The files are on the disk
+    before they have their names; what a killed process left of the same folder is removed.
     Raises DatasetError, before anything is done, where `out` is not empty or new, or cannot be written.
     """
     place = Path(os.path.realpath(out))
+    refusal = DatasetError(f"{out} is not an empty folder: name a new one, or remove it first")
     try:
         there = place.exists()
-        if there and (not place.is_dir() or any(place.iterdir())):
-            raise DatasetError(f"{out} is not an empty folder: name a new one, or remove it first")
-        if there:
-            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=place))
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        if there and not place.is_dir():
+            raise refusal
+        folder = place if there else place.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder / place.name)
+        if there and any(place.iterdir()):
+            raise refusal
+        unfinished = folder / partial_name(place.name)
+        lock = make_locked_folder(unfinished)
     except OSError as error:
         raise DatasetError(f"cannot write {out}: {error.strerror}") from error
     try:
         yield unfinished
+        sync_tree(unfinished)
         if there:
             for path in list(unfinished.iterdir()):
                 path.rename(place / path.name)
         else:
-            unfinished.chmod(0o755)  # mkdtemp keeps others out
             unfinished.rename(place)
+        sync_file(folder)
     except PumpsegError:
         raise
     except OSError as error:
         raise DatasetError(f"cannot write {out}: {error.strerror}") from error
     finally:
+        if lock is not None:
+            os.close(lock)
         shutil.rmtree(unfinished, ignore_errors=True)
 
 

@@ -16,10 +16,15 @@ from pumpseg.video.sinks.stdout import open_stdout
 
 
 class _TextSink(Sink):
-    """UTF-8 text in a file that gets its name when complete; None for standard output, flushed at every write."""
+    """UTF-8 text in a file that gets its name when complete; None for standard output.
 
-    def __init__(self, target: Path | None) -> None:
-        self._file = None if target is None else PartialFile(target)
+    live: the file is of a live source. It is flushed at every write then, as standard output is.
+    """
+
+    def __init__(self, target: Path | None, *, live: bool = False) -> None:
+        self.path = target
+        self._file = None if target is None else PartialFile(target, live=live)
+        self._flushed = live or target is None
         # As bytes: standard output is UTF-8 too, whatever the terminal's encoding, or a pipe's on Windows.
         self._out: BinaryIO = open_stdout() if self._file is None else self._file.path.open("wb")
 
@@ -27,7 +32,7 @@ class _TextSink(Sink):
         try:
             # A lone surrogate is escaped as JSON escapes it.
             self._out.write(text.encode(errors="backslashreplace"))
-            if self._file is None:
+            if self._flushed:
                 self._out.flush()
         except OSError as error:
             raise self._failure(error) from None
@@ -38,17 +43,23 @@ class _TextSink(Sink):
         try:
             self._out.close()
         except OSError as error:
-            self._file.discard()
             raise self._failure(error) from None
         self._file.complete()
 
+    def recover(self) -> Path | None:
+        self._close()
+        return None if self._file is None else self._file.recover()
+
     def discard(self) -> None:
-        if self._file is None:
-            return
-        # Closing flushes the buffer, which fails on a full disk.
-        with contextlib.suppress(OSError):
-            self._out.close()
-        self._file.discard()
+        self._close()
+        if self._file is not None:
+            self._file.discard()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            # Closing flushes the buffer, which fails on a full disk.
+            with contextlib.suppress(OSError):
+                self._out.close()
 
     def _failure(self, error: OSError) -> SinkError:
         what = "standard output" if self._file is None else str(self._file.target)
@@ -94,7 +105,13 @@ class CocoSink(_TextSink):
     """
 
     def __init__(
-        self, target: Path, class_names: Sequence[str], ids: CocoIds | None = None, inputs: Sequence[Path] = ()
+        self,
+        target: Path,
+        class_names: Sequence[str],
+        ids: CocoIds | None = None,
+        inputs: Sequence[Path] = (),
+        *,
+        live: bool = False,
     ) -> None:
         self._images = None if ids is None else ids.images
         if ids is None:
@@ -108,7 +125,7 @@ class CocoSink(_TextSink):
             self._categories = ids.categories
             for path in inputs:
                 self._image_id(path.name)
-        super().__init__(target)
+        super().__init__(target, live=live)
         self._frames = 0
         self._separator = "[\n"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from pumpseg.atomic_file import check_names
-from pumpseg.errors import SinkError
+from pumpseg.errors import SinkError, WriteError
 from pumpseg.video.result import Result, Sink
 from pumpseg.video.sinks.images import CropSink, FrameFolderSink, ImageFolderSink, ImageSink, image_outputs
 from pumpseg.video.sinks.json import CocoIds, CocoSink, JsonLinesSink
@@ -16,30 +18,85 @@ from pumpseg.video.sinks.raw import RawSink
 from pumpseg.video.sinks.video import DEFAULT_CODEC, VideoSink
 from pumpseg.video.sources.frame_source import Source
 
+log = logging.getLogger("pumpseg")
+
 STANDARD_OUTPUT = Path("-")
 
 
 class Sinks(Sink):
-    """All outputs of one source, written and ended together; false if there are none."""
+    """All outputs of one source, written and ended together; false if there are none, or none is left.
 
-    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
-        self._sinks = tuple(sinks)
+    A sink that fails takes only itself down: its output is discarded, the others go on, and `complete` raises
+    WriteError once they are complete. live: what was recorded cannot be had again. It is completed even after an
+    exception, and what a sink had written before it failed is kept under another name.
+    """
+
+    def __init__(self, sinks: Sequence[Sink] = (), *, live: bool = False) -> None:
+        self._sinks = list(sinks)
+        self._live = live
+        self._failures: list[str] = []
+        self._kept: list[Path] = []
 
     def __bool__(self) -> bool:
         return bool(self._sinks)
 
+    @property
+    def failed(self) -> bool:
+        """Whether there were sinks, and all of them failed."""
+        return bool(self._failures) and not self._sinks
+
     def write(self, result: Result) -> None:
-        for sink in self._sinks:
-            sink.write(result)
+        for sink in tuple(self._sinks):
+            try:
+                sink.write(result)
+            except SinkError as error:
+                self._sinks.remove(sink)
+                self._end_failed(sink, error)
+                if self._sinks or self._live:
+                    log.error(
+                        "%s; %s", error, "the other outputs go on" if self._sinks else "nothing is saved any more"
+                    )
 
     def complete(self, *, interrupted: bool = False) -> None:
-        for sink in self._sinks:
-            sink.complete(interrupted=interrupted)
+        """Complete all outputs. Raises WriteError if one failed, now or before."""
+        while self._sinks:
+            sink = self._sinks[0]
+            try:
+                sink.complete(interrupted=interrupted)
+            except SinkError as error:
+                self._end_failed(sink, error)
+            else:
+                sink.discard()
+                self._kept += [] if sink.path is None or not sink.path.exists() else [sink.path]
+            del self._sinks[0]
+        if self._failures:
+            kept = f"; kept: {', '.join(map(str, self._kept))}" if self._kept else ""
+            failures, self._failures = "; ".join(self._failures), []
+            raise WriteError(failures + kept)
 
     def discard(self) -> None:
         with contextlib.ExitStack() as discarding:
             for sink in self._sinks:
                 discarding.callback(sink.discard)
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error_type is not None and self._live:
+            try:
+                self.complete(interrupted=True)
+            except SinkError as failure:
+                log.error("%s", failure)  # what ended the run is the error to raise
+        super().__exit__(error_type, error, trace)
+
+    def _end_failed(self, sink: Sink, error: SinkError) -> None:
+        self._failures.append(str(error))
+        # The disk may be full or gone, and the error to tell is the first.
+        with contextlib.suppress(OSError):
+            if not self._live:
+                sink.discard()
+            elif (kept := sink.recover()) is not None:
+                self._kept.append(kept)
 
 
 @dataclass(frozen=True)
@@ -86,7 +143,7 @@ def open_sinks(
         if outputs.crops.resolve() in {folder.resolve() for folder in taken}:
             raise SinkError(f"{outputs.crops} is the folder of other images: name a separate folder for the crops")
     with contextlib.ExitStack() as opened:
-        sinks = Sinks([opened.enter_context(sink) for sink in _opened(source, outputs, class_names)])
+        sinks = Sinks([opened.enter_context(sink) for sink in _opened(source, outputs, class_names)], live=source.live)
         opened.pop_all()  # from here on they are the caller's
     return sinks
 
@@ -94,9 +151,10 @@ def open_sinks(
 def _opened(source: Source, outputs: Outputs, class_names: Sequence[str]) -> Iterator[Sink]:
     save = outputs.save
     if outputs.json_lines is not None:
-        yield JsonLinesSink(None if outputs.json_lines == STANDARD_OUTPUT else outputs.json_lines)
+        target = None if outputs.json_lines == STANDARD_OUTPUT else outputs.json_lines
+        yield JsonLinesSink(target, live=source.live)
     if outputs.coco is not None:
-        yield CocoSink(outputs.coco, class_names, outputs.coco_ids, source.inputs)
+        yield CocoSink(outputs.coco, class_names, outputs.coco_ids, source.inputs, live=source.live)
     if outputs.crops is not None:
         yield CropSink(outputs.crops, source.inputs, name=source.name, of_video=source.timing is not None)
     if save is None:

@@ -84,7 +84,8 @@ class VideoSink(Sink):
         self._encoder = CODECS[codec]
         if self._encoder.name not in self._av.codecs_available:
             raise SinkError(f"cannot write {target}: this PyAV has no {self._encoder.name}; choose another codec")
-        self._file = PartialFile(target)
+        self.path = target
+        self._file = PartialFile(target, live=live)
         self._timing = timing
         self._audio_from = audio
         self._live = live
@@ -120,11 +121,12 @@ class VideoSink(Sink):
             self._close()
         self._file.complete()
 
+    def recover(self) -> Path | None:
+        self._abandon()
+        return self._file.recover()
+
     def discard(self) -> None:
-        try:
-            self._close()
-        except (self._av.FFmpegError, OSError):
-            log.debug("closing an abandoned video failed", exc_info=True)
+        self._abandon()
         self._file.discard()
 
     def _open(self, height: int, width: int, pixel_aspect: Fraction) -> None:
@@ -153,6 +155,12 @@ class VideoSink(Sink):
         options = {}
         if container_format != "matroska":
             options["movflags"] = "+frag_keyframe+empty_moov+default_base_moof" if self._live else "+faststart"
+        if self._live:
+            # What is older is on the disk when the process is killed.
+            options |= (
+                {"frag_duration": "1000000"} if container_format != "matroska" else {"cluster_time_limit": "1000"}
+            )
+            options["flush_packets"] = "1"
         encoding = dict(self._encoder.options)
         if self._live and self._encoder.name == "libx264":
             # B-frames would shift all times: a fragmented file has no edit list to compensate for their delay.
@@ -201,6 +209,12 @@ class VideoSink(Sink):
             yield
         except (self._av.FFmpegError, OSError) as error:
             raise SinkError(f"cannot write {self._file.target}: {error.strerror or error}") from None
+
+    def _abandon(self) -> None:
+        try:
+            self._close()
+        except (self._av.FFmpegError, OSError):
+            log.debug("closing an abandoned video failed", exc_info=True)
 
     def _close(self) -> None:
         if self._audio is not None:

@@ -1,8 +1,15 @@
+from fractions import Fraction
+from unittest.mock import Mock
+
+import av
 import pytest
 
-from pumpseg.errors import SinkError
+from pumpseg.errors import SinkError, WriteError
 from pumpseg.video import Sink
+from pumpseg.video.sinks.json import JsonLinesSink
 from pumpseg.video.sinks.open import STANDARD_OUTPUT, Outputs, Sinks, open_sinks
+from pumpseg.video.sinks.video import VideoSink
+from pumpseg.video.sources.frame_source import VideoTiming
 from pumpseg.video.sources.images import ImageSource
 from pumpseg.video.sources.open import open_source
 
@@ -85,3 +92,67 @@ def test_every_sink_is_discarded_even_if_one_fails():
     with pytest.raises(OSError, match="gone"):
         Sinks([noted[0], Failing(), noted[1]]).discard()
     assert all(one.discarded for one in noted)
+
+
+class FailingAt(Sink):
+    """A sink whose disk is full at a frame, or at the end."""
+
+    def __init__(self, frame=None):
+        self.frame, self.written, self.ended = frame, 0, ""
+
+    def write(self, result):
+        if result.index == self.frame:
+            raise SinkError("cannot write x: No space left on device")
+        self.written += 1
+
+    def complete(self, *, interrupted=False):
+        self.ended = "completed"
+        if self.frame is None:
+            raise SinkError("cannot write x: No space left on device")
+
+    def discard(self):
+        self.ended = self.ended or "discarded"
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("frame", [2, None])
+def test_a_sink_that_fails_takes_only_itself_down(frame, live, tmp_path, make_result, square_frame):
+    bad, good = FailingAt(frame), JsonLinesSink(tmp_path / "good.jsonl")
+    sinks = Sinks([bad, good], live=live)
+    with pytest.raises(WriteError, match=r"cannot write x: No space left on device; kept: .*good\.jsonl$"), sinks:
+        for index in range(5):
+            sinks.write(make_result(square_frame, index))
+        assert (bad.written, sinks.failed) == (5 if frame is None else 2, False)
+    assert len((tmp_path / "good.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+    assert bad.ended == ("completed" if frame is None else "discarded")
+    assert [path.name for path in tmp_path.iterdir()] == ["good.jsonl"]
+
+
+def test_no_sink_is_left(make_result, square_frame):
+    sinks = Sinks([FailingAt(0)])
+    sinks.write(make_result(square_frame))
+    assert sinks.failed
+    assert not sinks
+    assert not Sinks().failed
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_recording_of_a_live_source_is_completed_whatever_happens(error, tmp_path, make_result, square_frame):
+    video = VideoSink(tmp_path / "rec.mp4", VideoTiming(Fraction(1, 1000), Fraction(25)), live=True)
+    with pytest.raises(error), Sinks([FailingAt(), video], live=True) as sinks:
+        sinks.write(make_result(square_frame, 0, 0))
+        raise error
+    with av.open(str(tmp_path / "rec.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 1
+
+
+def test_what_a_live_source_gave_before_its_disk_was_full_is_kept(tmp_path, make_result, square_frame, monkeypatch):
+    sink = JsonLinesSink(tmp_path / "rec.jsonl", live=True)
+    with (
+        pytest.raises(WriteError, match=r"cannot write x; kept: .*rec\.recovered-1\.jsonl"),
+        Sinks([sink], live=True) as sinks,
+    ):
+        sinks.write(make_result(square_frame))
+        monkeypatch.setattr(sink, "write", Mock(side_effect=SinkError("cannot write x")))
+        sinks.write(make_result(square_frame, 1))
+    assert len((tmp_path / "rec.recovered-1.jsonl").read_text(encoding="utf-8").splitlines()) == 1

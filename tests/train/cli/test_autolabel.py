@@ -58,7 +58,7 @@ def test_pseudo_label_runs_a_model_file(tiny_onnx, fruit, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--reject", "nowhere.txt"], "--reject nowhere.txt: No such file"),
+        (["--reject", "nowhere.txt"], "--reject nowhere.txt: cannot read nowhere.txt: No such file"),
         (["--reject", "{names}"], "has no photo ghost.png"),
         (["--reject", "{latin}"], "'utf-8' codec can't decode"),
     ],

@@ -1,7 +1,9 @@
 """COCO json of every layout, and what is said of one that makes no sense."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,11 +156,13 @@ def test_coco_file_names_that_are_no_text_are_told(tmp_path, coco):
         read(tmp_path, "train", ())
 
 
-@pytest.mark.parametrize("width", ["wide", float("inf"), [8]])
+@pytest.mark.parametrize("width", ["wide", float("inf"), [8], -8, 100_000_000])
 def test_coco_sizes_that_are_no_numbers_are_told(tmp_path, width, photo, coco):
     photo(tmp_path / "images", "a.png", (8, 8))
     coco(tmp_path, [{"id": 1, "file_name": "a.png", "width": width, "height": 8}], [])
-    with pytest.raises(DatasetError, match=r"annotations\.json: a\.png has the size .* x 8: numbers are needed"):
+    with pytest.raises(
+        DatasetError, match=r"annotations\.json: a\.png has the size .* x 8: numbers, .* pixels at most"
+    ):
         read(tmp_path, "train", ())
 
 
@@ -195,3 +199,50 @@ def test_the_parent_class_of_roboflow_is_named(tmp_path, photo, edit_json, coco)
     assert found.notes == (
         "the class 'fruit' has no annotations and is the parent of others: leave it out with --classes",
     )
+
+
+@pytest.mark.parametrize("split", ["", "validation/"])
+def test_the_layout_of_fiftyone(tmp_path, split, photo, coco):
+    folder = tmp_path / split
+    photo(folder / "data", "a.png", (8, 8))
+    coco(folder, [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], [])
+    (folder / "annotations.json").rename(folder / "labels.json")
+    assert list(read(tmp_path, "train", ()).splits) == ["val" if split else "train"]
+    assert len(read(folder / "labels.json", "train", ()).photos) == 1
+
+
+def test_photos_under_another_path_are_told_once(tmp_path, photo, coco):
+    photo(tmp_path / "images", "a b.png", (8, 8))
+    photo(tmp_path, "c.png", (8, 8))
+    names = ["https://example.org/data/a%20b.png", "..\\..\\label-studio\\media\\c.png"]
+    coco(tmp_path, [{"id": n, "file_name": name, "width": 8, "height": 8} for n, name in enumerate(names)], [])
+    (tmp_path / "annotations.json").rename(tmp_path / "result.json")
+    found = read(tmp_path / "result.json", "train", ())
+    assert [photo.path for photo in found.photos] == [tmp_path / "images" / "a b.png", tmp_path / "c.png"]
+    assert found.notes == (
+        f"2 photos were found by the end of their path, the first in {names[0]} at {tmp_path / 'images' / 'a b.png'}",
+    )
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "x" * 256, "\ud800.png"])
+def test_names_that_no_file_can_have_are_told(tmp_path, name, photo, coco):
+    photo(tmp_path / "images", "a.png", (8, 8))
+    coco(tmp_path, [{"id": 1, "file_name": name, "width": 8, "height": 8}], [])
+    with pytest.raises(DatasetError, match=r"annotations\.json is not COCO json: "):
+        read(tmp_path, "train", ())
+
+
+@pytest.mark.parametrize("kind", ["absolute", "above", "pipe"])
+def test_nothing_outside_the_set_is_read(tmp_path, kind, photo, coco, capsys):
+    folder = tmp_path / "set"
+    photo(folder / "images", "a.png", (8, 8))
+    secret = photo(tmp_path, "secret.png", (8, 8))
+    os.mkfifo(folder / "images" / "pipe.png")
+    name = {"absolute": str(secret), "above": "../../secret.png", "pipe": "pipe.png"}[kind]
+    coco(folder, [{"id": 1, "file_name": name, "width": 8, "height": 8}], [])
+    for command in ("convert", "split", "check", "show"):
+        output = {"check": [], "show": ["--save", str(tmp_path / "o.png")]}.get(command, ["--out", str(tmp_path / "o")])
+        assert main([command, str(folder), *output]) == (1 if command == "check" else 2)
+        seen = capsys.readouterr()
+        assert Path(name).name in (seen.out if command == "check" else seen.err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.png", "set"]

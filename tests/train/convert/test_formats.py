@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -140,3 +141,14 @@ def test_links_instead_of_copies(fruit, tmp_path):
     assert main(["convert", str(make[0]), "--out", str(make[1]), "--link"]) == 0
     path = "train/images/0.png"
     assert (make[0] / path).samefile(make[1] / path)
+
+
+@pytest.mark.parametrize("name", ["task.zip", "export.json"])
+def test_a_zip_is_named_as_one(tmp_path, name, capsys):
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("annotations/instances_default.json", "{}")
+    for source_format in FORMATS:
+        assert main(["convert", str(tmp_path / name), "--from", source_format, "--out", str(tmp_path / "out")]) == 2
+        assert f"{name} is a zip archive: unpack it, and name the folder" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / name)]) == 2
+    assert "is a zip archive" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -17,6 +19,13 @@ BOX = [[10, 5], [20, 5], [20, 25], [10, 25]]
 
 def shape(points, kind="polygon", label="a", **more):
     return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **more}
+
+
+def tiny_png(side):
+    """A PNG in base64 whose header claims side x side pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", len(header) - 4) + header + struct.pack(">I", zlib.crc32(header))
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT").decode()
 
 
 def test_labelme_shapes(tmp_path, labelme):
@@ -44,6 +53,9 @@ def test_labelme_shapes(tmp_path, labelme):
     ("shapes", "message"),
     [
         ([{"label": "a"}], "KeyError"),
+        ([shape([[1, 1]], "point")], r"none of the labels has a mask: 1 shapes .* \(1 point\)"),
+        ([shape([[*BOX[0]]] * 8, "cuboid")], r"\(1 cuboid\)"),
+        ([shape([[0, 0], [99_999, 99_999]], "mask", mask=tiny_png(100_000))], "DecompressionBombError"),
         ([shape([[1, 1], [2, 2]], "mask", mask="!!!")], "is not labelme json"),
         ([shape(BOX), shape(BOX, label=None)], r"a\.json is not labelme json: TypeError label None is not text"),
         ([shape([[1, 1], [2, float("nan")], [3, 3]])], r"a\.json .*a coordinate is nan"),
@@ -88,7 +100,9 @@ def test_shapes_without_an_area_are_left_out_and_counted(tmp_path, labelme):
     labelme(tmp_path, [shape(BOX), *kinds, shape([[1, 1], [2, 2]]), shape([[1, 1]], "point", label="stem")])
     labelled = read(tmp_path, "train", ())
     assert labelled.classes == ("a",)
-    assert labelled.notes == ("5 shapes without an area were left out: 1 line, 1 linestrip, 2 point, 1 polygon",)
+    kinds = "2 point, 1 line, 1 linestrip, 1 polygon"
+    first = tmp_path / "a.json"
+    assert labelled.notes == (f"5 shapes without an area were left out ({kinds}), the first in {first}",)
     assert [int(annotation.mask(50, 40).sum()) for annotation in labelled.photos[0].annotations] == [200]
 
 
@@ -135,3 +149,34 @@ def test_a_photo_next_to_its_json_is_found(tmp_path, labelme, name):
     path = tmp_path / "in" / "a.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"imagePath": name}))
     assert read(tmp_path / "in", "train", ()).photos[0].path == tmp_path / "in" / "a.jpg"
+
+
+def test_a_photo_in_the_folder_next_to_that_of_its_json_is_found(tmp_path, labelme, photo):
+    labelme(tmp_path / "in" / "labels", [shape(BOX)])
+    (tmp_path / "in" / "labels" / "a.jpg").rename(photo(tmp_path / "in" / "images", "a.jpg"))
+    path = tmp_path / "in" / "labels" / "a.json"
+    for name, message in (("..\\images\\a.jpg", ""), ("../../secret.jpg", "does not exist")):
+        photo(tmp_path, "secret.jpg", (40, 50))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"imagePath": name}))
+        if message:
+            with pytest.raises(DatasetError, match=message):
+                read(path.parent, "train", ())
+        else:
+            assert read(path.parent, "train", ()).photos[0].path == tmp_path / "in" / "images" / "a.jpg"
+
+
+def test_an_embedded_photo_gets_the_suffix_of_what_it_is(tmp_path, labelme):
+    labelme(tmp_path / "in", [shape(BOX)])
+    path, scratch = tmp_path / "in" / "a.json", tmp_path / "scratch"
+    scratch.mkdir()
+    buffer = io.BytesIO()
+    Image.new("RGB", (50, 40)).save(buffer, "PNG")
+    (path.parent / "a.jpg").unlink()
+    for content, suffix in ((buffer.getvalue(), ".png"), (b"no image", None)):
+        changed = {"imageData": base64.b64encode(content).decode()}
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+        if suffix:
+            assert read(path.parent, "train", (), scratch).photos[0].path.suffix == suffix
+        else:
+            with pytest.raises(DatasetError, match=r"a\.json .*its imageData is not an image"):
+                read(path.parent, "train", (), scratch)

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert.mask_png import read
+from pumpseg_train.convert.mask_png import read, write
+from pumpseg_train.dataset.labelled_set import LabelledSet
 
 
 def test_masks_beside_each_other_and_in_colour(tmp_path, photo):
@@ -102,7 +103,7 @@ def test_jpeg_masks_are_taken_from_half_brightness_on_with_a_note(tmp_path, phot
     cv2.imwrite(str(tmp_path / "masks" / "a" / "1.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 60])
     found = read(tmp_path, "train", ("pumpkin",))
     assert np.array_equal(found.photos[0].annotations[0].mask(64, 64), pixels > 0)
-    assert "1 masks are JPEG: their edges are inexact" in found.notes[0]
+    assert found.notes[0].startswith("1 masks are JPEG, whose edges are inexact, and were cut at half brightness")
 
 
 def test_classes_are_those_of_the_file_names(tmp_path, photo):
@@ -113,3 +114,30 @@ def test_classes_are_those_of_the_file_names(tmp_path, photo):
     found = read(tmp_path, "train", ())
     assert found.classes == ("apple", "red_apple")
     assert [(found.name_of(a), a.crowd) for a in found.photos[0].annotations] == [("apple", True), ("red_apple", False)]
+
+
+def test_parts_that_are_a_little_transparent_are_seen_and_what_is_invisible_is_not(tmp_path, photo):
+    photo(tmp_path / "images", "a.jpg", (8, 8))
+    (tmp_path / "masks").mkdir()
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[2:4, 2:4] = 255
+    pixels[..., 3] = np.where(pixels[..., 0], 255, 200)
+    cv2.imwrite(str(tmp_path / "masks" / "a_1.png"), pixels)
+    cv2.imwrite(str(tmp_path / "masks" / "a_2.png"), pixels * np.array([1, 1, 1, 0], np.uint8))
+    found = read(tmp_path, "train", ("pumpkin",))
+    assert [int(annotation.mask(8, 8).sum()) for annotation in found.photos[0].annotations] == [4]
+    assert found.notes == ("1 labels without a pixel were left out, the first in a.jpg",)
+
+
+def test_a_class_that_begins_like_its_photo_keeps_its_name(tmp_path, photo):
+    photo(tmp_path / "images", "a.jpg", (8, 8))
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    for name in ("a_1_001", "a_002"):
+        cv2.imwrite(str(tmp_path / "masks" / "a" / f"{name}.png"), np.full((8, 8), 255, np.uint8))
+    assert read(tmp_path, "train", ()).classes == ("a", "a_1")
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/b", "a\0"])
+def test_classes_that_no_file_can_be_named_after_are_refused(tmp_path, name):
+    with pytest.raises(DatasetError, match="no file can be named after the class"):
+        write(LabelledSet((name,), {"train": ()}), tmp_path / "out")

@@ -3,7 +3,7 @@
 import pytest
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert.source import Reading, images_in, only_class, split_folders, split_of
+from pumpseg_train.convert.source import Reading, images_in, listed_classes, only_class, split_folders, split_of
 from pumpseg_train.dataset.labelled_set import Annotation
 
 SQUARE = [[1.0, 1.0, 5.0, 1.0, 5.0, 5.0, 1.0, 5.0]]
@@ -78,3 +78,24 @@ def test_a_set_without_photos_is_refused():
     reading.begin("train")
     with pytest.raises(DatasetError, match="there are no labelled photos"):
         reading.finish()
+
+
+def test_classes_may_be_listed_in_a_file(tmp_path):
+    assert listed_classes(tmp_path) == []
+    (tmp_path / "obj.names").write_text("b\n\n a \n")
+    assert listed_classes(tmp_path) == ["b", "a"]
+
+
+def test_a_set_of_labels_without_a_mask_only_is_refused(tmp_path, photo):
+    reading = Reading()
+    reading.begin("train")
+    reading.leave_out("boxes were left out", "a.txt", "flat")
+    reading.add(photo(tmp_path, "a.png", (8, 8)), [])
+    with pytest.raises(DatasetError, match=r"none of the labels has a mask: 1 boxes were left out \(1 flat\), the"):
+        reading.finish()
+    reading.count("photos are odd", "a.png")
+    reading.add(tmp_path / "a.png", [Annotation(reading.class_id("pumpkin"), SQUARE)])
+    assert reading.finish().notes == (
+        "1 boxes were left out (1 flat), the first in a.txt",
+        "1 photos are odd, the first in a.png",
+    )

@@ -50,7 +50,10 @@ def test_via_shapes_and_class_attributes(tmp_path, via):
     ("region", "message"),
     [
         (square(), "name no class: give it with --classes NAME"),
-        ({"shape_attributes": {"name": "point", "cx": 1, "cy": 1}, "region_attributes": {"name": "a"}}, "a point has"),
+        (
+            {"shape_attributes": {"name": "point", "cx": 1, "cy": 1}, "region_attributes": {"name": "a"}},
+            r"\(1 point\)",
+        ),
         ({"shape_attributes": {"name": "polygon"}, "region_attributes": {"name": "a"}}, "not a VIA entry: KeyError"),
         (square(name={"a": True, "b": True}), "2 boxes of name are ticked"),
         ({**square(), "region_attributes": None}, "region_data.json: .*region_attributes is None, an object is needed"),
@@ -104,3 +107,23 @@ def test_matterports_balloons(tmp_path):
         coco = COCO(str(tmp_path / "out" / split / "annotations.json"))
         assert (len(coco.imgs), len(coco.anns)) == (images, instances)
         assert all(coco.annToMask(annotation).any() for annotation in coco.anns.values())
+
+
+def test_points_are_left_out_and_counted(tmp_path, via):
+    point = {"shape_attributes": {"name": "point", "cx": 1, "cy": 1}, "region_attributes": {"name": "a"}}
+    via(tmp_path, [square(name="a"), point, point])
+    found = read(tmp_path, "train", ())
+    assert len(found.photos[0].annotations) == 1
+    assert found.notes[0].startswith("2 regions without an area were left out (2 point)")
+
+
+@pytest.mark.parametrize("by_folder", [True, False])
+def test_what_via_exports_as_coco_json_is_read(tmp_path, by_folder, photo, coco):
+    photo(tmp_path, "a.png", (40, 50))
+    shape = {"segmentation": [[10, 5, 20, 5, 20, 25, 10, 25]], "id": 1, "image_id": 1, "category_id": 2}
+    point = {"segmentation": [[]], "area": [], "bbox": [], "id": 2, "image_id": 1, "category_id": 2}
+    coco(tmp_path, [{"id": 1, "file_name": "a.png", "width": 50, "height": 40}], [shape, point])
+    path = (tmp_path / "annotations.json").rename(tmp_path / "via_export_coco.json")
+    found = read(tmp_path if by_folder else path, "train", ())
+    assert [int(annotation.mask(50, 40).sum()) for annotation in found.photos[0].annotations] == [200]
+    assert found.notes[0].startswith("1 annotations without a mask were left out")

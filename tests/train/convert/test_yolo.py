@@ -33,7 +33,7 @@ def test_yolo_of_every_make(tmp_path, settings, photo, yolo):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 0.5 0.5 0.2 0.2", r"a\.txt, line 1 is a box"),
+        ("0 0.5 0.5 0.2 0.2", r"none of the labels has a mask: 1 boxes .*a\.txt, line 1"),
         ("2 0.2 0.1 0.4 0.1 0.4 0.6", "has class 2, there are 2 classes"),
         ("-1 0.2 0.1 0.4 0.1 0.4 0.6", "has class -1"),
         ("0 0.2 0.1 0.4 0.1 0.4 0.6 0.1", "has 7 coordinates"),
@@ -84,7 +84,7 @@ def test_yolo_lines_in_another_encoding_are_told(tmp_path, yolo):
     yolo(tmp_path, "0 0.2 0.1 0.4 0.1 0.4 0.6")
     label = next(tmp_path.rglob("a.txt"))
     label.write_bytes(b"0 0.2 \xe9 0.4 0.1")
-    with pytest.raises(DatasetError, match=r"cannot read .*a\.txt: 'utf-8' codec"):
+    with pytest.raises(DatasetError, match=r"a\.txt is not UTF-8 text \('utf-8' codec"):
         read(tmp_path, "train", ())
 
 
@@ -124,3 +124,51 @@ def test_labels_with_a_byte_order_mark(tmp_path, yolo):
     for path in (tmp_path / "data.yaml", tmp_path / "labels" / "train" / "a.txt"):
         path.write_text(path.read_text(), encoding="utf-8-sig")
     assert len(read(tmp_path, "train", ()).photos[0].annotations) == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "path: ../datasets/set\ntrain: images/train",
+        "train: set/images/train",
+        "train: /content/set/images/train",
+        "train: 'D:\\yolo\\set\\images\\train'",
+    ],
+)
+@pytest.mark.parametrize("names", ["[a, b]", "{'1': b, '0': a}", "{0.0: a, 1.0: b}"])
+def test_folders_and_names_as_others_write_them(tmp_path, entry, names, yolo):
+    yolo(tmp_path, settings=f"names: {names}\n{entry}\ntest: ../test/images\n")
+    found = read(tmp_path, "train", ())
+    assert (list(found.splits), found.classes) == (["train"], ("a", "b"))
+    assert "the split test was left out: " in found.notes[0]
+
+
+def test_boxes_among_polygons_are_left_out_and_counted(tmp_path, yolo):
+    yolo(tmp_path, "0 0.2 0.125 0.4 0.125 0.4 0.625 0.2 0.625\n1 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.1 0.1")
+    found = read(tmp_path, "train", ())
+    assert len(found.photos[0].annotations) == 1
+    assert found.notes[0].startswith("2 boxes without a mask were left out, the first in")
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "obj.names"])
+def test_the_names_are_those_of_the_list_next_to_the_labels(tmp_path, name, yolo):
+    """HumanSignal/label-studio-converter#253: a YOLO export with classes.txt and no data.yaml."""
+    yolo(tmp_path, "1 0.2 0.125 0.4 0.125 0.4 0.625 0.2 0.625", settings=None)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbfgourd\r\npumpkin\r\n")
+    found = read(tmp_path, "train", ())
+    assert (found.classes, found.photos[0].annotations[0].class_id) == (("gourd", "pumpkin"), 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("a: &a [x]\nnames: [*a, *a]\ntrain: images/train\n", "it has aliases"),
+        ("names: " + "[" * 3000, "nested too deeply|not a data.yaml"),
+        ("names: [a]\nx: " + "x" * (1 << 20), "at most 1,048,576 are read"),
+        ("names: [[a]]\ntrain: images/train\n", "its names are not a list of names"),
+    ],
+)
+def test_settings_that_take_any_memory_are_refused(tmp_path, settings, message, yolo):
+    yolo(tmp_path, settings=settings)
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path, "train", ())

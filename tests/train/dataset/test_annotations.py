@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.dataset.annotations import find_photo, read_dataset
+from pumpseg_train.dataset.annotations import read_dataset, read_splits
 from pumpseg_train.dataset.labelled_set import Annotation
 
 DISC = (60, 60, 40, 35)
@@ -169,25 +169,6 @@ def test_ids_of_several_kinds(tmp_path, make_split, edit_json):
         read_dataset(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("a.png", "a.png"),
-        ("day 1/a.png", "day 1/a.png"),
-        ("data/upload/day 1/a.png", "day 1/a.png"),
-        ("D:\\photos\\day 1\\a.png", "day 1/a.png"),
-        ("/mnt/server/a.png", "a.png"),
-        ("../../a.png", "a.png"),
-        ("x/gone.png", "x/gone.png"),
-    ],
-)
-def test_photos_are_found_by_the_longest_tail_that_exists(tmp_path, name, found):
-    (tmp_path / "in" / "day 1").mkdir(parents=True)
-    for path in ("a.png", "in/a.png", "in/day 1/a.png"):
-        (tmp_path / path).touch()
-    assert find_photo(tmp_path / "in", name) == tmp_path / "in" / found
-
-
 def test_no_images_names_the_file(tmp_path, make_split):
     make_split(tmp_path, [])
     with pytest.raises(DatasetError, match=r"annotations\.json lists no images"):
@@ -228,4 +209,23 @@ def test_masks_that_would_take_any_memory_are_refused(tmp_path, make_split, edit
     make_split(tmp_path, [[(0, DISC)]])
     edit_json(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
     with pytest.raises(DatasetError, match=message):
+        read_dataset(tmp_path)
+
+
+def test_a_crowd_flag_that_is_neither_is_named(tmp_path, make_split, edit_json):
+    make_split(tmp_path, [[(0, DISC)]])
+    edit_json(tmp_path, lambda content: content["annotations"][0].update(iscrowd="maybe"))
+    with pytest.raises(DatasetError, match=r"0\.png, annotation 1: its iscrowd is 'maybe', 0 or 1 is needed"):
+        read_dataset(tmp_path)
+
+
+def test_a_photo_of_unknown_size_that_is_missing_is_a_fault(tmp_path, make_split, edit_json):
+    make_split(tmp_path, [[(0, DISC)]])
+    (tmp_path / "images" / "0.png").unlink()
+    edit_json(tmp_path, lambda content: content["images"][0].update(width=None))
+    faults = []
+    (only,) = read_splits(tmp_path, faults.append).photos
+    assert [fault.kind for fault in faults] == ["image of unknown size"]
+    assert (only.width, only.annotations[0].segmentation) == (0, None)
+    with pytest.raises(DatasetError, match=r"0\.png: the image .* does not exist"):
         read_dataset(tmp_path)

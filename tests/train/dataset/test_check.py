@@ -233,3 +233,9 @@ def test_a_picture_too_large_to_decode_is_reported_as_that(clean, tmp_path, monk
     save(clean / "val" / "images" / "2.png", np.zeros((200, 200, 3), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15_000)
     assert findings(clean, tmp_path, 1) == {(True, "image too large"): [("val", "2.png")]}
+
+
+def test_a_split_of_crowd_regions_only_is_a_fault(tmp_path, capsys):
+    write(tmp_path / "train", [[{**rectangle(5, 5, 30, 20), "iscrowd": 1}], []])
+    assert main(["check", str(tmp_path)]) == 1
+    assert "train: annotations: all 1 labels are marked iscrowd" in capsys.readouterr().out

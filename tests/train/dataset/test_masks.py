@@ -1,5 +1,7 @@
 """Masks between pixels, run lengths and polygons, against pycocotools."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from pumpseg_train.dataset.masks import (
     encode,
     mask_record,
     one_ring,
+    readable_segmentation,
     rings_of,
     trace,
     upright,
@@ -121,3 +124,38 @@ def test_polygons_that_overlap_have_no_hole_where_they_do():
 def test_run_lengths_that_cover_too_little_are_refused():
     with pytest.raises(DatasetError, match="run lengths cover 60 pixels of 160x120"):
         decode({"size": [120, 160], "counts": [10, 20, 30]}, 160, 120)
+
+
+SQUARE = [1, 1, 5, 1, 5, 5, 1, 5]
+PAIRS = [[1, 1], [5, 1], [5, 5], [1, 5]]
+
+
+@pytest.mark.parametrize("segmentation", [[SQUARE], [PAIRS], PAIRS, SQUARE, [[str(value) for value in SQUARE]]])
+def test_polygons_are_read_however_they_are_nested(segmentation):
+    readable, kind, _ = readable_segmentation(segmentation)
+    assert not kind
+    assert decode(readable, 8, 8).sum() == 16
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "detail"),
+    [
+        ({"size": [8, 8], "counts": [10.5, 53.5]}, "lists of whole numbers"),
+        ({"size": [8, 8], "counts": ["10", "54"]}, "lists of whole numbers"),
+        ({"size": [8, 8], "counts": [[10, 54]]}, "lists of whole numbers"),
+        ({"size": "8x8", "counts": [10, 54]}, "lists of whole numbers"),
+        ({"size": [8, 8, 1], "counts": [10, 54]}, "too many values"),
+        ({"size": [8, 8], "counts": [2**63, 54]}, "OverflowError"),
+        ({"size": [8, 8], "counts": [2**62, 2**62, 2**62, 2**62, 64]}, "run lengths cover"),
+        ({"size": [-8, -8], "counts": [10, 54]}, "run lengths of -8x-8 pixels"),
+        ({"size": [100_000, 100_000], "counts": [10**10]}, "from 1 to 178,956,970 are read"),
+        ({"size": [8, 8], "counts": "b'0@'"}, "truncated or has characters"),
+        ({"size": [8, 8], "counts": None}, "lists of whole numbers"),
+        ([[1e300, 1, 5, 1, 5, 5]], "a coordinate is 1e[+]300"),
+        ([[0, 0, 900_000, 900_000] * 3], "pixels around, more than is read"),
+    ],
+)
+def test_masks_that_are_none_are_damaged(segmentation, detail):
+    readable, kind, seen = readable_segmentation(segmentation)
+    assert (readable, kind) == (None, "mask damaged")
+    assert re.search(detail, seen)

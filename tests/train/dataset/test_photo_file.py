@@ -1,6 +1,7 @@
 """Photos are read upright and as they are; what cannot be is named."""
 
 import io
+import os
 import warnings
 
 import cv2
@@ -47,7 +48,7 @@ def test_a_grey_image_has_three_channels(tmp_path):
 
 def test_an_unreadable_image_is_named(tmp_path):
     (tmp_path / "bad.jpg").write_text("no image")
-    with pytest.raises(DatasetError, match=r"bad\.jpg is damaged, or not an image"):
+    with pytest.raises(DatasetError, match=r"bad\.jpg cannot be read as an image"):
         load_image(tmp_path / "bad.jpg")
 
 
@@ -83,7 +84,7 @@ def test_a_picture_too_large_to_decode_is_named(tmp_path, monkeypatch):
     path = tmp_path / "2.png"
     save(path, np.zeros((200, 200, 3), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15_000)
-    for look in (lambda: probe(path.read_bytes(), "2.png"), lambda: size_of(path)):
+    for look in (lambda: probe(path.read_bytes(), "2.png"), lambda: size_of(path), lambda: load_image(path)):
         with pytest.raises(PhotoTooLargeError, match=r"2\.png is too large: it has more than 30,000 pixels"):
             look()
 
@@ -107,3 +108,10 @@ def test_the_size_is_that_of_the_upright_photo(tmp_path, suffix, orientation):
     info = probe(path.read_bytes(), "a")
     assert (info.width, info.height, info.orientation, info.stored_size) == (*upright, orientation, (120, 80))
     assert load_image(path).shape[1::-1] == upright
+
+
+def test_a_pipe_is_no_photo(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for look in (size_of, load_image):
+        with pytest.raises(DatasetError, match=r"pipe\.png is not a regular file"):
+            look(tmp_path / "pipe.png")

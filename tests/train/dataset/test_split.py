@@ -64,3 +64,9 @@ def test_splits_of_a_set_are_pooled_and_names_kept_apart(fruit, tmp_path):
     assert all(len(set(part)) == len(part) for part in parts.values())
     out, before = read_splits(tmp_path / "out"), read_splits(fruit)
     assert sum(len(photo.annotations) for photo in out.photos) == sum(len(photo.annotations) for photo in before.photos)
+
+
+def test_sizes_that_the_json_lacks_are_written(flat, tmp_path, edit_json):
+    edit_json(flat, lambda content: content["images"][0].pop("width"))
+    assert main(["split", str(flat), "--out", str(tmp_path / "out")]) == 0
+    assert {photo.record["width"] for photo in read_splits(tmp_path / "out").photos} == {120}

@@ -102,16 +102,14 @@ def _write(arguments: argparse.Namespace, label: _Label) -> None:
 
 
 def _photos(arguments: argparse.Namespace) -> list[Path]:
+    from pumpseg_train.dataset.input_file import read_text
     from pumpseg_train.dataset.photo_file import list_images
-    from pumpseg_train.dataset.text_file import read_text
 
     rejected: set[str] = set()
     if arguments.reject:
         try:
             rejected = set(read_text(arguments.reject).splitlines()) - {""}
-        except OSError as error:
-            raise PumpsegError(f"--reject {arguments.reject}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
+        except PumpsegError as error:
             raise PumpsegError(f"--reject {arguments.reject}: {error}") from None
     photos = list_images(arguments.photos)
     if unknown := rejected - {path.name for path in photos}:

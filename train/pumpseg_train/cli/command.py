@@ -9,7 +9,7 @@ from typing import TypeAlias
 from pumpseg.atomic_file import check_names, check_writable
 from pumpseg.cli import command
 from pumpseg.errors import PumpsegError
-from pumpseg_train.dataset.text_file import read_text
+from pumpseg_train.dataset.input_file import read_text
 
 # What a subcommand adds its parser to; the class has no other name.
 Commands: TypeAlias = "argparse._SubParsersAction[command.CommandParser]"
@@ -45,7 +45,7 @@ def class_names(values: Sequence[str]) -> list[str]:
         return list(values)
     try:
         lines = read_text(Path(values[0])).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except PumpsegError as error:
         raise PumpsegError(f"cannot read the class names in {values[0]}: {error}") from None
     return [line.strip() for line in lines if line.strip()]
 

@@ -1,6 +1,6 @@
 """COCO json: the layout of this project, that of COCO itself, Roboflow's, or a single file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ _CVAT = "default"  # what CVAT calls the one split of a task
 def read(source: Path, split: str, classes: Sequence[str], images: Path | None = None) -> LabelledSet:
     """Reads DIR/{train,val,test}/annotations.json + images/, COCO's annotations/instances_train2017.json +
     train2017/, CVAT's annotations/instances_default.json + images/, Roboflow's
-    {train,valid,test}/_annotations.coco.json, or one json file with its folder of images.
+    {train,valid,test}/_annotations.coco.json, FiftyOne's labels.json + data/, or one json file with its folder of
+    images.
 
     images: the folder of the photos, wherever the json is. Annotations without a mask are left out and counted.
     Raises DatasetError.
@@ -24,20 +25,27 @@ def read(source: Path, split: str, classes: Sequence[str], images: Path | None =
     reading = Reading()
     files = {}
     for name, (json_path, usual) in _find(source, split, reading.notes).items():
-        places = [images] if images else usual
-        folder = next((place for place in places if place.is_dir()), None)
-        if folder is None:
+        files[name] = json_path, [images] if images else usual
+    return read_jsons(files, reading)
+
+
+def read_jsons(files: Mapping[str, tuple[Path, Sequence[Path]]], reading: Reading) -> LabelledSet:
+    """The json file of each split, and the folders that may hold its photos. Raises DatasetError."""
+    existing = {}
+    for name, (json_path, places) in files.items():
+        existing[name] = json_path, [place for place in places if place.is_dir()]
+        if not existing[name][1]:
             tried = " or ".join(map(str, places))
             raise DatasetError(
                 f"the photos of {json_path} are missing: there is no folder {tried}; give it by --images"
             )
-        files[name] = json_path, folder
-    found = read_masks(files)
+    found = read_masks(existing)
     reading.classes += found.classes
     reading.notes += found.notes
     for name, photos in found.splits.items():
         reading.begin(name)
         for photo in photos:
+            reading.found(photo.path, photo.record["file_name"])
             annotations = [_compressed(annotation, photo) for annotation in photo.annotations]
             reading.add(photo.path, annotations, (photo.width, photo.height))
     used = {annotation.class_id for photo in found.photos for annotation in photo.annotations}
@@ -53,7 +61,7 @@ def read(source: Path, split: str, classes: Sequence[str], images: Path | None =
 def _find(source: Path, split: str, notes: list[str]) -> dict[str, tuple[Path, list[Path]]]:
     """The json file of each split, and the folders that may hold its photos; what is left out goes into `notes`."""
     if source.is_file():
-        return {split: (source, [source.parent / "images", source.parent])}
+        return {split: (source, photo_folders(source))}
     if not source.is_dir():
         raise DatasetError(f"{source} does not exist")
     found = {}
@@ -67,6 +75,7 @@ def _find(source: Path, split: str, notes: list[str]) -> dict[str, tuple[Path, l
         return found
     for name, folder in split_folders(source, split).items():
         kinds = [("annotations.json", folder / "images"), ("_annotations.coco.json", folder)]
+        kinds.append(("labels.json", folder / "data"))
         there = [(folder / json_name, [images]) for json_name, images in kinds if (folder / json_name).is_file()]
         if len(there) > 1:
             raise DatasetError(f"{folder} holds both {there[0][0].name} and {there[1][0].name}: name one of them")
@@ -81,9 +90,15 @@ def _find(source: Path, split: str, notes: list[str]) -> dict[str, tuple[Path, l
         )
     if not found:
         raise DatasetError(
-            f"{source} holds no COCO json: annotations.json, _annotations.coco.json or annotations/instances_*.json"
+            f"{source} holds no COCO json: annotations.json, _annotations.coco.json, labels.json or "
+            "annotations/instances_*.json"
         )
     return found
+
+
+def photo_folders(json_path: Path) -> list[Path]:
+    """Where the photos of a json file may be."""
+    return [json_path.parent / "images", json_path.parent / "data", json_path.parent]
 
 
 def _compressed(annotation: Annotation, photo: Photo) -> Annotation:

@@ -9,6 +9,7 @@ from typing import Protocol
 from pumpseg.errors import DatasetError
 from pumpseg_train.convert import coco, index_png, labelme, mask_png, via, yolo
 from pumpseg_train.dataset.atomic_folder import atomic_folder
+from pumpseg_train.dataset.input_file import refuse_zip
 from pumpseg_train.dataset.labelled_set import LabelledSet, choose_classes, map_annotations
 
 
@@ -53,6 +54,7 @@ def convert(
     """
     if doubled := [name for number, name in enumerate(classes) if name in classes[:number]]:
         raise DatasetError(f"--classes names {doubled[0]!r} twice")
+    refuse_zip(source)
     with tempfile.TemporaryDirectory() as scratch:
         if source_format == "coco":
             labelled = coco.read(source, split, classes, images)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pumpseg.errors import DatasetError
-from pumpseg_train.convert.mask_png import images_with_masks
+from pumpseg_train.convert.mask_png import images_with_masks, open_mask
 from pumpseg_train.convert.source import Reading, only_class, split_folders
 from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, Photo, without_crowds
@@ -41,11 +41,8 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
 
 def _annotations(path: Path, classes: Sequence[str]) -> tuple[list[Annotation], tuple[int, int] | None]:
     """The annotations of an index picture, and its width and height where it has any."""
-    try:
-        with Image.open(path) as image:
-            palette, pixels = image.mode == "P", np.asarray(image)
-    except (OSError, ValueError, SyntaxError):
-        raise DatasetError(f"{path} cannot be read as an image") from None
+    with open_mask(path) as image:
+        palette, pixels = image.mode == "P", np.asarray(image)
     if pixels.ndim != 2:
         raise DatasetError(f"{path} has {pixels.shape[2]} channels: an index picture has one")
     found = []

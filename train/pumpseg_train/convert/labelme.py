@@ -1,10 +1,9 @@
 """labelme: a json next to every image."""
 
 import base64
-import binascii
 import io
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,18 @@ from PIL import Image
 from pumpseg.errors import DatasetError
 from pumpseg_train.convert.source import Reading, images_in, split_folders
 from pumpseg_train.convert.via import round_polygon
-from pumpseg_train.dataset.annotations import find_photo
 from pumpseg_train.dataset.atomic_folder import place_photos
+from pumpseg_train.dataset.foreign_path import find_photo
+from pumpseg_train.dataset.input_file import read_json
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes
 from pumpseg_train.dataset.masks import decode, encode, finite, rings_of
 from pumpseg_train.dataset.photo_file import size_of
-from pumpseg_train.dataset.text_file import read_json
 
 _VERSION = "5.5.0"  # of the format that is written
 # Kinds whose points are an outline: rectangles have four corners in later versions, rotated ones in X-AnyLabeling.
-_OUTLINES = ("polygon", "rectangle", "rotation", "oriented_rectangle")
+_OUTLINES = ("polygon", "rectangle", "rotation", "oriented_rectangle", "quadrilateral")
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"II": ".tif", b"MM": ".tif", b"RI": ".webp"}
+_NOT_LABELME = (ValueError, KeyError, TypeError, AttributeError, OverflowError, SyntaxError, OSError, RecursionError)
 
 
 def read(source: Path, split: str, classes: Sequence[str], scratch: Path | None = None) -> LabelledSet:
@@ -33,25 +34,22 @@ def read(source: Path, split: str, classes: Sequence[str], scratch: Path | None 
     Images without a json are not labelled yet and left out, and so are shapes without an area. scratch: a folder for
     photos that are in a json only (imageData). Raises DatasetError.
     """
-    reading, unlabelled, no_area = Reading(), 0, Counter[str]()
+    reading, unlabelled = Reading(), 0
     for name, folder in split_folders(source, split).items():
         reading.begin(name)
-        images = {_read_file(path, reading, no_area, scratch) for path in sorted(folder.glob("*.json"))}
+        images = {_read_file(path, reading, scratch) for path in sorted(folder.glob("*.json"))}
         unlabelled += len(set(images_in(folder)) - images)
     if unlabelled:
         reading.notes.append(f"{unlabelled} images without a json were left out")
-    if no_area:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(no_area.items()))
-        reading.notes.append(f"{no_area.total()} shapes without an area were left out: {kinds}")
     return sort_classes(reading.finish())
 
 
-def _read_file(path: Path, reading: Reading, no_area: Counter[str], scratch: Path | None) -> Path:
-    """Adds the photo of a json to `reading`, and its shapes without an area to `no_area`; returns the photo's path."""
+def _read_file(path: Path, reading: Reading, scratch: Path | None) -> Path:
+    """Adds the photo of a json to `reading`; returns its path."""
+    content = read_json(path, "labelme json")
     try:
-        content = read_json(path)
-        image = _image(path, content, scratch)
-        given = tuple(int(content.get(key) or 0) for key in ("imageWidth", "imageHeight"))
+        image = _image(path, content, reading, scratch)
+        given = tuple(int(float(content.get(key) or 0)) for key in ("imageWidth", "imageHeight"))
         size = (given[0], given[1]) if all(given) else size_of(image)[:2]
         parts: dict[Any, list[tuple[str, Any, bool]]] = defaultdict(list)
         for number, shape in enumerate(content["shapes"]):
@@ -60,14 +58,15 @@ def _read_file(path: Path, reading: Reading, no_area: Counter[str], scratch: Pat
             crowd = bool((shape.get("flags") or {}).get("iscrowd", False))
             if not isinstance(shape["label"], str):
                 raise TypeError(f"label {shape['label']!r} is not text")
-            segmentation = _segmentation(shape, size)
+            kind = shape.get("shape_type") or "polygon"
+            segmentation = _segmentation(kind, shape, size)
             if segmentation is None:
-                no_area[shape.get("shape_type") or "polygon"] += 1
+                reading.leave_out("shapes without an area were left out", str(path), f"{kind:.30}")
             else:
                 parts[key].append((shape["label"], segmentation, crowd))
     except DatasetError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
+    except (*_NOT_LABELME, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} is not labelme json: {type(error).__name__} {error}") from error
     annotations = [
         Annotation(reading.class_id(label), _joined([segmentation for _, segmentation, _ in shapes], size), crowd)
@@ -78,45 +77,51 @@ def _read_file(path: Path, reading: Reading, no_area: Counter[str], scratch: Pat
     return image
 
 
-def _image(path: Path, content: dict[str, Any], scratch: Path | None) -> Path:
+def _image(path: Path, content: dict[str, Any], reading: Reading, scratch: Path | None) -> Path:
     """The photo that a json is about, which is written to `scratch` where it is in the json only."""
-    name = content["imagePath"].replace("\\", "/")
-    beside = path.parent / name
-    image = beside if beside.is_file() else find_photo(path.parent, name)
+    image = find_photo([path.parent, path.parent.parent], content["imagePath"])
     if image.is_file():
+        reading.found(image, content["imagePath"])
         return image
     if not content.get("imageData") or scratch is None:
-        raise DatasetError(f"{path} is about {beside}, which does not exist")
+        raise DatasetError(f"{path} is about {image}, which does not exist")
     data = base64.b64decode(content["imageData"])
+    suffix = _SUFFIXES.get(data[:2])
+    if suffix is None:
+        raise ValueError("its imageData is not an image")
     folder = scratch / str(len(list(scratch.iterdir())))  # names may repeat
     folder.mkdir()
-    image = folder / f"{path.stem}{Path(name).suffix or '.png'}"
+    image = folder / f"{path.stem}{suffix}"
     image.write_bytes(data)
     return image
 
 
-def _segmentation(shape: dict[str, Any], size: tuple[int, int]) -> Any:
-    """The COCO segmentation of a shape, or None if it has no area."""
-    kind, points = shape.get("shape_type") or "polygon", shape["points"]
+def _segmentation(kind: str, shape: dict[str, Any], size: tuple[int, int]) -> Any:
+    """A COCO segmentation, or None for a shape without an area, and for one of a kind that is not known."""
+    points = [(x, y) for x, y in shape["points"]]
     if kind == "mask":
-        (x1, y1), (x2, y2) = ((int(x), int(y)) for x, y in points)
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
-            crop = np.asarray(image) != 0
-        mask = np.zeros((size[1], size[0]), np.bool_)
-        area = mask[y1 : y2 + 1, x1 : x2 + 1]
-        if crop.shape != area.shape:
-            raise ValueError(f"a mask of {crop.shape[1]}x{crop.shape[0]} pixels in a box from {x1},{y1} to {x2},{y2}")
-        area |= crop
-        return encode(mask)
+        return _pasted(shape["mask"], points, size)
+    if kind == "circle" and len(points) == 2:
+        (x1, y1), (x2, y2) = points
+        return [finite(round_polygon(x1, y1, *[float(np.hypot(x2 - x1, y2 - y1))] * 2))]
     if kind == "rectangle" and len(points) == 2:
         (x1, y1), (x2, y2) = points
         return [finite([x1, y1, x2, y1, x2, y2, x1, y2])]
-    if kind == "circle":
-        (x1, y1), (x2, y2) = points
-        return [finite(round_polygon(x1, y1, *[float(np.hypot(x2 - x1, y2 - y1))] * 2))]
     if kind in _OUTLINES and len(points) >= 3:
-        return [finite(value for x, y in points for value in (x, y))]
+        return [finite(value for point in points for value in point)]
     return None
+
+
+def _pasted(encoded: str, points: list[tuple[float, float]], size: tuple[int, int]) -> Any:
+    """The segmentation of a mask PNG in the box between two points."""
+    (x1, y1), (x2, y2) = ((int(x), int(y)) for x, y in points)
+    mask = np.zeros((size[1], size[0]), np.bool_)
+    area = mask[y1 : y2 + 1, x1 : x2 + 1]
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        if image.size != area.shape[::-1]:
+            raise ValueError(f"a mask of {image.width}x{image.height} pixels in a box from {x1},{y1} to {x2},{y2}")
+        area |= np.asarray(image) != 0
+    return encode(mask)
 
 
 def _joined(parts: list[Any], size: tuple[int, int]) -> Any:

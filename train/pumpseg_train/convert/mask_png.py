@@ -5,7 +5,8 @@ file name begins with the name of the class (masks/NAME/pumpkin_001.png); withou
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from pumpseg_train.convert.source import Reading, images_in, split_folders
 from pumpseg_train.dataset.atomic_folder import place_photos
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes
 from pumpseg_train.dataset.masks import encode
+from pumpseg_train.dataset.photo_file import size_of
 
 _CROWD = "_crowd"
-_LOSSY = (".jpg", ".jpeg")
+_HALF = 127  # of 255
 _OWN_NAME = re.compile(rf"(.+)_\d{{3,}}(?:{_CROWD})?")  # as `write` names files
 
 
@@ -28,25 +30,23 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads SOURCE/{train,val,test} or one folder. Raises DatasetError."""
     reading = Reading(list(classes))
     unmatched: list[Path] = []
-    lossy: list[Path] = []
     for name, folder in split_folders(source, split).items():
         reading.begin(name)
         images = images_with_masks(folder)
-        by_photo = _by_photo(sorted((folder / "masks").glob("*.png")), {image.stem for image in images})
+        by_photo = _by_photo(images_in(folder / "masks"), {image.stem for image in images})
         unmatched += by_photo.pop("", [])
         for image in images:
-            files = images_in(folder / "masks" / image.stem) or by_photo.get(image.stem, [])
-            lossy += [path for path in files if path.suffix.lower() in _LOSSY]
-            annotations = [
-                Annotation(_class_id(path, image, reading, classes), encode(_mask(path)), path.stem.endswith(_CROWD))
-                for path in files
-            ]
+            names = {path: path.stem for path in images_in(folder / "masks" / image.stem)} or {
+                path: path.stem.removeprefix(f"{image.stem}_") for path in by_photo.get(image.stem, [])
+            }
+            annotations = []
+            for path, name in names.items():
+                class_id = _class_id(path, name, reading, classes)
+                annotations.append(Annotation(class_id, encode(_mask(path, reading)), name.endswith(_CROWD)))
             sizes = {(width, height) for height, width in (a.segmentation["size"] for a in annotations)}
             if len(sizes) > 1:
                 raise DatasetError(f"the masks of {image} have different sizes: {sorted(sizes)}")
             reading.add(image, annotations, next(iter(sizes), None))
-    if lossy:
-        reading.notes.append(f"{len(lossy)} masks are JPEG: their edges are inexact, the first is {lossy[0]}")
     found = reading.finish() if classes else sort_classes(reading.finish())
     if not unmatched:
         return found
@@ -64,6 +64,17 @@ def images_with_masks(folder: Path) -> list[Path]:
     return images_in(folder / "images")
 
 
+@contextmanager
+def open_mask(path: Path) -> Iterator[Image.Image]:
+    """The picture, not yet decoded. Raises DatasetError, also if decoding fails."""
+    size_of(path)
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError):
+        raise DatasetError(f"{path} cannot be read as an image") from None
+
+
 def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
     """The files NAME_*.png by NAME, the longest of `stems` that fits: a_2_1.png is of a_2 if that is there, or of a.
 
@@ -77,27 +88,24 @@ def _by_photo(files: Iterable[Path], stems: set[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _mask(path: Path) -> NDArray[np.bool_]:
-    """(h, w): what is opaque, if anything is not; else what is bright in a JPEG, and not black in another picture."""
-    try:
-        with Image.open(path) as image:
-            coloured = image.mode in ("P", "PA") or "transparency" in image.info
-            pixels = np.asarray(image.convert("RGBA") if coloured else image)
-    except (OSError, ValueError, SyntaxError):
-        raise DatasetError(f"{path} cannot be read as an image") from None
-    if pixels.ndim == 3:
-        if pixels.shape[2] in (2, 4):
-            alpha, pixels = pixels[..., -1], pixels[..., :-1]
-            if alpha.min() != alpha.max():
-                return alpha > 127
-        pixels = pixels.max(axis=2)
-    return pixels > (127 if path.suffix.lower() in _LOSSY else 0)
+def _mask(path: Path, reading: Reading) -> NDArray[np.bool_]:
+    """(h, w): what is bright in a JPEG; what is opaque where anything is not; else what is not black."""
+    with open_mask(path) as image:
+        if image.format == "JPEG":
+            reading.count("masks are JPEG, whose edges are inexact, and were cut at half brightness", str(path))
+            return np.asarray(image.convert("L")) > _HALF
+        coloured = image.mode in ("P", "PA") or "transparency" in image.info
+        pixels = np.asarray(image.convert("RGBA") if coloured else image)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        alpha, pixels = pixels[..., -1], pixels[..., :-1]
+        if alpha.min() <= _HALF:
+            return alpha > _HALF
+    return np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0)
 
 
-def _class_id(path: Path, image: Path, reading: Reading, classes: Sequence[str]) -> int:
+def _class_id(path: Path, name: str, reading: Reading, classes: Sequence[str]) -> int:
     if len(classes) == 1:
         return 1
-    name = path.stem.removeprefix(f"{image.stem}_")
     if not classes and (match := _OWN_NAME.fullmatch(name)):
         return reading.class_id(match[1])
     fitting = [known for known in classes if name == known or name.startswith(f"{known}_")]
@@ -109,8 +117,10 @@ def _class_id(path: Path, image: Path, reading: Reading, classes: Sequence[str])
 def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/{train,val,test}/images and masks/NAME/CLASS_001.png, crowd regions as CLASS_001_crowd.png.
 
-    Returns what was written, which is all of it.
+    Returns what was written, which is all of it. Raises DatasetError for a class that no file can be named after.
     """
+    if bad := [name for name in labelled.classes if Path(name).name != name or "\0" in name]:
+        raise DatasetError(f"no file can be named after the class {bad[0]!r}: --rename it")
     for split, photos in labelled.splits.items():
         (out / split / "masks").mkdir(parents=True)
         for photo, name in place_photos(photos, out / split / "images", link=link):

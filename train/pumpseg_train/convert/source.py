@@ -1,11 +1,14 @@
 """What the readers of all formats share: folders of splits, photos whose labels are made to fit, and notes."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pumpseg.errors import DatasetError
 from pumpseg.images import IMAGE_SUFFIXES
+from pumpseg_train.dataset.foreign_path import is_elsewhere
+from pumpseg_train.dataset.input_file import read_text
 from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, LabelledSet, Photo
 from pumpseg_train.dataset.masks import clip_polygons, decode, upright_segmentation
 from pumpseg_train.dataset.photo_file import size_of
@@ -54,6 +57,12 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
 
 
+def listed_classes(folder: Path) -> list[str]:
+    """The names in a folder's classes.txt, one a line in the order of their ids, or in CVAT's obj.names, if any."""
+    found = [path for path in (folder / "classes.txt", folder / "obj.names") if path.is_file()]
+    return [line.strip() for line in read_text(found[0]).splitlines() if line.strip()] if found else []
+
+
 def only_class(classes: Sequence[str], what: str) -> str:
     """The one class of labels that do not name any. Raises DatasetError unless exactly one is given."""
     if len(classes) != 1:
@@ -69,8 +78,8 @@ class Reading:
     splits: dict[str, list[Photo]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _photos: list[Photo] = field(default_factory=list)
-    _clipped: list[str] = field(default_factory=list)
-    _empty: list[str] = field(default_factory=list)
+    _told: dict[str, list[str]] = field(default_factory=dict)
+    _left_out: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def class_id(self, name: str) -> int:
         """The id of a class, which is new if it has not turned up before."""
@@ -81,6 +90,19 @@ class Reading:
     def begin(self, split: str) -> None:
         """The photos that are added from here on are of this split."""
         self._photos = self.splits.setdefault(split, [])
+
+    def found(self, path: Path, name: str) -> None:
+        """Counts a photo that is not where its label file says."""
+        if is_elsewhere(path, name):
+            self.count("photos were found by the end of their path", f"{name} at {path}")
+
+    def count(self, what: str, where: str) -> None:
+        """Something to tell in a note: the number of times and the first place."""
+        self._told.setdefault(what, []).append(where)
+
+    def leave_out(self, what: str, where: str, kind: str = "") -> None:
+        """Counts a label of some kind that is left out since it has no mask. A set of such labels only is refused."""
+        self._left_out.setdefault(what, []).append((where, kind))
 
     def add(self, path: Path, annotations: Iterable[Annotation], size: tuple[int, int] | None = None) -> None:
         """Adds a photo with its annotations made to fit the upright picture; those without a pixel are left out.
@@ -103,23 +125,24 @@ class Reading:
                 raise DatasetError(f"{path} is {width}x{height}, a mask of it is {seen}")
             if isinstance(segmentation, list):
                 segmentation, moved = clip_polygons(segmentation, width, height)
-                self._clipped += [path.name] * moved
+                if moved:
+                    self.count("polygons left their photo and were clipped", path.name)
             if segmentation and decode(segmentation, width, height).any():
                 fitted.append(replace(annotation, segmentation=segmentation))
             else:
-                self._empty.append(path.name)
+                self.count("labels without a pixel were left out", path.name)
         self._photos.append(Photo(path, width, height, tuple(fitted)))
 
     def finish(self) -> LabelledSet:
-        """The set that was read. Raises DatasetError if it has no photos."""
+        """The set that was read. Raises DatasetError if it has no photos, or all of its labels were left out."""
         if not any(self.splits.values()):
             raise DatasetError("there are no labelled photos")
-        notes = list(self.notes)
-        for names, what in (
-            (self._clipped, "polygons left their photo and were clipped"),
-            (self._empty, "labels without a pixel were left out"),
-        ):
-            if names:
-                notes.append(f"{len(names)} {what}, the first in {names[0]}")
+        without_mask = []
+        for what, labels in self._left_out.items():
+            kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(kind for _, kind in labels).items() if kind)
+            without_mask.append(f"{len(labels)} {what}{f' ({kinds})' if kinds else ''}, the first in {labels[0][0]}")
         splits = {split: tuple(photos) for split, photos in self.splits.items()}
-        return LabelledSet(tuple(self.classes), splits, tuple(notes))
+        if without_mask and not any(photo.annotations for photos in splits.values() for photo in photos):
+            raise DatasetError(f"none of the labels has a mask: {'; '.join(without_mask)}")
+        told = [f"{len(places)} {what}, the first in {places[0]}" for what, places in self._told.items()]
+        return LabelledSet(tuple(self.classes), splits, (*self.notes, *without_mask, *told))

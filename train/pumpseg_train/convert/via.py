@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.convert import coco
 from pumpseg_train.convert.source import Reading, only_class, split_folders
 from pumpseg_train.dataset.atomic_folder import place_photos
+from pumpseg_train.dataset.foreign_path import find_photo
+from pumpseg_train.dataset.input_file import read_json
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, sort_classes, without_crowds
 from pumpseg_train.dataset.masks import finite, one_ring, rings_of
-from pumpseg_train.dataset.text_file import read_json
 
 FILE = "via_region_data.json"
 _CLASS_KEYS = ("class", "class_name", "label", "name", "type", "object", "category")
@@ -22,30 +24,39 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     """Reads SOURCE/{train,val}/via_region_data.json as Matterport's sample has it, one such folder, or a json file.
 
     The class is the region attribute "class", "label", "name", ... or the only one; without any, `classes` must be
-    one name. Raises DatasetError.
+    one name. Regions without an area are left out and counted. What VIA exported as COCO json is read as that.
+    Raises DatasetError.
     """
     if source.is_file():
         files = {split: source}
     else:
         files = {name: _json_in(folder) for name, folder in split_folders(source, split).items()}
+    contents = {name: read_json(path, "VIA json") for name, path in files.items()}
+    if all(isinstance(content, dict) and {"images", "annotations"} <= content.keys() for content in contents.values()):
+        return coco.read_jsons({name: (path, coco.photo_folders(path)) for name, path in files.items()}, Reading())
     reading = Reading()
     for name, path in files.items():
         reading.begin(name)
-        for entry in _entries(path):
+        for entry in _entries(contents[name], path):
             try:
                 regions = entry["regions"]
                 regions = list(regions.values()) if isinstance(regions, dict) else regions
-                annotations = [
-                    Annotation(reading.class_id(_class_of(region, classes)), [_polygon(region["shape_attributes"])])
-                    for region in regions
-                ]
-                image = path.parent / Path(entry["filename"]).name
+                annotations = []
+                for region in regions:
+                    class_id = reading.class_id(_class_of(region, classes))
+                    shape = region["shape_attributes"]
+                    if polygon := _polygon(shape):
+                        annotations.append(Annotation(class_id, [polygon]))
+                    else:
+                        reading.leave_out("regions without an area were left out", str(path), f"{shape['name']:.30}")
+                image = find_photo([path.parent], entry["filename"])
             except DatasetError:
                 raise
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
                 raise DatasetError(
                     f"{path}: {str(entry)[:60]}... is not a VIA entry: {type(error).__name__} {error}"
                 ) from error
+            reading.found(image, entry["filename"])
             reading.add(image, annotations)
     return sort_classes(reading.finish())
 
@@ -59,12 +70,10 @@ def _json_in(folder: Path) -> Path:
     return found[0]
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def _entries(content: Any, path: Path) -> list[dict[str, Any]]:
     try:
-        content = read_json(path)
-        content = content.get("_via_img_metadata", content)
-        return list(content.values())
-    except (OSError, ValueError, AttributeError) as error:
+        return list(content.get("_via_img_metadata", content).values())
+    except AttributeError as error:
         raise DatasetError(f"{path} is not VIA json: {error}") from error
 
 
@@ -90,11 +99,9 @@ def _class_of(region: Any, classes: Sequence[str]) -> str:
 
 
 def _polygon(shape: dict[str, Any]) -> list[float]:
-    """Flat x y x y ... of a shape; round ones get corners."""
+    """Flat x y x y ... of a shape; round ones get corners, and one without an area has none."""
     kind = shape["name"]
-    if kind in ("polygon", "polyline"):
-        if len(shape["all_points_x"]) < 3:
-            raise ValueError(f"a polygon of {len(shape['all_points_x'])} corners")
+    if kind in ("polygon", "polyline") and len(shape["all_points_x"]) >= 3:
         points = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
         return finite(value for point in points for value in point)
     if kind == "rect":
@@ -103,7 +110,7 @@ def _polygon(shape: dict[str, Any]) -> list[float]:
     if kind in ("circle", "ellipse"):
         rx, ry = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
         return finite(round_polygon(shape["cx"], shape["cy"], rx, ry, shape.get("theta", 0)))
-    raise ValueError(f"a {kind} has no area")
+    return []
 
 
 def round_polygon(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> list[float]:

@@ -4,7 +4,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
@@ -12,10 +12,11 @@ from pycocotools import mask as coco_mask
 from pumpseg.atomic_file import write_json
 from pumpseg.errors import DatasetError
 from pumpseg_train.dataset.atomic_folder import place_photos
+from pumpseg_train.dataset.foreign_path import find_photo, tails
+from pumpseg_train.dataset.input_file import read_json, refuse_zip
 from pumpseg_train.dataset.labelled_set import SPLITS, Annotation, AnnotationsFile, LabelledSet, Photo, map_annotations
-from pumpseg_train.dataset.masks import encode, readable_segmentation
+from pumpseg_train.dataset.masks import MAX_PIXELS, encode, readable_segmentation
 from pumpseg_train.dataset.photo_file import size_of
-from pumpseg_train.dataset.text_file import read_json
 
 ANNOTATIONS = "annotations.json"
 
@@ -26,8 +27,6 @@ _KEYS: dict[str, dict[str, Any]] = {
     "images": {"id": _ID, "file_name": str},
     "annotations": {"id": _ID, "image_id": _ID, "category_id": _ID},
 }
-_TRUE = (True, "1", "true", "True")  # of iscrowd; 1 and 1.0 equal True
-
 log = logging.getLogger("pumpseg")
 
 
@@ -70,7 +69,7 @@ def read_dataset(folder: Path, split: str | None = None) -> LabelledSet:
     json_path = root / ANNOTATIONS
     if not json_path.is_file():
         raise DatasetError(f"{json_path} does not exist: a data set is DIR/{{train,val}}/annotations.json + images/")
-    labelled = read_masks({split or root.name: (json_path, root / "images")})
+    labelled = read_masks({split or root.name: (json_path, [root / "images"])})
     for note in labelled.notes:
         log.warning("%s: %s", json_path, note)
     if not labelled.photos:
@@ -86,16 +85,17 @@ def read_splits(root: Path, on_fault: OnFault = refuse_references) -> LabelledSe
     Raises:
         DatasetError: there is none, or a file is not COCO json at all; and what `on_fault` raises.
     """
+    refuse_zip(root)
     folders = {name: root / name for name in SPLITS if (root / name / ANNOTATIONS).is_file()}
     if not folders and (root / ANNOTATIONS).is_file():
         folders = {root.resolve().name: root}
     if not folders:
         raise DatasetError(f"{root} holds no data set: there is no {ANNOTATIONS} in it or in its {', '.join(SPLITS)}")
-    files = {name: (folder / ANNOTATIONS, folder / "images") for name, folder in folders.items()}
+    files = {name: (folder / ANNOTATIONS, [folder / "images"]) for name, folder in folders.items()}
     return read_files(files, on_fault)
 
 
-def read_masks(files: Mapping[str, tuple[Path, Path]]) -> LabelledSet:
+def read_masks(files: Mapping[str, tuple[Path, Sequence[Path]]]) -> LabelledSet:
     """`read_files` without the annotations that have no mask, and a note of their number.
 
     Raises DatasetError for any other fatal fault, and if there are annotations but none has a mask.
@@ -119,13 +119,14 @@ def read_masks(files: Mapping[str, tuple[Path, Path]]) -> LabelledSet:
     return replace(masked, notes=(note,))
 
 
-def read_files(files: Mapping[str, tuple[Path, Path]], on_fault: OnFault = refuse) -> LabelledSet:
-    """Reads the json file of each split, whose photos are in the folder next to it in `files`.
+def read_files(files: Mapping[str, tuple[Path, Sequence[Path]]], on_fault: OnFault = refuse) -> LabelledSet:
+    """Reads the json file of each split, whose photos are in the folders next to it in `files`, see `find_photo`.
 
+    The size of a photo of which the json has none is that of the image file.
     Classes are those of all splits: in the order of the category ids of the first, then what only others have.
     Raises DatasetError for a file that is not COCO json at all; and what `on_fault` raises.
     """
-    sources = {split: _Source.load(split, path, folder) for split, (path, folder) in files.items()}
+    sources = {split: _Source.load(split, path, places) for split, (path, places) in files.items()}
     names = (category["name"] for source in sources.values() for category in source.sorted_categories)
     classes = tuple(dict.fromkeys(names))
     splits = {}
@@ -139,26 +140,28 @@ def read_files(files: Mapping[str, tuple[Path, Path]], on_fault: OnFault = refus
 
 @dataclass(frozen=True)
 class _Source:
-    """The json file of a split, whose photos are in `folder`."""
+    """The json file of a split, whose photos are in the folders `places`."""
 
     split: str
     path: Path
-    folder: Path
+    places: Sequence[Path]
     content: Mapping[str, Any]
 
     @classmethod
-    def load(cls, split: str, path: Path, folder: Path) -> "_Source":
+    def load(cls, split: str, path: Path, places: Sequence[Path]) -> "_Source":
         """Raises DatasetError for a file that is not COCO json."""
+        content = read_json(path, "COCO json")
         try:
-            content = read_json(path)
             for key, kinds in _KEYS.items():
                 for number, item in enumerate(content[key]):
                     for name, kind in kinds.items():
                         if not isinstance(item[name], kind):
                             raise TypeError(f"{key}[{number}] has the {name} {item[name]!r:.60}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            for image in content["images"]:
+                next(tails(image["file_name"]), None)
+        except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{path} is not COCO json: {type(error).__name__} {error}") from error
-        return cls(split, path, folder, content)
+        return cls(split, path, places, content)
 
     @property
     def categories(self) -> tuple[_Record, ...]:
@@ -202,30 +205,43 @@ class _Source:
         for record in self.content["annotations"]:
             records[record["image_id"]].append(record)
         for image in self.content["images"]:
+            name = image["file_name"]
+            path = find_photo(self.places, name)
+            size = self._size(image)
+            if size is None:
+                try:
+                    size = size_of(path)[:2]
+                except DatasetError as error:
+                    on_fault(self._fault("image of unknown size", name, str(error)))
             annotations = []
             for record in records[image["id"]]:
+                what = f"{name}, annotation {record['id']}"
                 segmentation, kind, detail = readable_segmentation(record.get("segmentation"))
                 if kind:
-                    what = f"{image['file_name']}, annotation {record['id']}"
                     on_fault(self._fault(kind, what, detail, fatal=segmentation is None))
+                crowd = _flag(record.get("iscrowd"))
+                if crowd is None:
+                    detail = f"its iscrowd is {record['iscrowd']!r:.60}, 0 or 1 is needed"
+                    on_fault(self._fault("unclear crowd flag", what, detail))
                 class_id = class_ids.get(record["category_id"], 0)
-                crowd = record.get("iscrowd") in _TRUE
-                annotations.append(Annotation(class_id, segmentation, crowd, record["id"], record))
-            path = find_photo(self.folder, image["file_name"])
-            yield Photo(path, *self._size(image, path), tuple(annotations), image["id"], image)
+                annotations.append(
+                    Annotation(class_id, segmentation if size else None, bool(crowd), record["id"], record)
+                )
+            yield Photo(path, *(size or (0, 0)), tuple(annotations), image["id"], image)
 
-    def _size(self, image: _Record, path: Path) -> tuple[int, int]:
-        """What the file says that a photo measures, or what it does measure where the file does not say."""
+    def _size(self, image: _Record) -> tuple[int, int] | None:
+        """What the file says that a photo measures, if it does. Raises DatasetError for what is no size."""
         sides = image.get("width"), image.get("height")
         try:
-            width, height = (0 if side in (None, "") else int(float(side)) for side in sides)
+            width, height = (int(float(side or 0)) for side in sides)
         except (TypeError, ValueError, OverflowError):
+            width = height = -1
+        if min(width, height) < 0 or width * height > MAX_PIXELS:
             seen = " x ".join(f"{side!r:.20}" for side in sides)
-            raise DatasetError(f"{self.path}: {image['file_name']} has the size {seen}: numbers are needed") from None
-        if width > 0 and height > 0:
-            return width, height
-        width, height, _ = size_of(path)
-        return width, height
+            raise DatasetError(
+                f"{self.path}: {image['file_name']} has the size {seen}: numbers, {MAX_PIXELS:,} pixels at most"
+            )
+        return (width, height) if width and height else None
 
     def _fault(self, kind: str, what: str, detail: str, *, fatal: bool = True) -> Fault:
         return Fault(self.path, self.split, kind, what, detail, fatal)
@@ -235,16 +251,12 @@ def _repeated(values: Iterable[Any]) -> list[tuple[Any, int]]:
     return [(value, count) for value, count in Counter(values).items() if count > 1]
 
 
-def find_photo(folder: Path, name: str) -> Path:
-    """The file below `folder` that a json means by `name`, which may be a path on another machine.
-
-    That is the longest tail of it that exists; where none does, all of it, but never a path out of the folder.
-    """
-    if (folder / name).is_file() and ".." not in name and not Path(name).is_absolute():
-        return folder / name
-    parts = [part for part in PureWindowsPath(name).parts if part not in ("..", ".") and not part.endswith(("\\", "/"))]
-    tails = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
-    return next((path for path in tails if path.is_file()), folder.joinpath(*parts))
+def _flag(value: Any) -> bool | None:
+    """Whether a flag is set that is a number, a truth value, nothing, or the text of one; None for anything else."""
+    try:
+        return bool(float(value or 0))
+    except (TypeError, ValueError):
+        return {"true": True, "false": False}.get(str(value).lower())
 
 
 class SplitWriter:

@@ -18,7 +18,7 @@ from pumpseg.errors import DatasetError
 from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg_train.dataset.annotations import Fault
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, Photo
-from pumpseg_train.dataset.photo_file import FINGERPRINT_BITS, PhotoInfo, PhotoTooLargeError, probe
+from pumpseg_train.dataset.photo_file import FINGERPRINT_BITS, PhotoInfo, PhotoTooLargeError, probe_file
 from pumpseg_train.progress import Progress
 
 # Of FINGERPRINT_BITS. Scaled, re-encoded and brightened copies of 60 photos differed by up to 34 (all but brightened
@@ -90,14 +90,14 @@ def _name(photo: Photo) -> str:
 
 def _probe(split: str, photo: Photo) -> PhotoInfo | Finding:
     name = _name(photo)
+    if not photo.path.is_file():
+        return Finding(True, "image missing", split, name, f"there is no image file {photo.path}")
     try:
-        return probe(photo.path.read_bytes(), name, fingerprint=True)
+        return probe_file(photo.path, name, fingerprint=True)
     except PhotoTooLargeError as error:
         return Finding(True, "image too large", split, name, str(error))
     except DatasetError as error:
         return Finding(True, "image damaged", split, name, str(error))
-    except OSError as error:
-        return Finding(True, "image missing", split, name, error.strerror or str(error))
 
 
 def _size(split: str, photo: Photo, info: PhotoInfo) -> Iterator[Finding]:
@@ -217,6 +217,10 @@ def _classes(labelled: LabelledSet) -> Iterator[Finding]:
         if table != tables[first]:
             detail = f"{table} against {tables[first]} in {first}"
             yield Finding(True, "other classes", split, "categories", detail)
+    for split in labelled.splits:
+        if not counts[split] and (crowds := labelled.count(split, crowd=True)):
+            detail = f"all {crowds} labels are marked iscrowd, so nothing would be learnt: CVAT marks brush masks so, "
+            yield Finding(True, "only crowd regions", split, "annotations", detail + "convert --crowds-as-instances")
     for name in tables[first]:
         for split, table in tables.items():
             if name in table and not counts[split][name]:

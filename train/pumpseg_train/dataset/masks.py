@@ -1,8 +1,7 @@
 """Masks in their forms, pixels, COCO run lengths and polygons, and turned upright as EXIF tags say."""
 
-import itertools
-import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,10 @@ from pycocotools import mask as coco_mask
 from pumpseg.errors import DatasetError
 from pumpseg.masks.polygons import Ring, trace
 from pumpseg.masks.rle import string_to_counts
+
+MAX_PIXELS = 178_956_970  # of a picture, all that Pillow decodes
+MAX_COORDINATE = 1e6  # pixels
+MAX_OUTLINE = 4e6  # pixels around a polygon, for each of which pycocotools takes 80 bytes
 
 _SHARED_EDGE = 0.01  # of the pixels of several polygons
 
@@ -47,7 +50,7 @@ def decode(segmentation: Any, width: int, height: int) -> NDArray[np.uint8]:
         encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     elif isinstance(encoded["counts"], list):
         rows, columns = encoded["size"]
-        _check_counts(np.asarray(encoded["counts"]), rows, columns)
+        _check_counts(_run_lengths(encoded["counts"]), rows, columns)
         encoded = coco_mask.frPyObjects(encoded, rows, columns)
     return coco_mask.decode(encoded)
 
@@ -61,25 +64,57 @@ def readable_segmentation(segmentation: Any) -> tuple[Any, str, str]:
         return None, "no mask", f"its segmentation is {segmentation!r}"
     try:
         if isinstance(segmentation, dict):
-            counts, (rows, columns) = segmentation["counts"], map(int, segmentation["size"])
-            lengths = string_to_counts(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
-            _check_counts(lengths, rows, columns)
-            return {"size": [rows, columns], "counts": counts}, "", ""
+            return _readable_rle(segmentation), "", ""
         if not isinstance(segmentation, list):
             raise TypeError(f"it is neither polygons nor run lengths: {segmentation!r:.60}")
-        polygons = [points for points in segmentation if ring_of(points).size >= 6]
+        found = _polygons(segmentation)
+        polygons = [points for points in found if ring_of(points).size >= 6]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         return None, "mask damaged", f"{type(error).__name__} {error}"
-    if len(polygons) < len(segmentation):
+    if len(polygons) < len(found):
         return polygons or None, "mask damaged" if polygons else "no mask", "a polygon of fewer than 3 corners"
-    return segmentation, "", ""
+    return polygons, "", ""
+
+
+def _readable_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
+    counts, (rows, columns) = segmentation["counts"], _whole_numbers(segmentation["size"])
+    lengths = _run_lengths(counts)
+    _check_counts(lengths, rows, columns)
+    return {"size": [rows, columns], "counts": counts if isinstance(counts, str) else lengths.tolist()}
+
+
+def _run_lengths(counts: Any) -> NDArray[np.int64]:
+    """Run lengths of either kind. Raises TypeError, ValueError or OverflowError for what is none."""
+    return string_to_counts(counts) if isinstance(counts, str) else np.asarray(_whole_numbers(counts), np.int64)
+
+
+def _whole_numbers(values: Any) -> list[int]:
+    if not isinstance(values, list) or not all(
+        isinstance(n, int) or (isinstance(n, float) and n.is_integer()) for n in values
+    ):
+        raise TypeError(f"run lengths and their size are lists of whole numbers, not {values!r:.60}")
+    return [int(value) for value in values]
 
 
 def _check_counts(counts: NDArray[np.int64], rows: int, columns: int) -> None:
+    pixels = rows * columns
+    if not 0 < pixels <= MAX_PIXELS or rows < 0:
+        raise DatasetError(f"run lengths of {columns}x{rows} pixels: from 1 to {MAX_PIXELS:,} are read")
     if len(counts) and counts.min() < 0:
         raise DatasetError(f"a run length is {counts.min()}")
-    if counts.sum() != rows * columns or not len(counts):
-        raise DatasetError(f"run lengths cover {counts.sum()} pixels of {columns}x{rows}")
+    if not len(counts) or counts.max() > pixels or counts.sum() != pixels:
+        raise DatasetError(f"run lengths cover {sum(counts.tolist())} pixels of {columns}x{rows}")
+
+
+def _polygons(segmentation: list[Any]) -> list[Any]:
+    """The polygons of a segmentation, whose corners may be pairs, and which may be a single one without a list."""
+    if _is_pairs(segmentation) or not any(isinstance(part, list) for part in segmentation):
+        segmentation = [segmentation]
+    return [list(chain.from_iterable(points)) if _is_pairs(points) else points for points in segmentation]
+
+
+def _is_pairs(points: Any) -> bool:
+    return isinstance(points, list) and all(isinstance(corner, list) and len(corner) == 2 for corner in points)
 
 
 def one_ring(rings: Sequence[Ring]) -> Ring:
@@ -117,27 +152,29 @@ def _overlap(polygons: Sequence[Any], width: int, height: int) -> bool:
 
 
 def finite(coordinates: Iterable[Any]) -> list[float]:
-    """The coordinates as floats. Raises ValueError for NaN and infinity, which json and YOLO's text can hold."""
+    """The coordinates as floats. Raises ValueError for NaN, infinity, and what is beyond MAX_COORDINATE."""
     numbers = [float(value) for value in coordinates]
-    if bad := [number for number in numbers if not math.isfinite(number)]:
+    if bad := [number for number in numbers if not abs(number) <= MAX_COORDINATE]:
         raise ValueError(f"a coordinate is {bad[0]}")
     return numbers
 
 
 def ring_of(points: Any) -> Ring:
-    """Corners float64 (N, 2) of a polygon x y x y ..., or [x, y] [x, y] ...
+    """Corners float64 (N, 2) of a polygon x y x y ...
 
     Raises:
-        DatasetError: it is not a flat list of finite numbers, two a corner.
+        DatasetError: it is not a flat list of finite numbers, two a corner, or longer than MAX_OUTLINE.
     """
     try:
-        pairs = isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
-        numbers = finite(itertools.chain.from_iterable(points) if pairs else points)
+        numbers = finite(points)
     except (TypeError, ValueError) as error:
         raise DatasetError(f"a polygon is not a flat list of x, y coordinates: {error}: {points!r:.60}") from None
     if len(numbers) % 2:
         raise DatasetError(f"a polygon of {len(numbers)} coordinates is not a list of x, y pairs")
-    return np.reshape(numbers, (-1, 2))
+    ring = np.reshape(numbers, (-1, 2))
+    if (outline := float(np.abs(ring - np.roll(ring, 1, axis=0)).sum())) > MAX_OUTLINE:
+        raise DatasetError(f"a polygon of {len(ring)} corners is {outline:,.0f} pixels around, more than is read")
+    return ring
 
 
 def clip_polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> tuple[list[list[float]], bool]:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from pumpseg.errors import DatasetError, SourceError
 from pumpseg.images import IMAGE_SUFFIXES, read_image
+from pumpseg_train.dataset.input_file import read_bytes
 
 FINGERPRINT_BITS = 256
 _DAMAGE = (OSError, ValueError, SyntaxError)
@@ -67,7 +69,9 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
 
     Raises:
         DatasetError: the file is not an image that can be read.
+        PhotoTooLargeError: it has too many pixels to be decoded.
     """
+    size_of(path)  # OpenCV decodes a gigapixel
     try:
         return read_image(path)
     except SourceError as error:
@@ -123,11 +127,7 @@ def probe_file(path: Path, name: str | None = None, *, fingerprint: bool = False
     Raises:
         DatasetError: it cannot be read, or as `probe`.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror}") from None
-    return probe(content, name or str(path), fingerprint=fingerprint)
+    return probe(read_bytes(path), name or str(path), fingerprint=fingerprint)
 
 
 def size_of(path: Path) -> tuple[int, int, int]:
@@ -137,12 +137,13 @@ def size_of(path: Path) -> tuple[int, int, int]:
         DatasetError: it is missing or not an image.
         PhotoTooLargeError: it has too many pixels to be decoded.
     """
+    if not os.path.isfile(path):  # noqa: PTH113 - False for names that cannot be
+        why = "is not a regular file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
+        raise DatasetError(f"the image {path} {why}")
     try:
         with Image.open(path) as image:
             orientation = _orientation(image)
             return *_upright(_stored_size(image), orientation), orientation
-    except FileNotFoundError:
-        raise DatasetError(f"the image {path} does not exist") from None
     except Image.DecompressionBombError:
         raise _too_large(str(path)) from None
     except _DAMAGE:

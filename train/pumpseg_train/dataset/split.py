@@ -176,5 +176,5 @@ def _write(writer: SplitWriter, folder: Path, entries: Sequence[_Entry], *, link
     photos = sorted((entry.photo for entry in entries), key=lambda photo: photo.path.name)
     for photo, name in place_photos(photos, folder, link=link):
         annotations = ({**annotation.record, "category_id": annotation.class_id} for annotation in photo.annotations)
-        writer.add({**photo.record, "file_name": name}, annotations)
+        writer.add({**photo.record, "file_name": name, "width": photo.width, "height": photo.height}, annotations)
     writer.write()

@@ -84,12 +84,12 @@ class CocoIds:
     def read(cls, path: Path) -> CocoIds:
         """From a COCO json. Raises SinkError if the file is not one."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_bytes())
             images = {Path(image["file_name"]).name: int(image["id"]) for image in content["images"]}
             categories = {category["name"]: int(category["id"]) for category in content["categories"]}
         except OSError as error:
             raise SinkError(f"cannot read {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SinkError(f"{path} is not a COCO json: {type(error).__name__} {error}") from None
         if len(images) < len(content["images"]):
             raise SinkError(f"{path} has several images of one file name: their results could not be told apart")

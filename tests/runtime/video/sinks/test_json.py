@@ -111,7 +111,7 @@ def test_coco_results_score_against_their_data_set(tmp_path, coco_results, make_
         for i, (rle, box) in enumerate(zip(found.to_rle(), found.boxes, strict=True))
     ]
     truth = {"images": images, "annotations": annotations, "categories": [{"id": 9, "name": "pumpkin"}]}
-    (tmp_path / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
+    (tmp_path / "truth.json").write_text(json.dumps(truth), encoding="utf-8-sig")
     results = coco_results(CocoIds.read(tmp_path / "truth.json"))
     numbers = {(one["file_name"], one["image_id"], one["category_id"]) for one in results}
     assert numbers == {("a.png", 70, 9), ("b.png", 71, 9)}

@@ -111,7 +111,7 @@ def test_coco_results_score_against_their_data_set(tmp_path, coco_results, make_
         for i, (rle, box) in enumerate(zip(found.to_rle(), found.boxes, strict=True))
     ]
     truth = {"images": images, "annotations": annotations, "categories": [{"id": 9, "name": "pumpkin"}]}
-    (tmp_path / "truth.json").write_text(json.dumps(truth), encoding="utf-8-sig")
+    (tmp_path / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     results = coco_results(CocoIds.read(tmp_path / "truth.json"))
     numbers = {(one["file_name"], one["image_id"], one["category_id"]) for one in results}
     assert numbers == {("a.png", 70, 9), ("b.png", 71, 9)}
@@ -120,6 +120,13 @@ def test_coco_results_score_against_their_data_set(tmp_path, coco_results, make_
     for step in (scored.evaluate, scored.accumulate, scored.summarize):
         step()
     assert scored.stats[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_coco_ids_of_a_file_with_a_byte_order_mark(tmp_path, encoding):
+    truth = {"images": [{"id": 3, "file_name": "x/a.png"}], "categories": [{"id": 9, "name": "Kürbis"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth, ensure_ascii=False), encoding=encoding)
+    assert CocoIds.read(tmp_path / "truth.json") == CocoIds({"a.png": 3}, {"Kürbis": 9})
 
 
 def test_coco_ids_that_do_not_fit(tmp_path, coco_results):

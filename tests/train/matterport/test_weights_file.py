@@ -1,6 +1,5 @@
 """Matterport's .h5 files: by layer name into a model and back, and what is wrong with those that do not fit."""
 
-import dataclasses
 import shutil
 
 import h5py
@@ -180,36 +179,3 @@ def test_long_lists_of_names_are_cut_as_keras_cuts_them(tmp_path_factory, names,
             assert all(value.nbytes <= limit for value in file.attrs.values())
     with h5py.File(path) as file:
         assert weights_file.read_names(file, "layer_names") == names
-
-
-def test_the_figures_of_the_real_profiles():
-    """Parameters of mrcnn 0.2, in all and of each stage of training (docs/matterport.md)."""
-    from pumpseg_train.matterport.config import Config
-    from pumpseg_train.matterport.mask_rcnn import STAGES, MaskRCNN
-
-    class ThreeClasses(Config):
-        NUM_CLASSES = 3
-        BACKBONE = "resnet50"
-
-    model = MaskRCNN("training", ThreeClasses(), "logs")
-    assert sum(part.count_params() for part in model.network.parts.values()) == 44_662_942 + 5_382
-    wanted = {
-        "heads": (54, 21_074_468),
-        "5+": (94, 36_050_468),
-        "4+": (170, 43_159_076),
-        "3+": (222, 44_382_244),
-        "all": (266, 44_609_060),
-    }
-    found = {}
-    for stage, expression in STAGES.items():
-        model.choose_layers(expression)
-        trained = [weight for part in model.network.parts.values() for weight in part.trainable_weights]
-        found[stage] = len(trained), sum(int(np.prod(weight.shape)) for weight in trained)
-    assert found == wanted
-
-
-def test_profiles_differ_in_depth_only():
-    from pumpseg_train.model.profile import MATTERPORT_RESNET50, MATTERPORT_RESNET101
-
-    same = dataclasses.replace(MATTERPORT_RESNET101, name="matterport-resnet50", backbone="resnet50")
-    assert same == MATTERPORT_RESNET50

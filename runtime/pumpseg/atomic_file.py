@@ -130,15 +130,15 @@ def check_writable(target: Path) -> None:
 
 def check_names(written: Iterable[Path], read: Iterable[Path]) -> None:
     """Raise SinkError if a file to be written is also read, or is named twice."""
-    inputs = {path.resolve() for path in read}
+    inputs = {os.path.realpath(path) for path in read}
     seen = set()
     for path in written:
-        if path.resolve() in inputs:
+        if os.path.realpath(path) in inputs:
             raise SinkError(f"{path} is an input: choose another name for the output")
-        if path.resolve() in seen:
+        if os.path.realpath(path) in seen:
             shown = "standard output" if path == Path("-") else str(path)
             raise SinkError(f"two outputs would be written to {shown}")
-        seen.add(path.resolve())
+        seen.add(os.path.realpath(path))
 
 
 def write_text(target: Path, text: str) -> None:

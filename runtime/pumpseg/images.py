@@ -43,6 +43,8 @@ def as_frame(image: Image) -> NDArray[np.uint8]:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image as uint8 BGR (H, W, 3). Raises SourceError if it cannot be read or decoded."""
     try:
+        if path.exists() and not path.is_file():
+            raise SourceError(f"{path} is not a regular file")
         encoded = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,8 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pumpseg.batch.folder_lock import LOCK, locked_folder
 from pumpseg.batch.manifest import MANIFEST, Entry, Fingerprint, Manifest, output_sizes
-from pumpseg.errors import PumpsegError, SinkError, SourceError
+from pumpseg.errors import PumpsegError, SinkError, SourceError, first_line
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.pipeline import InferFn, process
 from pumpseg.video.result import DEFAULT_STYLE, Style
@@ -20,10 +23,12 @@ from pumpseg.video.sinks.open import Outputs, open_sinks
 from pumpseg.video.sinks.video import DEFAULT_CODEC, VIDEO_FORMATS
 from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.sources.images import ImageSource
-from pumpseg.video.sources.open import InputFile
+from pumpseg.video.sources.open import InputFile, check_file
 from pumpseg.video.sources.video_file import WHOLE, Section, VideoSource
 from pumpseg.video.stats import Summary
 from pumpseg.video.tracking import Tracker, tracker_of
+
+log = logging.getLogger("pumpseg")
 
 DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
 
@@ -132,14 +137,15 @@ def run_batch(
         **asdict(options.style),
     }
     stop, observer = stop or threading.Event(), observer or BatchObserver()
-    batch = _Batch(folder, segmenter, options, workers, stop, engine, observer, Manifest(folder), settings)
     outcomes: dict[InputFile, Outcome] = {}
-    for group, at_once in (
-        ([file for file in files if file.is_image], jobs * workers),
-        ([file for file in files if not file.is_image], jobs),
-    ):
-        with ThreadPoolExecutor(at_once, thread_name_prefix="pumpseg-job") as pool:
-            outcomes.update(zip(group, pool.map(batch.run, group), strict=True))
+    with locked_folder(folder):
+        batch = _Batch(folder, segmenter, options, workers, stop, engine, observer, Manifest(folder), settings)
+        for group, at_once in (
+            ([file for file in files if file.is_image], jobs * workers),
+            ([file for file in files if not file.is_image], jobs),
+        ):
+            with ThreadPoolExecutor(at_once, thread_name_prefix="pumpseg-job") as pool:
+                outcomes.update(zip(group, pool.map(batch.run, group), strict=True))
     return [outcomes[file] for file in files]
 
 
@@ -173,23 +179,33 @@ class _Batch:
         if self.stop.is_set():
             return Outcome(file.path, STOPPED)
         try:
+            check_file(file.path)
             entry = self.manifest.is_done(file.path, self.settings)
             if entry is not None:
                 return Outcome(file.path, SKIPPED, entry.frames, entry.instances)
             fingerprint = Fingerprint.of(file.path)
             outputs = self.options.outputs(file, self.folder)
-            summary = self._segment(file, outputs)
+            summary, written = self._segment(file, outputs)
             if not summary.interrupted:
                 sizes = output_sizes(self.folder, outputs.paths)
+                if len(sizes) != written:
+                    raise SinkError(
+                        f"{written} results were written, {len(sizes)} are there: {self.folder} was changed"
+                    )
                 entry = Entry(fingerprint, self.settings, sizes, summary.frames, summary.instances)
                 with self.lock:
                     self.manifest.add(file.path, entry)
         except (PumpsegError, OSError) as error:
             return Outcome(file.path, FAILED, error=str(error))
+        except Exception as error:
+            # Whatever a file provokes in the libraries that read it, in the model or in us: the others are to be done.
+            log.debug("%s failed", file.path, exc_info=True)
+            return Outcome(file.path, FAILED, error=f"{file.path}: {type(error).__name__}: {first_line(error)}")
         status = STOPPED if summary.interrupted else DONE
         return Outcome(file.path, status, summary.frames, summary.instances, summary)
 
-    def _segment(self, file: InputFile, outputs: Outputs) -> Summary:
+    def _segment(self, file: InputFile, outputs: Outputs) -> tuple[Summary, int]:
+        """What became of an input that is to be processed, and the number of files written."""
         with open_input(file) as source:
             for path in outputs.paths:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +217,7 @@ class _Batch:
                 with open_sinks(source, outputs, self.segmenter.info.class_names) as sinks:
                     self.observer.start(file, source.length)
                     with self._inference(file) as infer:
-                        return process(
+                        summary = process(
                             source,
                             infer,
                             sinks,
@@ -211,6 +227,7 @@ class _Batch:
                             stop=self.stop,
                             on_frame=lambda done: self.observer.frame(file, done),
                         )
+                return summary, sinks.files
             except SourceError:
                 raise  # the frames before the source failed are complete
             except BaseException:
@@ -233,15 +250,15 @@ def _named(place: Path, suffix: str) -> Path:
 
 
 def _check_places(planned: Mapping[InputFile, Outputs]) -> None:
-    inputs = {file.path.resolve() for file in planned}
-    owners: dict[Path, InputFile] = {}
+    inputs = {os.path.realpath(file.path) for file in planned}
+    owners: dict[str, InputFile] = {}
     for file, outputs in planned.items():
         for path in outputs.paths:
-            if path.resolve() in inputs:
+            if os.path.realpath(path) in inputs:
                 raise SinkError(f"{path} is an input: choose another --save-dir")
-            if path.name == MANIFEST:
-                raise SinkError(f"{file.path}: its results would be named {MANIFEST}, which is reserved: rename it")
-            other = owners.setdefault(path.resolve(), file)
+            if path.name in (MANIFEST, LOCK):
+                raise SinkError(f"{file.path}: its results would be named {path.name}, which is reserved: rename it")
+            other = owners.setdefault(os.path.realpath(path), file)
             if other is not file:
                 raise SinkError(
                     f"{other.path} and {file.path} would both be written to {path}: name the folder above them, "

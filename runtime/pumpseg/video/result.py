@@ -80,10 +80,11 @@ class Sink(ABC):
     """Writes results in order; leaving its with statement completes it, or discards it after an exception.
 
     A sink whose every write is complete in itself needs no more than `write`.
-    path: of the file or folder; None for standard output.
+    path: of the file or folder; None for standard output. files: how many have been completed.
     """
 
     path: Path | None = None
+    files: int = 0
 
     @abstractmethod
     def write(self, result: Result) -> None:

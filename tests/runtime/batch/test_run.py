@@ -1,4 +1,8 @@
+import os
+import re
+import struct
 import threading
+import zlib
 from dataclasses import replace
 
 import av
@@ -189,15 +193,85 @@ def test_a_stop_finishes_the_input_in_progress_and_leaves_the_rest(inputs, tmp_p
     assert {o.status for o in run(inputs, tmp_path / "out", segmenter).values()} == {DONE, SKIPPED}
 
 
-def test_a_fault_of_ours_ends_the_batch(inputs, tmp_path, model_path):
+def test_a_fault_of_the_batch_itself_ends_it(inputs, tmp_path, segmenter):
+    class Faulty(BatchObserver):
+        def end(self, outcome):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(inputs, tmp_path / "out", segmenter, observer=Faulty())
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the model\nfailed"), MemoryError(), UnicodeDecodeError("ascii", b"x", 0, 1, "y")]
+)
+def test_whatever_an_input_raises_is_its_row(inputs, tmp_path, model_path, error):
     segmenter = Segmenter(model_path, provider="cpu", threads=1)
+    infer = segmenter.infer
 
     def fail(frame):
-        raise ZeroDivisionError
+        if frame.source.endswith("b.avi") and frame.index == 3:
+            raise error
+        return infer(frame)
 
     segmenter.infer = fail
-    with pytest.raises(ZeroDivisionError):
-        run(inputs, tmp_path / "out", segmenter)
+    outcomes = run(inputs, tmp_path / "out", segmenter)
+    assert {name for name, o in outcomes.items() if o.status == FAILED} == {"b.avi"}
+    assert f"b.avi: {type(error).__name__}" in outcomes["b.avi"].error
+    assert not [name for name in contents(tmp_path / "out") if "b.avi" in name]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+def test_what_is_no_file_is_a_row(inputs, tmp_path, segmenter):
+    os.mkfifo(inputs / "fifo.mp4")
+    (inputs / "zero.png").symlink_to("/dev/zero")
+    (inputs / "loop.png").symlink_to(inputs / "loop.png")
+    (inputs / "gone.png").symlink_to(inputs / "nothing.png")
+    (inputs / os.fsdecode(b"caf\xe9.png")).write_bytes((inputs / "a.png").read_bytes())
+    # A picture whose header claims more than OpenCV takes.
+    huge = bytearray((inputs / "a.png").read_bytes())
+    huge[16:24] = struct.pack(">II", 100_000, 100_000)
+    huge[29:33] = struct.pack(">I", zlib.crc32(huge[12:29]))
+    (inputs / "huge.png").write_bytes(huge)
+    outcomes = run_batch(find_files([inputs]), tmp_path / "out", segmenter)
+    failed = {ascii(o.path.name): o.error.replace(f"{inputs}/", "") for o in outcomes if o.status == FAILED}
+    assert failed.pop("'huge.png'").startswith("huge.png is damaged, or not an image")
+    assert failed.pop("'caf\\udce9.png'").endswith("the name is not UTF-8: rename the file")
+    assert failed == {
+        "'fifo.mp4'": "fifo.mp4 is not a regular file",
+        "'zero.png'": "zero.png is not a regular file",
+        "'loop.png'": "no such file: loop.png",
+        "'gone.png'": "no such file: gone.png",
+    }
+    assert {o.status for o in outcomes if o.path.name in ("a.mp4", "a.png", "b.avi")} == {DONE}
+
+
+def test_two_batches_in_one_folder_are_refused(inputs, tmp_path, segmenter):
+    class Second(BatchObserver):
+        message = ""
+
+        def start(self, file, frames):
+            try:
+                run(inputs, tmp_path / "out", segmenter)
+            except SinkError as error:
+                self.message = str(error)
+
+    second = Second()
+    assert {o.status for o in run(inputs, tmp_path / "out", segmenter, observer=second).values()} == {DONE}
+    assert re.fullmatch(r"process \d+ on \S+ writes into .*out: wait for it, or name another folder", second.message)
+    assert {o.status for o in run(inputs, tmp_path / "out", segmenter).values()} == {SKIPPED}
+
+
+def test_the_manifest_has_what_was_written(inputs, tmp_path, segmenter):
+    class Foreign(BatchObserver):
+        def frame(self, file, done):
+            if file.path.name == "b.avi" and done == 4:
+                (tmp_path / "out" / "b.avi.crops" / "b-000000-00.png").unlink()
+
+    outcomes = run(inputs, tmp_path / "out", segmenter, observer=Foreign())
+    assert {name for name, o in outcomes.items() if o.status == FAILED} == {"b.avi"}
+    assert re.search(r"\d+ files were written, \d+ are there: .* was changed", outcomes["b.avi"].error)
+    assert {o.status for o in run(inputs, tmp_path / "out", segmenter).values()} == {DONE, SKIPPED}
 
 
 def test_results_that_would_meet_are_refused(inputs, tmp_path, segmenter):

@@ -101,8 +101,12 @@ def test_a_name_that_is_not_utf8_is_refused(run, square_frame, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(cv2.imencode(".png", square_frame)[1].tobytes())
-    assert_error(run(folder, "--save-dir", "out", "--json"), "the name is not UTF-8")
+    assert_error(run(folder, "--json", "out.jsonl"), "the name is not UTF-8")
     assert files(run.folder) == []
+    code, err = run(folder, "--save-dir", "out", "--json")
+    assert code == 1
+    assert "the name is not UTF-8: rename the file" in err
+    assert files(run.folder / "out") == []
 
 
 def test_json_on_standard_output_is_utf8_whatever_the_terminal_uses(model_path, square_frame, tmp_path):

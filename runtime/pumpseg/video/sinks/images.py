@@ -26,6 +26,7 @@ class ImageSink(Sink):
 
     def write(self, result: Result) -> None:
         write_image(self.path, result.annotated)
+        self.files = 1
 
 
 class _FolderSink(Sink):
@@ -64,6 +65,7 @@ class ImageFolderSink(_FolderSink):
 
     def write(self, result: Result) -> None:
         write_image(self._outputs[result.source], result.annotated, sync=False)
+        self.files += 1
 
 
 class FrameFolderSink(_FolderSink):
@@ -80,6 +82,7 @@ class FrameFolderSink(_FolderSink):
 
     def write(self, result: Result) -> None:
         write_image(self.path / f"{result.index:06}.jpg", result.annotated, sync=False)
+        self.files += 1
 
 
 class CropSink(_FolderSink):
@@ -117,6 +120,7 @@ class CropSink(_FolderSink):
             image[..., :3] = result.frame[crop.y : crop.y + height, crop.x : crop.x + width]
             image[..., 3] = crop.mask * np.uint8(255)
             write_image(self.path / f"{name}-{number:02}.png", image, sync=False)
+            self.files += 1
 
 
 def image_outputs(inputs: tuple[Path, ...], folder: Path) -> dict[str, Path]:

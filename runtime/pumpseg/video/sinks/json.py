@@ -45,6 +45,7 @@ class _TextSink(Sink):
         except OSError as error:
             raise self._failure(error) from None
         self._file.complete()
+        self.files = 1
 
     def recover(self) -> Path | None:
         self._close()

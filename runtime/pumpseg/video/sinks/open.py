@@ -67,6 +67,7 @@ class Sinks(Sink):
                 self._end_failed(sink, error)
             else:
                 sink.discard()
+                self.files += sink.files
                 self._kept += [] if sink.path is None or not sink.path.exists() else [sink.path]
             del self._sinks[0]
         if self._failures:

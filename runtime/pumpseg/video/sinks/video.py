@@ -120,6 +120,7 @@ class VideoSink(Sink):
             self._container.mux(self._video.encode())
             self._close()
         self._file.complete()
+        self.files = 1
 
     def recover(self) -> Path | None:
         self._abandon()

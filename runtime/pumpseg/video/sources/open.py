@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def find_files(names: Sequence[str | Path], results: Path | None = None) -> list
     Folders and patterns are sorted by name. results: a folder whose files are not inputs of a pattern above it.
     Raises SourceError for what is missing, inaccessible or of an unknown format.
     """
-    found: dict[Path, InputFile] = {}
+    found: dict[str, InputFile] = {}
     for name in names:
         try:
             files = _named_files(str(name), results)
@@ -113,19 +114,22 @@ def find_files(names: Sequence[str | Path], results: Path | None = None) -> list
         except OSError as error:
             raise SourceError(f"{str(name)[:200]} cannot be accessed: {error.strerror}") from None
         for file in files:
-            if not is_unicode(file.path):
-                raise SourceError(f"{str(file.path)!a}: the name is not UTF-8: rename the file")
-            found.setdefault(file.path.resolve(), file)
+            found.setdefault(os.path.realpath(file.path), file)
     return list(found.values())
 
 
-def is_unicode(path: Path) -> bool:
-    """Whether a name is valid text: Linux takes any bytes, and Python keeps invalid UTF-8 as surrogates."""
+def check_file(path: Path) -> None:
+    """Raise SourceError unless it is a regular file, which has an end, and its name is valid text."""
+    _check_name(path)
+    if not path.is_file():
+        raise SourceError(f"{path} is not a regular file" if path.exists() else f"no such file: {path}")
+
+
+def _check_name(path: Path) -> None:
     try:
         str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError:  # Linux takes any bytes, and Python keeps invalid UTF-8 as surrogates
+        raise SourceError(f"{str(path)!a}: the name is not UTF-8: rename the file") from None
 
 
 def _named_files(name: str, results: Path | None) -> list[InputFile]:
@@ -195,6 +199,8 @@ def _listed_files(path: Path, results: Path | None) -> list[InputFile]:
 
 
 def _open_files(name: str, files: Sequence[InputFile]) -> Source:
+    for file in files:
+        _check_name(file.path)
     videos = [file.path for file in files if not file.is_image]
     if not videos:
         return ImageSource(name, [file.path for file in files])

@@ -65,7 +65,7 @@ def speed(report: BenchReport) -> Section:
 
 
 def stages(report: BenchReport) -> Section:
-    """How the time of a frame is spent in every row."""
+    """How long every stage of a frame takes in every row."""
     rows = [
         [
             row.label,

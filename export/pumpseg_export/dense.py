@@ -12,9 +12,9 @@ from pumpseg_export.graph import OPSET
 def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.ModelProto:
     """Converts a functional model of one input of `shape` (batch first, channels last) at opset 17.
 
-    The input is normalised already: a trunk's Rescaling is left out, see `assemble`. The outputs keep the names that
-    the model gives them, in alphabetical order. The input and 4-dimensional outputs become channels first, which leaves
-    no Transpose around the convolutions.
+    The input is normalised already: a trunk's Rescaling is left out, see `assemble`. The outputs keep their names, in
+    alphabetical order. The input and 4-dimensional outputs become channels first, which leaves no Transpose around the
+    convolutions.
 
     Raises:
         PumpsegError: Keras runs on another backend than TensorFlow, the only one tf2onnx reads.
@@ -28,7 +28,7 @@ def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.Mod
     import tf2onnx.convert
 
     place = keras.Input(shape[1:], batch_size=shape[0], name="input")
-    outputs = _for_export(model)(place)  # called anew, so that every layer knows the fixed size
+    outputs = _for_export(model)(place)  # called again, so that every layer knows the fixed size
     fixed = keras.Model(place, outputs, name=model.name)
     # tf2onnx names outputs after the model, and Keras sorts them by key.
     names = [model.name if number == 0 else f"{model.name}_{number}" for number in range(len(outputs))]

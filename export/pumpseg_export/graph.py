@@ -1,4 +1,4 @@
-"""Writes ONNX graphs node by node, and puts converted ones inside."""
+"""Writes ONNX graphs node by node, and inlines converted ones."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ IR_VERSION = 8  # the one that belongs to opset 17; newer ones shut out older ru
 
 
 class GraphWriter:
-    """Collects nodes and constants; every call returns the names of what it made."""
+    """Collects nodes and constants; every call returns the names of the tensors it adds."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -36,7 +36,7 @@ class GraphWriter:
         return name
 
     def setting(self, name: str, default: Any, dtype: Any = np.float32) -> str:
-        """An input that callers may leave out: ONNX takes the initializer of its name then."""
+        """An optional input: if callers leave it out, ONNX takes the initializer of its name."""
         self.constant(default, dtype, name=name)
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         self._settings.append(helper.make_tensor_value_info(name, kind, np.shape(default)))
@@ -47,9 +47,9 @@ class GraphWriter:
         return self.constant(values, np.int64)
 
     def inline(self, model: onnx.ModelProto, prefix: str, *inputs: str) -> dict[str, str]:
-        """Puts a whole model here, fed with `inputs`; returns its output names -> names here.
+        """Adds a whole model, run on `inputs`; returns its output names -> names here.
 
-        One that is put here twice, under another prefix, keeps its weights once.
+        A model inlined twice, under different prefixes, has its weights once.
         """
         graph = model.graph
         names = {"": ""} | {place.name: name for place, name in zip(graph.input, inputs, strict=True)}

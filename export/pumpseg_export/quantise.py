@@ -1,9 +1,10 @@
 """Static quantisation to int8 of one dense part of an assembled graph, by onnxruntime.quantization.
 
-The part is taken out of the graph, calibrated and quantised by itself, and put back: so the tensors of the glue, which
-may be empty, never reach the calibration, and what is not named stays float32.
+The part is extracted from the graph, calibrated and quantised by itself, and put back: so the tensors between the
+parts, which may be empty, never reach the calibration, and everything else stays float32.
 """
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -38,15 +39,14 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
     """A copy of a model whose `part` computes in int8, written as QuantizeLinear and DequantizeLinear.
 
     Weights become int8 with a scale for every output channel, activations uint8 with a zero point.
-    images: model inputs, uint8 (1, H, W, 3) RGB. method: how the range of an activation follows from what they give,
-    one of METHODS.
+    images: model inputs, uint8 (1, H, W, 3) RGB. method: one of METHODS, how the range of an activation follows from
+    its values on them.
 
     Raises:
-        PumpsegError: nothing reaches the part, such as the mask head when nothing is detected in any image, or the
-            graph has no such part.
+        PumpsegError: the graph has no such part, or nothing reaches it, such as the mask head when nothing is detected
+            in any image.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copy.deepcopy(model)
     if not any(_is_in(node, part) for node in model.graph.node):
         raise PumpsegError(f"the graph has no part {part!r}: was it made by this version of pumpseg-export?")
     taken, given = _ends(model.graph, part)
@@ -57,7 +57,7 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
         extracted = extractor.extract_model([taken], given)
         _unshare(extracted.graph)
         onnx.save(extracted, steps / "part.onnx")
-        model_inputs = _Feeds(steps / "before.onnx", taken, images)
+        model_inputs = _PartInputs(steps / "before.onnx", taken, images)
         if not len(model_inputs):
             raise PumpsegError(f"nothing is detected in {len(images)} calibration photos: name some that show a class")
         known = _range_of_image(model.graph, taken)
@@ -73,7 +73,7 @@ def quantise(model: onnx.ModelProto, part: str, images: Sequence[NDArray[np.uint
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=METHODS[method],
-                # One image at a time: the collectors keep every activation of all that they are given at once.
+                # One image at a time: the collectors keep every activation of all images of a step.
                 extra_options={
                     "CalibStridedMinMax": 1,
                     "TensorQuantOverrides": {taken: [known]} if known else {},
@@ -91,7 +91,7 @@ def _is_in(node: onnx.NodeProto, part: str) -> bool:
 
 
 def _ends(graph: onnx.GraphProto, part: str) -> tuple[str, list[str]]:
-    """Names of the tensor that goes into a part and of those that come out of it."""
+    """Names of the input tensor of a part and of its outputs."""
     nodes = [node for node in graph.node if _is_in(node, part)]
     made = {name for node in nodes for name in node.output}
     known = made | {tensor.name for tensor in graph.initializer} | {""}
@@ -101,7 +101,7 @@ def _ends(graph: onnx.GraphProto, part: str) -> tuple[str, list[str]]:
 
 
 def _range_of_image(graph: onnx.GraphProto, taken: str) -> dict[str, NDArray[np.generic]]:
-    """Scale and zero point of what goes into a part, where it was int8 already, as an image is; else nothing."""
+    """Scale and zero point of the input of a part if it is dequantised int8, as an image is; else nothing."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and taken in node.output:
@@ -110,7 +110,7 @@ def _range_of_image(graph: onnx.GraphProto, taken: str) -> dict[str, NDArray[np.
 
 
 def _drop_quantising(graph: onnx.GraphProto, taken: str) -> None:
-    """Removes the QuantizeLinear and DequantizeLinear after a tensor that a DequantizeLinear of that scale gives."""
+    """Removes the QuantizeLinear and DequantizeLinear after a tensor that is the output of a like DequantizeLinear."""
     (quantise_it,) = (node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == taken)
     (restore_it,) = (node for node in graph.node if quantise_it.output[0] in node.input)
     for node in graph.node:
@@ -123,9 +123,9 @@ def _drop_quantising(graph: onnx.GraphProto, taken: str) -> None:
 
 
 def _unshare(graph: onnx.GraphProto) -> None:
-    """Gives every node weights of its own, where levels of the pyramid share them.
+    """Gives every node weights of its own where levels of the pyramid share them.
 
-    Where ONNX Runtime turns int8 weights into uint8 for want of instructions, it cannot do so twice to one tensor.
+    Without int8 instructions ONNX Runtime makes int8 weights uint8, which it cannot do twice to one tensor.
     """
     weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) > 1}
     taken: set[str] = set()
@@ -140,7 +140,7 @@ def _unshare(graph: onnx.GraphProto) -> None:
 
 
 def _put_in_place(graph: onnx.GraphProto, part: str, other: onnx.GraphProto) -> None:
-    """Replaces the nodes of a part by those of `other`, whose inputs and outputs have the same names."""
+    """Replaces the nodes of a part with those of `other`, whose inputs and outputs have the same names."""
     ends = {value.name for value in (*other.input, *other.output)}
 
     def here(name: str) -> str:
@@ -161,8 +161,8 @@ def _put_in_place(graph: onnx.GraphProto, part: str, other: onnx.GraphProto) -> 
     graph.initializer.extend([*initializers, *other.initializer])
 
 
-class _Feeds(CalibrationDataReader):
-    """What a file gives as `name` for every image, one at a time, where that is not empty."""
+class _PartInputs(CalibrationDataReader):
+    """The inputs of a part, one image at a time: the output `name` of a file, where that is not empty."""
 
     def __init__(self, file: Path, name: str, images: Sequence[NDArray[np.uint8]]) -> None:
         self._session = open_session(file, "cpu")

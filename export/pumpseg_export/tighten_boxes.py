@@ -1,4 +1,4 @@
-"""Boxes that close around masks, as `pumpseg_train.model.tighten_boxes` tells."""
+"""Tightens boxes to their masks, as `pumpseg_train.model.tighten_boxes` does."""
 
 import numpy as np
 from onnx import TensorProto

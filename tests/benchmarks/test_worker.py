@@ -35,7 +35,7 @@ def test_p50_agrees_with_a_loop_of_ones_own(setup, photo):
     print(f"p50 of {len(own)} frames: own loop {p50:.2f} ms, pumpseg-bench {p50_benchmarked:.2f} ms")
     doubt = max(_doubt(own), _doubt(benchmarked))
     if doubt > 0.1:
-        pytest.skip(f"this machine is too busy to tell 10%: the medians are known to {doubt:.0%} only")
+        pytest.skip(f"this machine is too busy to resolve 10%: the medians are known to {doubt:.0%} only")
     assert p50_benchmarked == pytest.approx(p50, rel=0.1)
 
 

@@ -1,4 +1,4 @@
-"""A Matterport .h5 through pumpseg-export: the file agrees with Keras, and what cannot be exported is told."""
+"""A Matterport .h5 through pumpseg-export: the file agrees with Keras, and what cannot be exported is reported."""
 
 import dataclasses
 import json
@@ -170,7 +170,7 @@ def test_eval_takes_the_weights_as_they_are(weights, loud, narrow_matterport, fr
         ("fruit.onnx", ["--size", "128"], "--size goes with a .h5 file"),
     ],
 )
-def test_eval_tells_what_does_not_go_together(weights, fruit, capsys, model, options, message):
+def test_eval_reports_what_does_not_go_together(weights, fruit, capsys, model, options, message):
     assert evaluate_main([str(weights / model), str(fruit), *options]) == 2
     assert message in capsys.readouterr().err
 

@@ -109,7 +109,7 @@ def operators(row: Row) -> Section:
 def unavailable(report: BenchReport) -> Section:
     """The providers that do not load on this machine."""
     rows = [[provider.provider, provider.reason, provider.install] for provider in report.unavailable]
-    return Section("Not available", ("provider", "reason", "to install"), rows, left=3)
+    return Section("Not available", ("provider", "reason", "what to do"), rows, left=3)
 
 
 def notes(report: BenchReport) -> list[str]:

@@ -188,9 +188,8 @@ def started(
                     if error.kind == "ProviderError":
                         if required:
                             raise ProviderError(row.failure) from None
-                        # The install line has a column of its own.
-                        reason = row.failure.rsplit(": pip ", 1)[0]
-                        refusals[provider.name] = Unavailable(provider.name, reason, provider.install)
+                        reason = row.failure.removesuffix(f": {error.advice}")
+                        refusals[provider.name] = Unavailable(provider.name, reason, error.advice)
                     continue
                 row.cold_start.append(worker.cold_start)
                 if start == COLD_STARTS - 1:

@@ -161,7 +161,7 @@ def serve(open_worker: Callable[[str], Any]) -> int:
         try:
             worker = open_worker(sys.argv[1])
         except PumpsegError as error:
-            answer({"error": str(error), "kind": type(error).__name__})
+            answer({"error": str(error), "kind": type(error).__name__, "advice": getattr(error, "advice", "")})
             return 2
         answer({"result": "ready"})
         for request in map(json.loads, sys.stdin):

@@ -18,11 +18,11 @@ _SECONDS_TO_END = 10.0
 
 
 class WorkerError(PumpsegError, RuntimeError):
-    """A worker refused, failed or died. kind: class name of the error inside it, empty if it died."""
+    """A worker refused, failed or died. kind: class name of the error inside it, empty if it died. advice: its own."""
 
-    def __init__(self, message: str, kind: str = "") -> None:
+    def __init__(self, message: str, kind: str = "", advice: str = "") -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.advice = kind, advice
 
 
 class WorkerProcess:
@@ -95,7 +95,7 @@ class WorkerProcess:
             raise WorkerError(self._death())
         answer = json.loads(line)
         if "error" in answer:
-            raise WorkerError(answer["error"], answer.get("kind", ""))
+            raise WorkerError(answer["error"], answer.get("kind", ""), answer.get("advice", ""))
         return answer["result"]
 
     def _death(self) -> str:

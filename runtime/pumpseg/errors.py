@@ -19,7 +19,11 @@ class ModelFileError(PumpsegError, ValueError):
 
 
 class ProviderError(PumpsegError, RuntimeError):
-    """An execution provider that was asked for by name did not load."""
+    """An execution provider that was asked for by name did not load. advice: what to do, empty if unknown."""
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(f"{reason}: {advice}" if advice else reason)
+        self.reason, self.advice = reason, advice
 
 
 class SourceError(PumpsegError, ValueError):
@@ -43,13 +47,14 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def require(module: str, *, extra: str, hint: str = "", error_type: type[PumpsegError] = PumpsegError) -> Any:
-    """Import an optional package; extra: of pumpseg, that installs it. hint: what else to say of it.
+def require(module: str, *, extra: str) -> Any:
+    """Import an optional package; extra: of pumpseg, that installs it.
 
-    Raises `error_type`, naming the pip command, if the package cannot be imported.
+    Raises PumpsegError, naming the pip command, if the package cannot be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        message = f'{module} cannot be imported ({first_line(error)}): pip install "pumpseg[{extra}]"{hint}'
-        raise error_type(message) from None
+        raise PumpsegError(
+            f'{module} cannot be imported ({first_line(error)}): pip install "pumpseg[{extra}]"'
+        ) from None

@@ -96,7 +96,7 @@ def test_an_interrupt_prints_what_was_measured(photo, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--providers", "directml"], "directml is not in this onnxruntime"),
+        (["--providers", "tensorrt"], "tensorrt is not in this onnxruntime"),
         (["--providers", "gpu"], "must be all, or some of cpu, cuda"),
         (["--threads", "0"], "must be a whole number from 1 to 1024, got 0"),
         (["--frames", "many"], "must be a whole number of at least 1, got 'many'"),

@@ -51,7 +51,7 @@ def report(photo, tmp_path_factory):
     """Of a run with one provider that is right and others that are not, each in its own way."""
     script = tmp_path_factory.mktemp("planted") / "worker.py"
     script.write_text(PLANTED, encoding="utf-8")
-    providers = ("cpu", "cuda", "coreml", "openvino", "directml")
+    providers = ("cpu", "cuda", "coreml", "openvino", "tensorrt")
     plan = Plan(("fast-fp32",), providers, required=False, threads=(1,), source=str(photo), frames=30)
     return benchmark(plan, command=(sys.executable, str(script)))
 
@@ -129,11 +129,11 @@ def test_a_row_that_dies_is_reported_and_the_others_go_on(report):
     assert any("failed" in problem and "openvino" in problem for problem in report.problems())
 
 
-def test_an_unavailable_provider_is_listed_with_its_install_line(report):
+def test_an_unavailable_provider_is_listed_with_its_pip_command(report):
     (unavailable,) = report.unavailable
-    assert unavailable.provider == "directml"
-    assert "directml is not in this onnxruntime" in unavailable.reason
-    assert "onnxruntime-directml" in unavailable.install
+    assert unavailable.provider == "tensorrt"
+    assert "tensorrt is not in this onnxruntime" in unavailable.reason
+    assert 'pip install "pumpseg[gpu]"' in unavailable.install
     assert "pip" not in unavailable.reason
 
 

@@ -23,9 +23,9 @@ def test_a_worker_is_a_process_of_its_own(setup):
 
 def test_a_provider_that_does_not_load_says_so(setup):
     setup = dataclasses.replace(setup, provider="directml")
-    with pytest.raises(WorkerError, match="directml is not in this") as error:
+    with pytest.raises(WorkerError, match="directml exists on Windows only") as error:
         WorkerProcess(setup.to_json()).opened()
-    assert error.value.kind == "ProviderError"
+    assert (error.value.kind, error.value.advice) == ("ProviderError", "choose another one")
 
 
 def test_the_death_of_a_worker_is_reported():

@@ -15,8 +15,6 @@ def test_a_missing_package_is_named_with_the_way_to_install_it():
     )
     with pytest.raises(PumpsegError, match=message):
         require("no_such_package", extra="video")
-    with pytest.raises(ProviderError, match=r'pumpseg\[cpu\]", or another'):
-        require("no_such_package", extra="cpu", hint=", or another", error_type=ProviderError)
 
 
 def test_a_broken_package_gives_its_first_line(monkeypatch, tmp_path):
@@ -33,3 +31,10 @@ def test_a_broken_package_gives_its_first_line(monkeypatch, tmp_path):
 )
 def test_the_first_line_of_an_error(error, line):
     assert first_line(error) == line
+
+
+def test_a_provider_error_ends_with_what_to_do():
+    error = ProviderError("provider cuda did not load", "pip install more")
+    assert str(error) == "provider cuda did not load: pip install more"
+    assert (error.reason, error.advice) == ("provider cuda did not load", "pip install more")
+    assert str(ProviderError("no reason is known")) == "no reason is known"

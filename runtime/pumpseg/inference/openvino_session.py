@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import ModelFileError, ProviderError, require
+from pumpseg.errors import ModelFileError, ProviderError, first_line
 from pumpseg.inference.cpu import physical_cores
 from pumpseg.inference.model_file import SCORE_THRESHOLD, Tensor
 
@@ -34,7 +34,11 @@ class OpenVinoSession:
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, profile: bool = False) -> None:
-        openvino = require("openvino", extra="openvino", error_type=ProviderError)
+        try:
+            import openvino
+        except ImportError as error:
+            reason = f"openvino cannot be imported ({first_line(error)})"
+            raise ProviderError(reason, 'pip install "pumpseg[openvino]"') from None
         core = openvino.Core()
         try:
             model = core.read_model(str(path))

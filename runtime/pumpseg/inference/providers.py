@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import io
 import logging
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.checks import check_count
-from pumpseg.errors import ModelFileError, ProviderError, first_line, require
+from pumpseg.errors import ModelFileError, ProviderError, PumpsegError, first_line
+from pumpseg.inference import wheels
 from pumpseg.inference.bound_session import BoundSession
 from pumpseg.inference.cpu import int8_dot_product, physical_cores
 from pumpseg.inference.model_file import Tensor
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pumpseg")
 
+# ONNX Runtime begins some messages with where in its source it was.
+_LOCATION = re.compile(r"\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])")
 T = TypeVar("T")
 
 # Since 1.29 ONNX Runtime sends telemetry, on Linux too (microsoft/onnxruntime#27379), unless this is set before it is
@@ -62,8 +67,9 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider: its name in ONNX Runtime, how to install it, and the options we give it.
+    """An execution provider: its name in ONNX Runtime, the wheel that has it, and the options we give it.
 
+    system: the only one that has it, as platform.system() names it.
     fallback: providers for the nodes that it cannot run, in order; the CPU is always the last.
     library: its shared library, which is loaded to learn why the provider does not load. notice: logged before the
     session opens. device: where OrtValue puts the input, for providers with memory of their own.
@@ -72,7 +78,7 @@ class Provider:
 
     name: str
     ort_name: str
-    install: str
+    wheel: str
     options: Callable[[], dict[str, str]] = dict
     fallback: tuple[str, ...] = ()
     library: str | None = None
@@ -80,6 +86,7 @@ class Provider:
     rois_multiple: int = 1
     session_options: dict[str, Any] = field(default_factory=dict)
     notice: str = ""
+    system: str = ""
 
 
 def _cuda_options() -> dict[str, str]:
@@ -103,11 +110,11 @@ def _tensorrt_options() -> dict[str, str]:
 PROVIDERS = {
     provider.name: provider
     for provider in (
-        Provider("cpu", _CPU, 'pip install "pumpseg[cpu]"'),
+        Provider("cpu", _CPU, wheels.CPU_WHEEL),
         Provider(
             "cuda",
             _CUDA,
-            'pip uninstall onnxruntime; pip install "pumpseg[gpu]"',
+            wheels.GPU_WHEEL,
             _cuda_options,
             library="libonnxruntime_providers_cuda.so",
             device="cuda",
@@ -116,7 +123,7 @@ PROVIDERS = {
         Provider(
             "tensorrt",
             "TensorrtExecutionProvider",
-            'pip uninstall onnxruntime; pip install "pumpseg[gpu]" tensorrt',
+            wheels.GPU_WHEEL,
             _tensorrt_options,
             fallback=(_CUDA,),
             library="libonnxruntime_providers_tensorrt.so",
@@ -124,19 +131,21 @@ PROVIDERS = {
             rois_multiple=_ROIS_AT_A_TIME,
             notice="TensorRT builds an engine for a new model, which takes minutes once",
         ),
-        Provider(OPENVINO, "OpenVINO", 'pip install "pumpseg[openvino]"'),
+        Provider(OPENVINO, "OpenVINO", "openvino"),
         Provider(
             "coreml",
             "CoreMLExecutionProvider",
-            'pip install "pumpseg[cpu]" on macOS',
+            wheels.CPU_WHEEL,
             lambda: {"ModelFormat": "MLProgram"},
+            system="Darwin",
         ),
         Provider(
             "directml",
             "DmlExecutionProvider",
-            "pip uninstall onnxruntime; pip install onnxruntime-directml on Windows",
+            "onnxruntime-directml",
             session_options={"enable_mem_pattern": False},
             rois_multiple=_ROIS_AT_A_TIME,
+            system="Windows",
         ),
     )
 }
@@ -204,8 +213,14 @@ def open_session(
 
 
 def import_onnxruntime() -> Any:
-    """The onnxruntime module. Raises PumpsegError naming the extras if it is not installed."""
-    return require("onnxruntime", extra="cpu", hint=', or "pumpseg[gpu]" for an NVIDIA GPU')
+    """The onnxruntime module. Raises PumpsegError with the pip command if it is missing or damaged."""
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise PumpsegError(f"onnxruntime cannot be imported ({first_line(error)}): {wheels.repair_command()}") from None
+    if damage := wheels.damage(ort):
+        raise PumpsegError(f"{damage}: {wheels.repair_command()}")
+    return ort
 
 
 def _open_on(
@@ -213,10 +228,7 @@ def _open_on(
 ) -> Session:
     available = ort.get_available_providers()
     if provider.ort_name not in available:
-        raise ProviderError(
-            f"provider {provider.name} is not in this {_wheel(ort)}, which has "
-            f"{', '.join(_short_names(available))}: {provider.install}"
-        )
+        raise _not_included(ort, provider, available)
     chain = [(provider.ort_name, provider.options())]
     chain += [(name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name]
     options = session_options(ort, provider, threads, allow_spinning)
@@ -226,23 +238,42 @@ def _open_on(
         log.info(provider.notice)
     with contextlib.nullcontext() if provider.ort_name == _CPU else _quiet(ort):
         if provider.ort_name == _CUDA or _CUDA in provider.fallback:
-            _preload_cuda(ort)
+            _preload_cuda(ort, tensorrt=provider.name == "tensorrt")
         try:
             # Without enable_fallback=0 onnxruntime prints a banner and retries on the CPU by itself.
             session: Session = ort.InferenceSession(str(path), options, providers=chain, enable_fallback=0)
         except Exception as error:
             if provider.ort_name == _CPU or type(error).__name__ in ("InvalidProtobuf", "InvalidGraph"):
                 raise ModelFileError(f"{path} is not an ONNX file that runs here: {first_line(error)}") from None
-            raise ProviderError(f"provider {provider.name} did not load: {first_line(error)}") from None
+            reason = _LOCATION.sub("", first_line(error)).rstrip(".")
+            raise ProviderError(f"provider {provider.name} did not load: {reason}", _advice(provider, reason)) from None
     got = session.get_providers()  # type: ignore[attr-defined]
     if provider.ort_name not in got:
-        reason = _load_failure(ort, provider.library)
+        reason = load_failure(ort, provider.library)
         raise ProviderError(
             f"provider {provider.name} did not load{': ' + reason if reason else ''}; "
             f"{', '.join(_short_names(got))} would run instead (this {_wheel(ort)} has "
-            f"{', '.join(_short_names(available))}): {provider.install}"
+            f"{', '.join(_short_names(available))})",
+            _advice(provider, reason),
         )
     return session if provider.device is None else BoundSession(ort, session, provider.device)
+
+
+def _not_included(ort: Any, provider: Provider, available: list[str]) -> ProviderError:
+    if provider.system and platform.system() != provider.system:
+        system = "macOS" if provider.system == "Darwin" else provider.system
+        return ProviderError(f"provider {provider.name} exists on {system} only", "choose another one")
+    doubled = wheels.doubled()
+    return ProviderError(
+        f"provider {provider.name} is not in this {_wheel(ort)}, which has {', '.join(_short_names(available))}"
+        f"{'; ' + doubled if doubled else ''}",
+        wheels.install_command(provider.wheel),
+    )
+
+
+def _advice(provider: Provider, reason: str) -> str:
+    """What to do about a provider that is in the installed wheel but does not load; empty if unknown."""
+    return wheels.nvidia_advice(reason, tensorrt=provider.name == "tensorrt") if provider.device == "cuda" else ""
 
 
 def _try_out(session: Session, provider: Provider) -> None:
@@ -289,14 +320,17 @@ def _quiet(ort: Any) -> Iterator[None]:
         ort.set_default_logger_severity(2)
 
 
-def _preload_cuda(ort: Any) -> None:
-    """Load CUDA and cuDNN from NVIDIA's wheels. The check that follows shows what is missing."""
-    if hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+def _preload_cuda(ort: Any, *, tensorrt: bool) -> None:
+    """Load CUDA, cuDNN and TensorRT from NVIDIA's wheels. The check that follows shows what is missing."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+        if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()
+        if tensorrt:
+            # Its package loads the libraries, which the loader would not look for there.
+            importlib.import_module("tensorrt")
 
 
-def _load_failure(ort: Any, library: str | None) -> str:
+def load_failure(ort: Any, library: str | None) -> str:
     """Why a provider's library does not load, such as a missing CUDA library; empty if unknown."""
     if library is None or platform.system() != "Linux":
         return ""

@@ -46,7 +46,7 @@ def test_the_score_threshold_can_be_set():
     session = OpenVinoSession(find_model(), threads=1)
     assert [tensor.name for tensor in session.get_overridable_initializers()] == ["score_threshold"]
     frame = list(open_source("demo"))[40].image
-    weak, strong = (Segmenter(provider="openvino", threads=1, threshold=score)(frame) for score in (0.1, 0.7))
+    weak, strong = (Segmenter(provider="openvino", threads=1, threshold=score)(frame) for score in (0.1, 0.945))
     count = len(strong)
     assert 0 < count < len(weak)
     np.testing.assert_allclose(strong.boxes, weak.boxes[:count], atol=1e-3)

@@ -68,6 +68,21 @@ def place(
     return placement, spread + position
 
 
+@dataclass(frozen=True)
+class Spot:
+    """Where a solid of `size` metres is set down, `lift` metres above the ground (x, z)."""
+
+    camera: Camera
+    light: Light
+    xz: tuple[float, float]
+    size: float
+    lift: float
+
+    def place(self, turn: Array, support: Array) -> tuple[Placement, Array]:
+        """As the function `place`."""
+        return place(self.camera, self.xz, self.size, turn, support, self.lift)
+
+
 def cast_shadows(camera: Camera, light: Light, outlines: list[Array]) -> tuple[Array, Array]:
     """Share of the sun, and share of the sky, that reaches the ground at each pixel: two float32 (h, w)."""
     width, height = camera.size
@@ -244,30 +259,31 @@ def _bodies(rng: np.random.Generator, camera: Camera, light: Light, layout: str,
     grown: list[Pumpkin] = []
     for i in range(count + props):
         size = float(np.clip(typical * np.exp(rng.normal(0, 0.25)), 0.06, 0.3))
-        spot = _free_spot(rng, camera, layout, size, taken)
-        if spot is None:
+        xz = _free_ground(rng, camera, layout, size, taken)
+        if xz is None:
             continue
-        taken.append((*spot, size))
+        taken.append((*xz, size))
         lift = 0.0
         if layout == "pile":
             # It rests on the earlier ones that it would run into.
-            lift = max((0.9 * (size + r) - np.hypot(spot[0] - x, spot[1] - z) for x, z, r in taken[:-1]), default=0.0)
+            lift = max((0.9 * (size + r) - np.hypot(xz[0] - x, xz[1] - z) for x, z, r in taken[:-1]), default=0.0)
             lift = float(np.clip(lift, 0, 1.4 * size))
+        spot = Spot(camera, light, xz, size, lift)
         if i < count and photos.cutouts and rng.random() < CUTOUT_SHARE:
-            bodies.append(_cutout_body(rng, camera, light, spot, size, lift, photos))
+            bodies.append(_cutout_body(rng, spot, photos))
         elif i < count:
             # Pumpkins in a pile come from one field: some share a shape, each turned differently.
             again = layout == "pile" and len(grown) > 4 and rng.random() < 0.6
             pumpkin = grown[int(rng.integers(len(grown)))] if again else None
-            body, pumpkin = _pumpkin_body(rng, camera, light, spot, size, lift, layout, pumpkin)
+            body, pumpkin = _pumpkin_body(rng, spot, layout, pumpkin)
             grown.append(pumpkin)
             bodies.append(body)
         else:
-            bodies.append(_prop_body(rng, camera, light, spot, size * rng.uniform(0.4, 1.1), lift))
+            bodies.append(_prop_body(rng, replace(spot, size=size * rng.uniform(0.4, 1.1))))
     return bodies
 
 
-def _free_spot(
+def _free_ground(
     rng: np.random.Generator,
     camera: Camera,
     layout: str,
@@ -298,63 +314,41 @@ def _free_spot(
     return None
 
 
-def _pumpkin_body(
-    rng: np.random.Generator,
-    camera: Camera,
-    light: Light,
-    spot: tuple[float, float],
-    size: float,
-    lift: float,
-    layout: str,
-    pumpkin: Pumpkin | None,
-) -> tuple[Body, Pumpkin]:
-    dark = float(light.sky.mean()) < 0.3
+def _pumpkin_body(rng: np.random.Generator, spot: Spot, layout: str, pumpkin: Pumpkin | None) -> tuple[Body, Pumpkin]:
+    dark = float(spot.light.sky.mean()) < 0.3
     carved = bool(rng.random() < (0.8 if dark else 0.12)) and layout != "pile"
-    if pumpkin is None:
-        pumpkin = make_pumpkin(rng, carved=carved, lit=True if dark else None)
-    chosen = pumpkin
+    chosen = pumpkin or make_pumpkin(rng, carved=carved, lit=True if dark else None)
     if carved:
         turn = rotation(np.array([0, 1, 0]), rng.normal(0, 0.5)) @ UPRIGHT
     else:
         turn = random_turn(rng, lying=0.5 if layout == "pile" else 0.2)
-    placement, outline = place(camera, spot, size, turn, pumpkin.support, lift)
-    body = Body(placement, outline, size * 0.92, True, lambda where: render_pumpkin(chosen, where, light))
+    placement, outline = spot.place(turn, chosen.support)
+    body = Body(placement, outline, spot.size * 0.92, True, lambda where: render_pumpkin(chosen, where, spot.light))
     return body, chosen
 
 
-def _cutout_body(
-    rng: np.random.Generator,
-    camera: Camera,
-    light: Light,
-    spot: tuple[float, float],
-    size: float,
-    lift: float,
-    photos: PhotoSources,
-) -> Body:
+def _cutout_body(rng: np.random.Generator, spot: Spot, photos: PhotoSources) -> Body:
     cutout = photos.cutouts[int(rng.integers(len(photos.cutouts)))]
     mirrored = bool(rng.random() < 0.5)
-    placement, outline = place(camera, spot, size, UPRIGHT, _unit_support().reshape(-1, 3), lift)
-    return Body(placement, outline, size * 0.92, True, lambda where: cutout_sprite(cutout, mirrored, where, light))
+    placement, outline = spot.place(UPRIGHT, _unit_support().reshape(-1, 3))
+    return Body(
+        placement, outline, spot.size * 0.92, True, lambda where: cutout_sprite(cutout, mirrored, where, spot.light)
+    )
 
 
-def _prop_body(
-    rng: np.random.Generator,
-    camera: Camera,
-    light: Light,
-    spot: tuple[float, float],
-    size: float,
-    lift: float,
-) -> Body:
+def _prop_body(rng: np.random.Generator, spot: Spot) -> Body:
     turn = rotation(np.array([0, 1, 0]), rng.uniform(0, 2 * np.pi)) @ UPRIGHT
     if rng.random() < 0.65:
         skin = make_ball(rng)
         turn = rotation(rng.standard_normal(3), rng.uniform(0, np.pi)) @ turn
         support = (skin.radius[::10, ::16, None] * _unit_support()).reshape(-1, 3)
-        placement, outline = place(camera, spot, size, turn, support, lift)
-        return Body(placement, outline, size, False, lambda where: render_ball(skin, where, light))
+        placement, outline = spot.place(turn, support)
+        return Body(placement, outline, spot.size, False, lambda where: render_ball(skin, where, spot.light))
     faces, colours = make_block(rng)
-    placement, outline = place(camera, spot, size, turn, np.concatenate(faces), lift)
-    return Body(placement, outline, size * 0.6, False, lambda where: render_block(faces, colours, where, light))
+    placement, outline = spot.place(turn, np.concatenate(faces))
+    return Body(
+        placement, outline, spot.size * 0.6, False, lambda where: render_block(faces, colours, where, spot.light)
+    )
 
 
 def _unit_support() -> Array:

@@ -80,6 +80,11 @@ def encode_image(image: NDArray[np.uint8], target: Path) -> bytes:
     return data.tobytes()
 
 
+def image_name(path: Path) -> str:
+    """The name of an image that is made of another: the same, with .png behind a suffix that is not written."""
+    return path.name if path.suffix.lower() in IMAGE_SUFFIXES else f"{path.name}.png"
+
+
 def check_image_format(target: Path) -> None:
     """Raise SinkError unless OpenCV writes images of this suffix."""
     # Only the suffix is tested: OpenCV ends the process at names that are not UTF-8.

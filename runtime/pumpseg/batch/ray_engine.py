@@ -29,8 +29,8 @@ from pumpseg.instances import Instances
 from pumpseg.segmenter import Segmenter
 from pumpseg.timings import Timings
 from pumpseg.video.pipeline import InferFn, StreamClosed
+from pumpseg.video.sources.files import InputFile
 from pumpseg.video.sources.frame_source import Frame
-from pumpseg.video.sources.open import InputFile
 from pumpseg.video.sources.video_file import Section, key_frames
 
 log = logging.getLogger("pumpseg")

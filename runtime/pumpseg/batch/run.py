@@ -16,15 +16,17 @@ from typing import Any, Protocol
 from pumpseg.batch.folder_lock import LOCK, locked_folder
 from pumpseg.batch.manifest import MANIFEST, Entry, Fingerprint, Manifest, output_sizes
 from pumpseg.errors import PumpsegError, SinkError, SourceError, first_line
+from pumpseg.images import image_name
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.pipeline import InferFn, process
 from pumpseg.video.result import DEFAULT_STYLE, Style
 from pumpseg.video.sinks.open import Outputs, open_sinks
 from pumpseg.video.sinks.video import DEFAULT_CODEC, VIDEO_FORMATS
+from pumpseg.video.sources.files import InputFile, check_file
 from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.sources.images import ImageSource
-from pumpseg.video.sources.open import InputFile, check_file
-from pumpseg.video.sources.video_file import WHOLE, Section, VideoSource
+from pumpseg.video.sources.open import open_video
+from pumpseg.video.sources.video_file import WHOLE, Section
 from pumpseg.video.stats import Summary
 from pumpseg.video.tracking import Tracker, tracker_of
 
@@ -52,8 +54,10 @@ class BatchOptions:
         """Where the results of an input go."""
         place = folder / file.place
         # The whole name is kept, since a photo and a clip may share a stem: IMG_1.jpg.jsonl, IMG_1.mov.jsonl.
-        same_format = file.is_image or file.path.suffix.lower() in VIDEO_FORMATS
-        annotated = place if same_format else _named(place, ".mp4")
+        if file.is_image:
+            annotated = place.with_name(image_name(file.path))
+        else:
+            annotated = place if file.path.suffix.lower() in VIDEO_FORMATS else _named(place, ".mp4")
         return Outputs(
             save=annotated if self.annotate else None,
             json_lines=_named(place, ".jsonl") if self.json_lines else None,
@@ -242,7 +246,7 @@ class _Batch:
 
 def open_input(file: InputFile, section: Section = WHOLE) -> Source:
     """One input as a source; of a video only the frames of a section. Raises SourceError."""
-    return ImageSource(str(file.path), [file.path]) if file.is_image else VideoSource(file.path, section=section)
+    return ImageSource(str(file.path), [file.path]) if file.is_image else open_video(file.path, section)
 
 
 def _named(place: Path, suffix: str) -> Path:

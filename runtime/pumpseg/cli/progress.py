@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Self, TextIO
 
 from pumpseg.batch.run import BatchObserver, Outcome
-from pumpseg.video.sources.open import InputFile
+from pumpseg.video.sources.files import InputFile
 
 _TERMINAL_SECONDS = 0.1
 _PLAIN_SECONDS = 5.0

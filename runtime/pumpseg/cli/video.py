@@ -28,7 +28,8 @@ from pumpseg.video.result import Style, Viewer
 from pumpseg.video.sinks.json import CocoIds
 from pumpseg.video.sinks.open import Outputs, open_sinks
 from pumpseg.video.sources.capture import CameraSettings
-from pumpseg.video.sources.open import find_files, is_file_like, open_source
+from pumpseg.video.sources.files import find_files, is_file_like
+from pumpseg.video.sources.open import open_source
 from pumpseg.video.tracking import tracker_of
 from pumpseg.video.viewers.live_page import LivePage
 from pumpseg.video.viewers.window import OpenCvWindow, screen_problem

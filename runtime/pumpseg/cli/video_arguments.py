@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="SOURCE",
         help="webcam, webcam:N, /dev/videoN, demo, an rtsp:// or http:// URL, a video, images, a folder, "
-        "a 'pattern*.mp4', or a .txt list of files",
+        "a 'pattern*.mp4', a .txt list of files, or - for standard input",
     )
 
     results = parser.add_argument_group("results")

@@ -25,7 +25,7 @@ from pumpseg.cli.video import main
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.video import VideoSource
 from pumpseg.video.pipeline import StreamClosed
-from pumpseg.video.sources.open import find_files
+from pumpseg.video.sources.files import find_files
 from pumpseg.video.sources.video_file import Section, key_frames
 
 EVERYTHING = BatchOptions(json_lines=True, coco=True)

@@ -15,7 +15,7 @@ from pumpseg.batch.report import batch_table
 from pumpseg.batch.run import DONE, FAILED, SKIPPED, STOPPED, BatchObserver, BatchOptions, run_batch
 from pumpseg.errors import SinkError
 from pumpseg.video import Style
-from pumpseg.video.sources.open import find_files
+from pumpseg.video.sources.files import find_files
 
 EVERYTHING = BatchOptions(json_lines=True, coco=True, crops=True)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from pumpseg.batch.run import DONE, Outcome
 from pumpseg.cli.progress import BatchProgress, Progress
-from pumpseg.video.sources.open import InputFile
+from pumpseg.video.sources.files import InputFile
 
 
 class Terminal(io.StringIO):

@@ -14,7 +14,7 @@ from pumpseg.draw import PALETTE, UNCONFIRMED_COLOUR, draw
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, open_source, process, stream
-from pumpseg.video.sources.open import find_files
+from pumpseg.video.sources.files import find_files
 from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, Track
 
 pytest.importorskip("trackers", reason='needs pip install "pumpseg[track]"')

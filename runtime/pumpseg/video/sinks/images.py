@@ -10,7 +10,7 @@ import numpy as np
 
 from pumpseg.atomic_file import check_writable, sync_tree
 from pumpseg.errors import SinkError
-from pumpseg.images import check_image_format, write_image
+from pumpseg.images import check_image_format, image_name, write_image
 from pumpseg.video.result import Result, Sink
 
 
@@ -125,7 +125,7 @@ class CropSink(_FolderSink):
 
 def image_outputs(inputs: tuple[Path, ...], folder: Path) -> dict[str, Path]:
     """The output file of every input image, by the input's path."""
-    return {str(path): folder / path.name for path in inputs}
+    return {str(path): folder / image_name(path) for path in inputs}
 
 
 def _crop_name(source: str) -> str:

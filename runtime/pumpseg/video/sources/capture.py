@@ -28,6 +28,8 @@ BEHIND_SECONDS = 0.5
 _WAITED_SECONDS = 0.001
 _BAD_PACKETS = 100
 
+_WEBCAM = re.compile(r"webcam(?::(\d{1,3}))?")
+_DEVICE = re.compile(r"/dev/(video\d+|v4l/.+)")
 _USUAL_RATE = Fraction(30)
 _SECRET = re.compile(r"([?&][^=&#]*(?:pass|pwd|psw|pw|token|secret|key|auth|sign?)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
@@ -62,6 +64,12 @@ class Capture(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def device_of(name: str) -> int | str | None:
+    """The camera that "webcam", "webcam:N" or a path such as /dev/video0 names, for `DeviceCapture`; else None."""
+    webcam = _WEBCAM.fullmatch(name)
+    return int(webcam[1] or 0) if webcam else name if _DEVICE.fullmatch(name) else None
 
 
 def redacted(url: str) -> str:

@@ -40,13 +40,14 @@ class Clock:
 
     def packets(self, *wanted: Any) -> Iterator[Any]:
         """Packets of some streams in the order of the file; like `container.demux`, with empty ones at the end."""
-        if not self._container.format.flags & _DISCONTINUOUS:
-            yield from self._container.demux(*wanted)
-            return
-        indices = {stream.index for stream in wanted}
+        if self._container.format.flags & _DISCONTINUOUS:
+            return self._corrected({stream.index for stream in wanted})
+        return self._container.demux(*wanted)  # type: ignore[no-any-return]
+
+    def _corrected(self, wanted: set[int]) -> Iterator[Any]:
         for packet in self._container.demux(film(self._container), *self._container.streams.audio):
             self._correct(packet)
-            if packet.stream_index in indices:
+            if packet.stream_index in wanted:
                 yield packet
 
     def _correct(self, packet: Any) -> None:

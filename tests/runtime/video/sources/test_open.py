@@ -1,10 +1,16 @@
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import cv2
 import pytest
 
 from pumpseg.errors import SourceError
 from pumpseg.video.sources import open as sources
 from pumpseg.video.sources.images import ImageSource
-from pumpseg.video.sources.open import find_files, open_source
+from pumpseg.video.sources.open import open_source
 from pumpseg.video.sources.video_file import VideoSource
 
 
@@ -47,7 +53,7 @@ def test_a_file_whose_name_looks_like_a_pattern(tmp_path, square_frame):
         ("missing.mp4", "no such file or folder"),
         ("*.jpeg", "matches nothing"),
         ("*.md", "matches 1 paths but no image or video"),
-        ("notes.md", "notes.md has an unknown format .md; images: .bmp"),
+        ("notes.md", "notes.md is not an image or video that can be read"),
     ],
 )
 def test_what_cannot_be_a_source(folder, name, message):
@@ -73,38 +79,54 @@ def test_images_named_one_by_one_are_one_source(folder):
     assert [frame.source for frame in source] == [str(folder / "c.PNG"), str(folder / "a.png")]
 
 
-def test_a_list_of_files(folder, make_clip):
-    (folder / "more").mkdir()
-    make_clip(folder / "more" / "clip.mp4", frames=2)
-    (folder / "list.txt").write_text(f"# mine\n\na.png\n  *.jpg\nmore\n{folder / 'c.PNG'}\n", encoding="utf-8")
-    found = find_files([folder / "list.txt"])
-    assert [file.path.name for file in found] == ["a.png", "b.jpg", "clip.mp4", "c.PNG"]
+def test_a_list_of_images_is_one_source(folder):
     (folder / "images.txt").write_text("a.png\nb.jpg\n", encoding="utf-8")
     assert len(list(open_source(folder / "images.txt"))) == 2
 
 
+def test_a_named_pipe_is_read_as_it_comes(tmp_path, make_clip, caplog):
+    clip = make_clip(tmp_path / "clip.ts", audio="aac")
+    pipe = tmp_path / "camera.ts"
+    os.mkfifo(pipe)
+    feeder = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()))
+    feeder.start()
+    with open_source(pipe) as source:
+        assert len(list(source)) == 20
+        assert (source.inputs, source.audio) == ((), None)
+    feeder.join()
+    assert "is read once, so its audio is left out" in caplog.text
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "frames", "said"),
     [
-        ("a.png\nmissing.png\n", "line 2 of .*list.txt: no such file or folder: .*missing.png"),
-        ("webcam\n", "line 1 of .*: webcam is not a file: only files"),
-        ("rtsp://a:b@c/d\n", r"rtsp://a:\*\*\*@c/d is not a file: only files"),
-        ("list.txt\n", "is a list itself"),
-        ("# nothing\n", "names no files"),
-        ("\udcff", "cannot read the list"),
+        ("clip.mkv", 20, ""),
+        ("image.png", 1, ""),
+        ("notes.txt", 0, "standard input "),
+        ("empty", 0, "standard input cannot be read as a video"),
     ],
 )
-def test_lists_that_cannot_be_used(folder, text, message):
-    (folder / "list.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(SourceError, match=message):
-        find_files([folder / "list.txt"])
+def test_standard_input(tmp_path, make_clip, square_frame, name, frames, said):
+    make_clip(tmp_path / "clip.mkv")
+    cv2.imwrite(str(tmp_path / "image.png"), square_frame)
+    (tmp_path / "notes.txt").write_text("a,b\n1,2\n" * 100)
+    (tmp_path / "empty").touch()
+    code = """
+from pumpseg import open_source
+from pumpseg.errors import SourceError
+try:
+    print(len(list(open_source("-"))))
+except SourceError as error:
+    print(0, error)
+"""
+    content = (tmp_path / name).read_bytes()
+    done = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, check=True)
+    count, _, error = done.stdout.decode().strip().partition(" ")
+    assert int(count) == frames
+    assert error.startswith(said)
 
 
-def test_results_keep_the_folders_below_what_was_named(folder, make_clip):
-    for name in ("x/one.mp4", "x/y/one.mp4"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        make_clip(folder / name, frames=1)
-    (folder / "x" / ".part-7-one.mp4").touch()
-    places = {str(file.path.relative_to(folder)): str(file.place) for file in find_files([f"{folder}/x/**/*.mp4"])}
-    assert places == {"x/one.mp4": "one.mp4", "x/y/one.mp4": "y/one.mp4"}
-    assert [str(file.place) for file in find_files([folder / "x", folder / "a.png"])] == ["one.mp4", "a.png"]
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="a device of Unix")
+def test_a_device_is_not_a_file():
+    with pytest.raises(SourceError, match="/dev/null is a device or socket, not a file"):
+        open_source("/dev/null")

@@ -239,3 +239,10 @@ def test_a_split_of_crowd_regions_only_is_a_fault(tmp_path, capsys):
     write(tmp_path / "train", [[{**rectangle(5, 5, 30, 20), "iscrowd": 1}], []])
     assert main(["check", str(tmp_path)]) == 1
     assert "train: annotations: all 1 labels are marked iscrowd" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("box", [["5", "5", "60", "40"], [1e300, 0, 1, 1], "5 5 30 20", [5, 5]])
+def test_a_box_of_odd_values_is_a_fault(tmp_path, box, capsys):
+    write(tmp_path / "train", [[{**rectangle(5, 5, 30, 20), "bbox": box}], []])
+    assert main(["check", str(tmp_path)]) == 1
+    assert "box unlike its mask" in capsys.readouterr().out

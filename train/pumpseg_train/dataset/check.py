@@ -18,6 +18,7 @@ from pumpseg.errors import DatasetError
 from pumpseg.images import IMAGE_SUFFIXES
 from pumpseg_train.dataset.annotations import Fault
 from pumpseg_train.dataset.labelled_set import Annotation, LabelledSet, Photo
+from pumpseg_train.dataset.masks import finite
 from pumpseg_train.dataset.photo_file import FINGERPRINT_BITS, PhotoInfo, PhotoTooLargeError, probe_file
 from pumpseg_train.progress import Progress
 
@@ -147,17 +148,16 @@ def _box_difference(box: Any, of_mask: NDArray[np.float64]) -> str:
     if box is None:
         return ""
     try:
-        x, y, width, height = (float(value) for value in box)
+        x, y, width, height = finite(box)
     except (TypeError, ValueError):
-        return f"{box!r} is not a box"
+        return f"{box!r:.60} is not a box"
     said = np.array([x, y, x + width, y + height])
     seen = np.array([*of_mask[:2], *(of_mask[:2] + of_mask[2:])])
     if (np.abs(said - seen) <= _BOX_SLACK).all():
         return ""
-    iou = float(box_iou(said[None], seen[None])[0, 0])
-    return (
-        f"IoU {iou:.2f}: {[round(v) for v in box]} against {of_mask.astype(int).tolist()}" if iou < _BOX_OVERLAP else ""
-    )
+    if (iou := float(box_iou(said[None], seen[None])[0, 0])) >= _BOX_OVERLAP:
+        return ""
+    return f"IoU {iou:.2f}: {[round(v) for v in (x, y, width, height)]} against {of_mask.astype(int).tolist()}"
 
 
 def _twice(split: str, photo: Photo, masks: Sequence[tuple[Annotation, Any]]) -> Iterator[Finding]:

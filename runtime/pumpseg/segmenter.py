@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from pumpseg.checks import check_count, check_frame, check_share
 from pumpseg.errors import ModelFileError
 from pumpseg.images import Image, as_frame
 from pumpseg.inference.model import Model
+from pumpseg.inference.model_file import DEFAULT_THRESHOLD
 from pumpseg.inference.providers import PROVIDERS
 from pumpseg.inference.threads import plan_threads
 from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
@@ -25,6 +27,8 @@ from pumpseg.timings import Timings
 if TYPE_CHECKING:
     from pumpseg.video.result import Result
     from pumpseg.video.sources.frame_source import Frame, Source
+
+log = logging.getLogger("pumpseg")
 
 
 class Segmenter:
@@ -75,6 +79,8 @@ class Segmenter:
         self.info, self.path, self.provider = self.model.info, self.model.path, self.model.provider
         self.class_names = self.info.class_names
         self.threshold = self.info.recommended_threshold if threshold is None else threshold
+        if threshold is None and self.threshold != DEFAULT_THRESHOLD:
+            log.info("threshold %g, which %s recommends", self.threshold, self.path.name)
         self.tiles = tiles
         self._threads = threads
         self._second: Segmenter | None = None
@@ -174,7 +180,13 @@ class Segmenter:
         """The same on a second session, whose threads do not wait for each other; opened once."""
         with self._lock:
             if self._second is None:
-                self._second = Segmenter(self.path, provider=self.provider, threads=threads, allow_spinning=False)
+                self._second = Segmenter(
+                    self.path,
+                    provider=self.provider,
+                    threads=threads,
+                    threshold=self.threshold,
+                    allow_spinning=False,
+                )
             self._second.threshold, self._second.tiles = self.threshold, self.tiles
             return self._second
 

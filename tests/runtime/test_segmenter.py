@@ -116,11 +116,15 @@ def test_an_image_that_cannot_be_read_is_named(segmenter, tmp_path):
         segmenter(tmp_path / "none.jpg")
 
 
-def test_the_threshold_is_the_models_own_unless_given(make_model, metadata):
+def test_the_threshold_is_the_models_own_unless_given(make_model, metadata, caplog):
     path = make_model(metadata | {"recommended_threshold": 0.9})
     frame = frame_with_red_square()
     frame[frame > 0] = 200
-    recommended, given = Segmenter(path, provider="cpu"), Segmenter(path, provider="cpu", threshold=0.5)
+    with caplog.at_level("INFO", "pumpseg"):
+        recommended, given = Segmenter(path, provider="cpu"), Segmenter(path, provider="cpu", threshold=0.5)
+    assert [message for message in caplog.messages if "threshold" in message] == [
+        f"threshold 0.9, which {path.name} recommends"
+    ]
     assert (recommended.threshold, given.threshold) == (0.9, 0.5)
     assert (len(recommended(frame)), len(given(frame))) == (0, 1)
     assert Segmenter(make_model(), provider="cpu").threshold == 0.5

@@ -149,7 +149,7 @@ def save_weights(model: MaskRCNN, path: Path) -> None:
             (f"{layer.name}/{weight.name}:0", array)
             for weight, array in zip(layer.weights, _to_file(layer, model), strict=True)
         )
-    with complete_file(path) as partial, h5py.File(partial, "w") as file:
+    with complete_file(path) as partial, h5py.File(partial, "w", locking=False) as file:
         file.attrs["backend"] = np.bytes_("tensorflow")
         file.attrs["keras_version"] = np.bytes_("2.2.4")
         write_names(file, "layer_names", list(groups))

@@ -1,6 +1,7 @@
 """A training run on disk: its settings, its checkpoints, and the way back to a model."""
 
 import dataclasses
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -162,8 +163,10 @@ def read_classes(run: Path) -> tuple[str, ...]:
 
 def save_weights(model: MaskRCNN, path: Path) -> None:
     """Writes all weights to one HDF5 file, under another name until complete."""
-    with complete_file(path) as partial:
-        Detector(model).save_weights(partial)
+    with complete_file(path) as partial, tempfile.TemporaryDirectory(dir=partial.parent) as folder:
+        written = Path(folder) / path.name  # HDF5 locks what it writes, and `partial` has a lock
+        Detector(model).save_weights(written)
+        written.replace(partial)
 
 
 def load_weights(model: MaskRCNN, path: Path) -> None:

@@ -32,9 +32,9 @@ def louden(layer, outputs, spread):
 @pytest.fixture(scope="module", autouse=True)
 def thin_backbone():
     """An eighth of the channels: the conversion of as many layers is what takes its time for every number."""
-    bottleneck = matterport._bottleneck
+    bottleneck = matterport.bottleneck
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matterport, "_bottleneck", lambda x, channels, *a, **o: bottleneck(x, channels // 8, *a, **o))
+        patch.setattr(matterport, "bottleneck", lambda x, channels, *a, **o: bottleneck(x, channels // 8, *a, **o))
         yield
 
 

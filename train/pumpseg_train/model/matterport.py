@@ -79,12 +79,12 @@ def _resnet(image: keras.KerasTensor, identity_blocks: tuple[int, ...]) -> list[
         channels = 64 * 2 ** (stage - 2)
         for index in range(count + 1):
             block = f"{stage}{chr(ord('a') + index)}"
-            x = _bottleneck(x, channels, block, first=index == 0, stride=2 if index == 0 and stage > 2 else 1)
+            x = bottleneck(x, channels, block, first=index == 0, stride=2 if index == 0 and stage > 2 else 1)
         outputs.append(x)
     return outputs
 
 
-def _bottleneck(x: keras.KerasTensor, channels: int, block: str, *, first: bool, stride: int) -> keras.KerasTensor:
+def bottleneck(x: keras.KerasTensor, channels: int, block: str, *, first: bool, stride: int) -> keras.KerasTensor:
     start = x
     for branch, outputs, kernel in (("2a", channels, 1), ("2b", channels, 3), ("2c", 4 * channels, 1)):
         x = layers.Conv2D(

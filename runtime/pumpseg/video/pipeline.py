@@ -20,6 +20,7 @@ from pumpseg.checks import check_count
 from pumpseg.errors import SourceError, WriteError
 from pumpseg.instances import Instances
 from pumpseg.timings import Timings
+from pumpseg.video.clean_up import clean_up
 from pumpseg.video.result import DEFAULT_STYLE, Result, Style, Viewer
 from pumpseg.video.sinks.open import Sinks
 from pumpseg.video.sources.frame_source import Frame, Source
@@ -144,6 +145,14 @@ def stream(
         finally:
             pending.finish(failure)
 
+    def end() -> None:
+        pending.close()
+        if source.live:
+            source.close()
+        feeder.join()
+        pool.shutdown(cancel_futures=True)
+        source.close()
+
     feeder = threading.Thread(target=feed, name="pumpseg-feed", daemon=True)
     feeder.start()
     try:
@@ -154,12 +163,7 @@ def stream(
     except StreamClosed:
         return
     finally:
-        pending.close()
-        if source.live:
-            source.close()
-        feeder.join()
-        pool.shutdown(cancel_futures=True)
-        source.close()
+        clean_up(end)
 
 
 def _result(source: Source, item: _Pending, tracker: Tracker | None, style: Style) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from time import monotonic, perf_counter
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
+from pumpseg.video.clean_up import clean_up
 from pumpseg.video.sources.capture import Capture
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 
@@ -51,8 +53,6 @@ class Camera(Source):
         wait: Callable[[float], object] | None = None,
     ) -> None:
         self.name = name
-        self._connect = connect
-        self._reconnect_timeout = reconnect_timeout
         try:
             capture = connect()
         except SourceError as error:
@@ -62,11 +62,16 @@ class Camera(Source):
         self._changed = threading.Condition()
         self._newest: tuple[NDArray[np.uint8], float] | None = None
         self._interval = 0.0  # between frames of late, in seconds
+        self._before: float | None = None  # when the last frame arrived
         self._error: BaseException | None = None
         self._closing = threading.Event()
-        self._wait = wait or self._closing.wait
         self._started = False
-        self._reader = threading.Thread(target=self._run, args=(capture,), name="pumpseg-camera", daemon=True)
+        # The thread must not keep a camera alive that nobody uses any more.
+        connection = _Connection(name, connect, capture, reconnect_timeout, self._closing, wait or self._closing.wait)
+        weakref.finalize(self, clean_up, self._closing.set)
+        self._reader = threading.Thread(
+            target=_read, args=(connection, weakref.ref(self)), name="pumpseg-camera", daemon=True
+        )
         self._reader.start()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -108,51 +113,88 @@ class Camera(Source):
         # A stream that hangs blocks the thread until the read times out; that must not delay the exit.
         self._reader.join(timeout=2)
 
-    def _run(self, capture: Capture | None) -> None:
-        try:
-            self._read(capture)
-        except BaseException as error:
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
+    def _arrived(self, frame: tuple[NDArray[np.uint8], float], skipped: int, *, reconnected: bool) -> None:
+        with self._changed:
+            self.reconnects += reconnected
+            if self._before is not None and not reconnected:
+                since = frame[1] - self._before
+                self._interval += 0.2 * (since - self._interval) if self._interval else since
+            self._before = frame[1]
+            if self._started:
+                self.dropped += skipped + (self._newest is not None)
+            self._newest = frame
+            self._changed.notify_all()
 
-    def _read(self, capture: Capture | None) -> None:
+    def _failed(self, error: BaseException) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+
+def _read(connection: _Connection, camera_ref: weakref.ref[Camera]) -> None:
+    """Pass frames to a camera until it is closed, or dropped without being closed."""
+    try:
+        while (received := connection.read()) is not None:
+            camera = camera_ref()
+            if camera is None:
+                return
+            camera._arrived(received[0], received[1], reconnected=received[2])
+            del camera, received
+    except BaseException as error:
+        camera = camera_ref()
+        if camera is not None:
+            camera._failed(error)
+    finally:
+        connection.close()
+
+
+class _Connection:
+    """A capture that is reopened when it is lost, until `closing` is set."""
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Capture],
+        capture: Capture,
+        reconnect_timeout: float,
+        closing: threading.Event,
+        wait: Callable[[float], object],
+    ) -> None:
+        self._name = name
+        self._connect = connect
+        self._capture: Capture | None = capture
+        self._reconnect_timeout = reconnect_timeout
+        self._closing = closing
+        self._wait = wait
+
+    def read(self) -> tuple[tuple[NDArray[np.uint8], float], int, bool] | None:
+        """The next frame with the time of its arrival, frames skipped before it, and whether the camera was lost.
+
+        None when closing. Raises SourceError if the camera is lost for good.
+        """
         lost, delay, reason = None, FIRST_DELAY, ""
-        before: float | None = None
-        try:
-            while not self._closing.is_set():
-                try:
-                    capture = capture or self._connect()
-                    skipped = capture.skipped
-                    frame = capture.read()
-                    skipped = capture.skipped - skipped
-                except SourceError as error:
-                    if capture is not None:
-                        capture.close()
-                        capture = None
-                    if str(error) != reason:
-                        log.warning("%s is %slost: %s", self.name, "still " if lost else "", error)
-                    lost, reason = lost or monotonic(), str(error)
-                    if monotonic() - lost >= self._reconnect_timeout:
-                        trying = f" within {self._reconnect_timeout:g} s" if self._reconnect_timeout else ""
-                        raise SourceError(f"{self.name} is lost and did not come back{trying}: {error}") from None
-                    self._wait(min(delay, max(0.0, lost + self._reconnect_timeout - monotonic())))
-                    delay = min(2 * delay, MAX_DELAY)
-                    continue
-                if lost is not None:
-                    before = None
-                    log.info("%s is back after %.0f s", self.name, monotonic() - lost)
-                    self.reconnects += 1
-                    lost, delay, reason = None, FIRST_DELAY, ""
-                with self._changed:
-                    if before is not None:
-                        since = frame[1] - before
-                        self._interval += 0.2 * (since - self._interval) if self._interval else since
-                    before = frame[1]
-                    if self._started:
-                        self.dropped += skipped + (self._newest is not None)
-                    self._newest = frame
-                    self._changed.notify_all()
-        finally:
-            if capture is not None:
-                capture.close()
+        while not self._closing.is_set():
+            try:
+                capture = self._capture = self._capture or self._connect()
+                skipped = capture.skipped
+                frame = capture.read()
+            except SourceError as error:
+                self.close()
+                if str(error) != reason:
+                    log.warning("%s is %slost: %s", self._name, "still " if lost else "", error)
+                lost, reason = lost or monotonic(), str(error)
+                if monotonic() - lost >= self._reconnect_timeout:
+                    trying = f" within {self._reconnect_timeout:g} s" if self._reconnect_timeout else ""
+                    raise SourceError(f"{self._name} is lost and did not come back{trying}: {error}") from None
+                self._wait(min(delay, max(0.0, lost + self._reconnect_timeout - monotonic())))
+                delay = min(2 * delay, MAX_DELAY)
+                continue
+            if lost is not None:
+                log.info("%s is back after %.0f s", self._name, monotonic() - lost)
+            return frame, capture.skipped - skipped, lost is not None
+        return None
+
+    def close(self) -> None:
+        capture, self._capture = self._capture, None
+        if capture is not None:
+            capture.close()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
+from pumpseg.redaction import redacted
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.sources.open import open_source
 
@@ -51,7 +52,7 @@ def write_frames(source: str, path: Path, distinct: int = DISTINCT) -> FrameFile
     """
     images = list(_synthetic(distinct)) if source == SYNTHETIC else _sampled(source, distinct)
     if not images:
-        raise SourceError(f"{source} has no frame")
+        raise SourceError(f"{redacted(source)} has no frame")
     height, width = images[0].shape[:2]
     with path.open("wb") as file:
         for image in images:

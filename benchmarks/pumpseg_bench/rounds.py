@@ -22,6 +22,7 @@ from pumpseg.errors import ModelFileError, ProviderError
 from pumpseg.inference.model import Model
 from pumpseg.inference.model_file import choose_model, find_model
 from pumpseg.inference.providers import PROVIDERS
+from pumpseg.redaction import redacted
 from pumpseg_bench import machine
 from pumpseg_bench.accuracy_check import compare
 from pumpseg_bench.frames import FrameFile, write_frames
@@ -102,7 +103,7 @@ def benchmark(
     Raises ModelFileError, SourceError, and ProviderError if a required provider does not load.
     """
     with tempfile.TemporaryDirectory(prefix="pumpseg-bench-") as folder:
-        on_step(f"taking frames from {plan.source}", 0.0)
+        on_step(f"taking frames from {redacted(plan.source)}", 0.0)
         frames = write_frames(plan.source, Path(folder) / "frames")
         rows = planned_rows(plan, frames)
         named_reference = find_model(plan.reference) if plan.reference else None
@@ -118,7 +119,7 @@ def benchmark(
     peaks = {peak.threads: peak for peak in (meter.peak() for meter in meters if meter.rounds)}
     return BenchReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        source=plan.source,
+        source=redacted(plan.source),
         frame_size=(frames.height, frames.width),
         distinct_frames=frames.count,
         reference=f"{plan.reference or 'itself'} on cpu",

@@ -313,7 +313,7 @@ def test_the_command_on_a_camera_ends_well_at_a_signal(serve, model_path, tmp_pa
     assert run.returncode == 130, err
     assert "secret" not in err + rest
     assert "320x240 at 12 fps, h264" in err
-    assert lines[0]["source"].startswith("rtsp://me:***@127.0.0.1")
+    assert lines[0]["source"].startswith("rtsp://127.0.0.1")
     frames = len(lines) + len(rest.splitlines())
     stats = json.loads((tmp_path / "stats.json").read_text(encoding="utf-8"))
     assert (stats["frames"], stats["interrupted"]) == (frames, True)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import SinkError
+from pumpseg.redaction import redacted
 from pumpseg.video.result import Result, Sink
 from pumpseg.video.sources.clock import Clock
-from pumpseg.video.sources.container import import_av, open_container
+from pumpseg.video.sources.container import import_av, open_container, reason
 from pumpseg.video.sources.frame_source import VideoTiming
 
 log = logging.getLogger("pumpseg")
@@ -136,7 +137,8 @@ class VideoSink(Sink):
             try:
                 self._audio = _AudioCopy(self._av, self._audio_from)
             except (self._av.FFmpegError, OSError) as error:
-                raise SinkError(f"cannot read the audio of {self._audio_from}: {error.strerror or error}") from None
+                shown = redacted(str(self._audio_from))
+                raise SinkError(f"cannot read the audio of {shown}: {reason(error)}") from None
         audio = self._audio
         try:
             self._start(pixel_aspect)
@@ -269,7 +271,7 @@ class _AudioCopy:
             try:
                 packet = next(self._packets, None) if self._next is None else self._next
             except self._av.FFmpegError as error:
-                log.warning("the audio is damaged and ends early (%s)", error.strerror)
+                log.warning("the audio ends early: it is damaged, or its connection failed (%s)", error.strerror)
                 self._packets, packet = iter(()), None
             self._next = None
             if packet is None:

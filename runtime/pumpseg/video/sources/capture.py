@@ -21,8 +21,6 @@ from pumpseg.video.sources.container import film, import_av, open_container, rea
 
 log = logging.getLogger("pumpseg")
 
-OPEN_SECONDS = 10.0
-READ_SECONDS = 10.0
 # A stream that delivers packets for so long without ever making us wait is read slower than it is sent.
 BEHIND_SECONDS = 0.5
 _WAITED_SECONDS = 0.001
@@ -31,7 +29,6 @@ _BAD_PACKETS = 100
 _WEBCAM = re.compile(r"webcam(?::(\d{1,3}))?")
 _DEVICE = re.compile(r"/dev/(video\d+|v4l/.+)")
 _USUAL_RATE = Fraction(30)
-_SECRET = re.compile(r"([?&][^=&#]*(?:pass|pwd|psw|pw|token|secret|key|auth|sign?)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,6 @@ def device_of(name: str) -> int | str | None:
     """The camera that "webcam", "webcam:N" or a path such as /dev/video0 names, for `DeviceCapture`; else None."""
     webcam = _WEBCAM.fullmatch(name)
     return int(webcam[1] or 0) if webcam else name if _DEVICE.fullmatch(name) else None
-
-
-def redacted(url: str) -> str:
-    """A URL fit for logs and outputs: the password of its user and parameters named like one are masked."""
-    url = re.sub(r"(?<=://)([^/@:]*):(?!\d+/).*@", r"\1:***@", url)
-    return _SECRET.sub(r"\1***", url)
 
 
 class DeviceCapture:
@@ -145,7 +136,7 @@ def open_url(url: str, *, live: bool = True) -> Any:
         # UDP loses packets on busy networks, and a lost one smears the picture until the next key frame.
         options["rtsp_flags"] = "prefer_tcp"
     try:
-        container = open_container(url, options, timeout=(OPEN_SECONDS, READ_SECONDS))
+        container = open_container(url, options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"cannot be opened: {reason(error)}") from None
     if film(container) is None:

@@ -9,6 +9,9 @@ from typing import Any, BinaryIO
 
 from pumpseg.errors import require
 
+OPEN_SECONDS = 10.0
+READ_SECONDS = 10.0
+
 _URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNORECASE)
 _STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff", "gif")
 # Protocols of FFmpeg that each kind of URL is made of. With no others a redirect or a playlist leads to no local file
@@ -42,11 +45,12 @@ def is_url(name: str) -> bool:
 def open_container(location: Path | str | BinaryIO, options: Mapping[str, str] = {}, **more: Any) -> Any:
     """The open container of a file, a URL or a stream of bytes; options: of the demuxer, more: of `av.open`.
 
-    A path is always a file, whatever its name looks like, and leads to nothing but files. Raises FFmpegError or
-    OSError.
+    A path is always a file, whatever its name looks like, and leads to nothing but files. No URL is waited for longer
+    than OPEN_SECONDS, then READ_SECONDS for each packet. Raises FFmpegError or OSError.
     """
     if isinstance(location, str) and is_url(location):
         protocols = _PROTOCOLS[location.partition(":")[0].lower()]
+        more["timeout"] = (OPEN_SECONDS, READ_SECONDS)
     elif isinstance(location, (str, Path)):
         # FFmpeg would take 12:30:05.mp4 for a URL of the protocol 12.
         location, protocols = f"file:{location}", "file"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pumpseg.errors import SourceError
 from pumpseg.images import IMAGE_SUFFIXES
-from pumpseg.video.sources.capture import device_of, redacted
+from pumpseg.redaction import redacted
+from pumpseg.video.sources.capture import device_of
 from pumpseg.video.sources.container import is_url
 from pumpseg.video.sources.media_kind import VIDEO_SUFFIXES, MediaKind, kind_of
 
@@ -119,7 +120,7 @@ def _named_files(name: str, results: Path | None) -> list[InputFile]:
         raise SourceError(f"{name} is a device or socket, not a file")
     if _PATTERN.search(name):
         return _matching_files(name, results)
-    raise SourceError(f"no such file or folder: {name}")
+    raise SourceError(f"no such file or folder: {redacted(name)}")
 
 
 def _matching_files(pattern: str, results: Path | None) -> list[InputFile]:

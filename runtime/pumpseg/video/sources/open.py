@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pumpseg.errors import SourceError
+from pumpseg.redaction import redacted
 from pumpseg.video.sources.animation import AnimationSource
 from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.capture import (
@@ -21,7 +22,6 @@ from pumpseg.video.sources.capture import (
     is_finite,
     is_still,
     open_url,
-    redacted,
 )
 from pumpseg.video.sources.container import import_av, is_url, open_container, reason
 from pumpseg.video.sources.files import STANDARD_INPUT, InputFile, check_name, find_files, is_pipe

@@ -276,7 +276,7 @@ def write_clip(
         nullcontext() if truth is None else complete_file(Path(truth)) as unfinished_truth,
         (progress or Progress()).stage("rendering", total, "frames") as advance,
     ):
-        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with av.open(f"file:{unfinished}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": str(QUALITY), "preset": "slow"})
             stream.width, stream.height = size
             stream.pix_fmt = "yuv420p"

@@ -45,7 +45,8 @@ class Clock:
         return self._container.demux(*wanted)  # type: ignore[no-any-return]
 
     def _corrected(self, wanted: set[int]) -> Iterator[Any]:
-        for packet in self._container.demux(film(self._container), *self._container.streams.audio):
+        streams = filter(None, [film(self._container), *self._container.streams.audio])
+        for packet in self._container.demux(*streams):
             self._correct(packet)
             if packet.stream_index in wanted:
                 yield packet
@@ -60,7 +61,8 @@ class Clock:
                 shift = self._next_shift(stream, raw, expected)
             dts = raw + shift
             duration = packet.duration * unit if packet.duration else dts - self._last.get(stream, dts)
-            self._last[stream] = self._newest = dts
+            self._last[stream] = dts
+            self._newest = dts if self._newest is None else max(self._newest, dts)
             self._next[stream] = dts + duration
         if shift:
             units = round(shift / unit)
@@ -68,8 +70,11 @@ class Clock:
             packet.pts = None if packet.pts is None else packet.pts + units
 
     def _jumps(self, stream: int, dts: Fraction, expected: Fraction) -> bool:
-        goes_back = stream in self._last and dts + _MAX_STEP_BACK < self._last[stream]
-        return goes_back or abs(dts - expected) > _MAX_GAP
+        if stream not in self._last:
+            return abs(dts - expected) > _MAX_GAP
+        # A stream that paused while the others went on has not jumped.
+        ahead = dts - max(expected, self._newest or expected)
+        return dts + _MAX_STEP_BACK < self._last[stream] or ahead > _MAX_GAP
 
     def _next_shift(self, stream: int, raw: Fraction, expected: Fraction) -> Fraction:
         """The shift behind a jump that another stream has passed, or a new one that continues at `expected`."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import logging
 import mimetypes
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from pumpseg.redaction import redacted
 from pumpseg.video.sources.capture import device_of
 from pumpseg.video.sources.container import is_url
 from pumpseg.video.sources.media_kind import VIDEO_SUFFIXES, MediaKind, kind_of
+
+log = logging.getLogger("pumpseg")
 
 LIST_SUFFIX = ".txt"
 STANDARD_INPUT = "-"
@@ -104,7 +107,7 @@ def _named_files(name: str, results: Path | None) -> list[InputFile]:
         )
     path = Path(name)
     if path.is_dir():
-        inside = [InputFile(child, Path(child.name)) for child in sorted(path.iterdir()) if _is_known(child)]
+        inside = [InputFile(child, Path(child.name)) for child in _known(sorted(path.iterdir()))]
         if not inside:
             raise SourceError(f"the folder {name} has no images or videos")
         return inside
@@ -140,7 +143,7 @@ def _matching_files(pattern: str, results: Path | None) -> list[InputFile]:
         paths = [path for path in paths if not path.resolve().is_relative_to(results.resolve())]
     if not paths:
         raise SourceError(f"the pattern {pattern} matches nothing")
-    known = [InputFile(path, path.relative_to(fixed)) for path in sorted(paths) if _is_known(path)]
+    known = [InputFile(path, path.relative_to(fixed)) for path in _known(sorted(paths))]
     if not known:
         raise SourceError(f"the pattern {pattern} matches {len(paths)} paths but no image or video")
     return known
@@ -167,13 +170,21 @@ def _listed_files(path: Path, results: Path | None) -> list[InputFile]:
     return files
 
 
-def _is_known(path: Path) -> bool:
-    """Whether a file that was not named itself is an image or video."""
-    # Outputs that are still being written are hidden files.
-    if path.name.startswith(".") or path.is_dir():
-        return False
-    if path.suffix.lower() in _KNOWN:
-        return True
-    kind = _TYPES.guess_type(path.name)[0]
-    named_otherwise = kind is not None and not kind.startswith(("video/", "image/"))
-    return not named_otherwise and path.is_file() and kind_of(path) is not None
+def _known(paths: Iterable[Path]) -> list[Path]:
+    """The images and videos among files that were not named themselves; a warning counts those that cannot be read."""
+    known, unreadable = [], []
+    for path in paths:
+        # Outputs that are still being written are hidden files.
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        named = _TYPES.guess_type(path.name)[0]
+        if path.suffix.lower() in _KNOWN:
+            known.append(path)
+        elif named is None or named.startswith(("video/", "image/")):
+            if path.is_file() and kind_of(path) is not None:
+                known.append(path)
+            elif named is not None:
+                unreadable.append(path)
+    if unreadable:
+        log.warning("left out: %d files of formats that cannot be read, such as %s", len(unreadable), unreadable[0])
+    return known

@@ -138,7 +138,11 @@ class VideoSource(Source):
         if damaged:
             log.warning("%s: %d of %d frames are damaged and were decoded only in part", self.name, damaged, index)
         if clock.jumps:
-            log.info("%s: its clock jumps %d times; later times were shifted to follow", self.name, clock.jumps)
+            log.info(
+                "%s: the clock jumps (%d times); times after a jump were shifted to follow those before",
+                self.name,
+                clock.jumps,
+            )
 
     def close(self) -> None:
         self._container.close()

@@ -67,3 +67,18 @@ def test_a_format_with_one_clock_is_left_as_it_is(tmp_path, make_clip):
     picture, _, jumps = times(clip)
     assert jumps == 0
     assert picture[-1] > 59
+
+
+def test_sound_that_pauses_has_not_jumped(tmp_path, make_clip):
+    """A silent stretch of more than ten seconds, as of a camera whose microphone is switched off."""
+    make_clip(tmp_path / "whole.mkv", pts=[200 * i for i in range(100)], audio="aac")
+    with av.open(str(tmp_path / "whole.mkv")) as source, av.open(str(tmp_path / "pause.ts"), "w") as target:
+        copies = [target.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            silent = packet.stream.type == "audio" and packet.dts is not None and 3 < packet.dts * packet.time_base < 17
+            if packet.dts is not None and not silent:
+                packet.stream = copies[packet.stream_index]
+                target.mux(packet)
+    _, sound, jumps = times(tmp_path / "pause.ts")
+    assert jumps == 0
+    assert sound[-1] - sound[0] > 18

@@ -1,4 +1,5 @@
 import os
+import re
 
 import cv2
 import pytest
@@ -54,13 +55,15 @@ def names(*given, results=None):
     return [file.path.name for file in find_files(given, results)]
 
 
-def test_a_folder_gives_what_is_an_image_or_video_whatever_its_name(folder, make_clip):
+def test_a_folder_gives_what_is_an_image_or_video_whatever_its_name(folder, make_clip, caplog):
     make_clip(folder / "e.VOB", 2, codec="mpeg2video", container_format="vob")
     make_clip(folder / "f", 2, container_format="mp4")
     for name, content in (("Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(600)), ("a.json", b"{}"), ("b.wav", b"RIFF")):
         (folder / name).write_bytes(content)
+    (folder / "IMG_1.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     os.mkfifo(folder / "g.mp4")
     assert names(folder) == ["a.png", "b.jpg", "c.PNG", "e.VOB", "f", "g.mp4"]  # the batch refuses a pipe by itself
+    assert re.search(r"left out: 1 files of formats that cannot be read, such as .*IMG_1\.heic", caplog.text)
 
 
 def test_brackets_are_part_of_a_name_where_they_match_nothing(tmp_path, square_frame):

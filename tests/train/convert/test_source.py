@@ -99,3 +99,18 @@ def test_a_set_of_labels_without_a_mask_only_is_refused(tmp_path, photo):
         "1 boxes were left out (1 flat), the first in a.txt",
         "1 photos are odd, the first in a.png",
     )
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png"])
+@pytest.mark.parametrize("size", [(40, 50), (50, 40)], ids=["upright", "as stored"])
+def test_labels_of_a_turned_photo_fit_it_upright(tmp_path, photo, suffix, size):
+    path = photo(tmp_path, f"a{suffix}", (40, 50), orientation=6)
+    square = [0.0, 0.0, 10.0, 0.0, 10.0, 20.0, 0.0, 20.0]
+    reading = Reading(["pumpkin"])
+    reading.begin("train")
+    reading.add(path, [Annotation(1, [square])], size)
+    (only,) = reading.finish().photos
+    mask = only.annotations[0].mask(only.width, only.height)
+    assert (only.width, only.height) == (40, 50)
+    rows, columns = (slice(20), slice(10)) if size == (40, 50) else (slice(10), slice(20, 40))
+    assert mask.sum() == mask[rows, columns].sum() == 200

@@ -215,8 +215,9 @@ def test_masks_that_would_take_any_memory_are_refused(tmp_path, make_split, edit
 def test_a_crowd_flag_that_is_neither_is_named(tmp_path, make_split, edit_json):
     make_split(tmp_path, [[(0, DISC)]])
     edit_json(tmp_path, lambda content: content["annotations"][0].update(iscrowd="maybe"))
-    with pytest.raises(DatasetError, match=r"0\.png, annotation 1: its iscrowd is 'maybe', 0 or 1 is needed"):
-        read_dataset(tmp_path)
+    for read in (read_dataset, read_splits):
+        with pytest.raises(DatasetError, match=r"0\.png, annotation 1: its iscrowd is 'maybe', 0 or 1 is needed"):
+            read(tmp_path)
 
 
 def test_a_photo_of_unknown_size_that_is_missing_is_a_fault(tmp_path, make_split, edit_json):

@@ -52,8 +52,9 @@ def refuse(fault: Fault) -> None:
 
 
 def refuse_references(fault: Fault) -> None:
-    """Raises DatasetError for an annotation of an unknown image or category: nothing can be counted or divided then."""
-    if fault.kind == "unknown reference":
+    """Raises DatasetError for an annotation of an unknown image or category, or with an unclear crowd flag: nothing can
+    be counted or divided then."""
+    if fault.kind in ("unknown reference", "unclear crowd flag"):
         refuse(fault)
 
 

@@ -84,7 +84,7 @@ def test_a_stream_dropped_within_a_cycle_does_not_wait_for_what_the_collector_in
 @pytest.mark.parametrize("started", [False, True])
 def test_a_stream_of_a_camera_that_is_dropped_leaves_no_thread(started, make_instances):
     class Capture:
-        rate, negotiated, skipped, closed = 25, "8x8", 0, False
+        rate, negotiated, skipped, closed, pixel_aspect = 25, "8x8", 0, False, 1
 
         def read(self):
             threading.Event().wait(0.01)

@@ -44,9 +44,11 @@ class Turn(NamedTuple):
             image = cv2.flip(image, -1 if self.mirror_x and self.mirror_y else int(self.mirror_x))  # type: ignore[assignment]
         return image
 
-    def apply_to_aspect(self, pixel_aspect: Fraction) -> Fraction:
-        """Width of a shown pixel by its height, where `pixel_aspect` is that of a stored one."""
-        return 1 / pixel_aspect if self.transposed else pixel_aspect
+
+def shown_pixel_aspect(decoded: Any, stream: Any) -> Fraction:
+    """Width of a pixel by its height in the upright picture of a stream's frame; 1 if the stream does not say."""
+    stored = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    return 1 / stored if Turn.of(decoded).transposed else stored
 
 
 class BgrConverter:

@@ -59,6 +59,7 @@ class Camera(Source):
             raise SourceError(f"{name} {error}") from None
         log.info("%s: %s", name, capture.negotiated)
         self.timing = VideoTiming(_MILLISECONDS, capture.rate)
+        self._pixel_aspect = Fraction(1)
         self._changed = threading.Condition()
         self._newest: tuple[NDArray[np.uint8], float] | None = None
         self._interval = 0.0  # between frames of late, in seconds
@@ -93,7 +94,7 @@ class Camera(Source):
                 self._newest = None
             first_time = arrived if first_time is None else first_time
             pts = max(last_pts + 1, round((arrived - first_time) / _MILLISECONDS))
-            yield Frame(image, self.name, index, arrived - first_time, pts, arrived)
+            yield Frame(image, self.name, index, arrived - first_time, pts, arrived, self._pixel_aspect)
             index, last_pts = index + 1, pts
 
     def _wait_if_nearly_old(self) -> None:

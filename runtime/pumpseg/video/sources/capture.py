@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
-from pumpseg.video.sources.bgr import BgrConverter
+from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
 from pumpseg.video.sources.container import film, import_av, open_container, reason
 
 log = logging.getLogger("pumpseg")
@@ -46,12 +46,13 @@ class Capture(Protocol):
     """An open camera.
 
     rate: frames a second as it reports. negotiated: size, rate and format in words. skipped: frames discarded before
-    they were decoded, so far.
+    they were decoded, so far. pixel_aspect: width of a pixel by its height in the last picture.
     """
 
     rate: Fraction
     negotiated: str
     skipped: int
+    pixel_aspect: Fraction
 
     def read(self) -> tuple[NDArray[np.uint8], float]:
         """The next frame, uint8 BGR (H, W, 3), and when it arrived on the clock of `time.perf_counter`.
@@ -73,6 +74,7 @@ class DeviceCapture:
     """A camera of this machine, by number or device path (/dev/video0)."""
 
     skipped = 0
+    pixel_aspect = Fraction(1)
 
     def __init__(self, device: int | str, camera: CameraSettings) -> None:
         self._capture = open_device(device, camera)
@@ -165,7 +167,8 @@ class StreamCapture:
     def __init__(self, container: Any) -> None:
         self._av = import_av()
         self._container = container
-        stream = film(container)
+        self._stream = stream = film(container)
+        self.pixel_aspect = Fraction(1)
         # Frame threading would delay the picture by a frame for each thread.
         stream.thread_type = "SLICE"
         stream.codec_context.flags |= int(self._av.codec.context.Flags.low_delay)
@@ -185,6 +188,7 @@ class StreamCapture:
         while not self._decoded:
             self._decode_next()
         decoded, arrived = self._decoded.pop(0)
+        self.pixel_aspect = shown_pixel_aspect(decoded, self._stream)
         return self._to_bgr(decoded), arrived
 
     def _decode_next(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import SourceError
-from pumpseg.video.sources.bgr import BgrConverter, Turn
+from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
 from pumpseg.video.sources.clock import Clock
 from pumpseg.video.sources.container import film, import_av, open_container, reason
 from pumpseg.video.sources.expected_bytes import expected_bytes
@@ -119,7 +119,8 @@ class VideoSource(Source):
                         continue
                     first_pts = pts if first_pts is None else first_pts
                     time = float((pts - first_pts) * time_base)
-                    yield Frame(to_bgr(decoded), self.name, index, time, pts, pixel_aspect=self._pixel_aspect(decoded))
+                    aspect = shown_pixel_aspect(decoded, self._stream)
+                    yield Frame(to_bgr(decoded), self.name, index, time, pts, pixel_aspect=aspect)
                     last_pts, index, damaged = pts, index + 1, damaged + decoded.is_corrupt
             if decoder.lost_in_row > _MAX_LOST_AT_END:
                 raise decoder.error
@@ -146,10 +147,6 @@ class VideoSource(Source):
 
     def close(self) -> None:
         self._container.close()
-
-    def _pixel_aspect(self, decoded: Any) -> Fraction:
-        stored = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or Fraction(1)
-        return Turn.of(decoded).apply_to_aspect(stored)
 
     def _is_cut_short(self, packets: int) -> bool:
         # The container also counts frames outside an edit list, so only a file that lacks bytes is cut short.

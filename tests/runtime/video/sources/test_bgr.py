@@ -1,10 +1,11 @@
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
-from pumpseg.video.sources.bgr import BgrConverter, Turn
+from pumpseg.video.sources.bgr import BgrConverter, Turn, shown_pixel_aspect
 
 # Display matrices (a, b, c, d) and where they put the corners of W.R.: top left, top right, bottom left, bottom right.
 MATRICES = {
@@ -24,10 +25,9 @@ MATRICES = {
 class Decoded:
     """Gives a frame a display matrix."""
 
-    def __init__(self, frame, matrix):
+    def __init__(self, matrix):
         numbers = [round(value * 65536) for value in matrix]
         a, b, c, d = numbers
-        self.frame = frame
         self.side_data = {"DISPLAYMATRIX": np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], np.int32).tobytes()}
 
 
@@ -41,14 +41,19 @@ def test_a_picture_is_turned_and_mirrored_as_players_show_it(name):
     matrix, expected = MATRICES[name]
     image = np.zeros((4, 6, 3), np.uint8)
     image[0, 0], image[-1, 0] = 255, (0, 0, 255)
-    turned = Turn.of(Decoded(None, matrix)).apply(image)
+    turned = Turn.of(Decoded(matrix)).apply(image)
     assert corners(turned) == expected
     assert turned.shape == ((6, 4, 3) if matrix[0] == 0 and matrix[1] else (4, 6, 3))
 
 
-def test_the_shape_of_pixels_is_turned_with_quarter_turns_only():
-    assert Turn(transposed=True, mirror_x=True).apply_to_aspect(Fraction(4, 3)) == Fraction(3, 4)
-    assert Turn(mirror_x=True, mirror_y=True).apply_to_aspect(Fraction(4, 3)) == Fraction(4, 3)
+@pytest.mark.parametrize(("matrix", "expected"), [((0, 1, -1, 0), Fraction(3, 4)), ((-1, 0, 0, 1), Fraction(4, 3))])
+def test_the_shape_of_pixels_is_turned_with_quarter_turns_only(matrix, expected):
+    stream = SimpleNamespace(
+        sample_aspect_ratio=None, codec_context=SimpleNamespace(sample_aspect_ratio=Fraction(4, 3))
+    )
+    assert shown_pixel_aspect(Decoded(matrix), stream) == expected
+    stream.codec_context.sample_aspect_ratio = None
+    assert shown_pixel_aspect(Decoded(matrix), stream) == 1
 
 
 def test_a_mirrored_file(tmp_path, make_clip):

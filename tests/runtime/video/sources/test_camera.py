@@ -15,7 +15,7 @@ from pumpseg.video.sources.open import open_source
 class FakeCapture:
     """A capture of `frames` frames, one every `interval` seconds, that then fails."""
 
-    rate, negotiated = Fraction(30), "4x4 at 30 fps"
+    rate, negotiated, pixel_aspect = Fraction(30), "4x4 at 30 fps", Fraction(12, 11)
 
     def __init__(self, frames, interval=0.0, failure=None, skips=0):
         self.skipped, self.skips = 0, skips
@@ -67,6 +67,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted():
     source.close()
     assert (first.index, second.index) == (0, 1)
     assert int(second.image[0, 0, 0]) > int(first.image[0, 0, 0]) + 5
+    assert {first.pixel_aspect, second.pixel_aspect} == {Fraction(12, 11)}
     assert source.dropped > 5
     assert second.time > 0.1
     assert second.pts == pytest.approx(1000 * second.time, abs=1)

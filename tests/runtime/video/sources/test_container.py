@@ -8,6 +8,7 @@ import av
 import pytest
 
 from pumpseg.video.sources.container import film, is_url, open_container
+from pumpseg.video.sources.video_file import key_frames
 
 
 def test_what_is_a_url():
@@ -128,3 +129,9 @@ def test_a_file_of_sound_and_a_cover_has_no_film(tmp_path, make_clip):
     still = make_clip(tmp_path / "still.mov", 1, codec="mjpeg", pix_fmt="yuvj420p")
     with open_container(join(tmp_path / "song.mp4", still, attached=0)) as container:
         assert film(container) is None
+
+
+def test_key_frames_are_those_of_the_film(tmp_path, make_clip, clip):
+    still = make_clip(tmp_path / "still.mov", 1, codec="mjpeg", pix_fmt="yuvj420p")
+    covered = join(tmp_path / "covered.mp4", still, clip, attached=0)
+    assert [number for number, _ in key_frames(covered)] == [number for number, _ in key_frames(clip)] == [0, 10]

@@ -193,9 +193,7 @@ class _Batch:
             if not summary.interrupted:
                 sizes = output_sizes(self.folder, outputs.paths)
                 if len(sizes) != written:
-                    raise SinkError(
-                        f"{written} results were written, {len(sizes)} are there: {self.folder} was changed"
-                    )
+                    raise SinkError(f"{written} files were written, {len(sizes)} are there: {self.folder} was changed")
                 entry = Entry(fingerprint, self.settings, sizes, summary.frames, summary.instances)
                 with self.lock:
                     self.manifest.add(file.path, entry)

@@ -27,7 +27,7 @@ import cv2
 from pumpseg.errors import PumpsegError, require
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video.result import Result, Viewer
-from pumpseg.video.viewers.page_access import THIS_MACHINE, Access, PageAddress
+from pumpseg.video.viewers.page_access import THIS_MACHINE, Access, PageAddress, websocket_sources
 
 MAX_PIXELS = (1280, 960)
 STILL_SECONDS = 3.0
@@ -36,13 +36,15 @@ UNSHOWN_PICTURES = 2
 _JPEG_QUALITY = 80
 _FIGURES_SECONDS = 2.0
 _CLOSE_SECONDS = 1
+_REQUEST_SECONDS = 5
+_MAX_CONNECTIONS = 64
 _POLL_SECONDS = 0.1
 _EVERYWHERE = ("0.0.0.0", "::")
 
 # The page loads nothing from other sites, is not cached, and no other page may embed or read it.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "img-src data:; connect-src {websocket}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -125,6 +127,8 @@ class LivePage(Viewer):
                 process_request=self._answer,
                 compression=None,  # pictures are compressed already
                 max_size=1024,
+                open_timeout=_REQUEST_SECONDS,
+                create_connection=_limited_connections(_MAX_CONNECTIONS),
                 close_timeout=_CLOSE_SECONDS,
                 server_header=None,
                 logger=silent,
@@ -139,6 +143,8 @@ class LivePage(Viewer):
 
     def _answer(self, connection: Any, request: Any) -> Any:
         """The response to a request that is not the WebSocket's: the page, or an error."""
+        if getattr(request, "method", "GET") != "GET":  # websockets before 17 refuses others itself
+            return connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, "The page only answers GET\n")
         path, _, query = request.path.partition("?")
         refusal = self._access.refusal(request.headers, query)
         if refusal is not None:
@@ -149,8 +155,9 @@ class LivePage(Viewer):
             return connection.respond(HTTPStatus.NOT_FOUND, "The page is at /\n")
         response = connection.respond(HTTPStatus.OK, self._html)
         del response.headers["Content-Type"]
+        websocket = websocket_sources(request.headers["Host"])
         for name, value in {"Content-Type": "text/html; charset=utf-8", **_HEADERS}.items():
-            response.headers[name] = value
+            response.headers[name] = value.format(websocket=websocket)
         return response
 
     async def _send_frames(self, viewer: Any) -> None:
@@ -268,6 +275,30 @@ def encode_jpeg(result: Result) -> bytes:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+
+
+def _limited_connections(maximum: int) -> type:
+    """A server's connection of websockets that ends at once while `maximum` others are open.
+
+    Each connection takes one of the process's open files, which the run needs for its outputs.
+    """
+    from websockets.asyncio.server import ServerConnection
+
+    opened: set[asyncio.BaseTransport] = set()
+
+    class LimitedConnection(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            if len(opened) < maximum:
+                opened.add(transport)
+            else:
+                self.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            opened.discard(self.transport)
+            super().connection_lost(exc)
+
+    return LimitedConnection
 
 
 def _address_here() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from dataclasses import dataclass
@@ -69,7 +70,9 @@ class Access:
         hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
         if len(hosts) != 1 or not self._is_known(_host_name(f"//{hosts[0]}")):
             return "this page has another host name: open the address that pumpseg-video printed"
-        if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
+        # https: behind a proxy. Extensions of the browser have schemes of their own.
+        known = {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}
+        if any(origin.lower() not in known for origin in origins):
             return "other sites may not use this page"
         given = parse_qs(query).get("token", [])
         if self.token and not (len(given) == 1 and hmac.compare_digest(given[0].encode(), self.token.encode())):
@@ -78,6 +81,14 @@ class Access:
 
     def _is_known(self, host: str) -> bool:
         return host in self.names or (_is_loopback(host) if self.local else _is_ip(host))
+
+
+def websocket_sources(host: str) -> str:
+    """The address of the page's WebSocket for a Content-Security-Policy. host: of a request that `Access` let in."""
+    # The policy's grammar has no IPv6 addresses and no odd characters; 'self' is the page's own host and port.
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", host):
+        return "'self'"
+    return f"ws://{host}/live wss://{host}/live"
 
 
 def _host_name(url: str) -> str:

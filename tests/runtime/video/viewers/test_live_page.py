@@ -1,7 +1,11 @@
 """The page, seen by WebSocket clients; test_live_page_browser.py has a real browser."""
 
+import contextlib
 import json
+import os
 import re
+import socket
+import sys
 import time
 
 import numpy as np
@@ -33,6 +37,7 @@ def test_what_is_answered(make_page):
     status, html, headers = fetch(page.url)
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "connect-src ws://127.0.0.1:" in headers["Content-Security-Policy"]
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|src=|@import|url\(", html)
     base = page.url.partition("?")[0]
     assert fetch(page.url.replace("/?", "/other?"))[0] == 404
@@ -46,6 +51,37 @@ def test_what_is_answered(make_page):
         watch(page, additional_headers={"Origin": "http://evil.example"})
     with watch(page):
         pass
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS", "PUT"])
+def test_only_get_is_answered(make_page, method):
+    page = make_page()
+    host, port = page.url.split("/")[2].split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(f"{method} / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert b"200 OK" not in answer
+    assert b"<html" not in answer
+
+
+def test_silent_connections_are_capped_and_cut(make_page, monkeypatch, view):
+    monkeypatch.setattr(live_page, "_REQUEST_SECONDS", 1)
+    page = make_page()
+    host, port = page.url.split("/")[2].split(":")
+    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0  # noqa: PTH208
+    with contextlib.ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection((host, int(port)))) for _ in range(200)]
+        time.sleep(0.3)
+        if before:
+            served = len(os.listdir("/proc/self/fd")) - before - len(silent)  # noqa: PTH208
+            assert 0 < served < 100
+        for connection in silent:
+            connection.settimeout(20)
+            with contextlib.suppress(ConnectionError):
+                assert b"200 OK" not in connection.recv(4096)
+    with watch(page) as viewer:
+        page.show(view())
+        next_frame(viewer)
 
 
 def test_an_address_that_cannot_be_served_on(make_page):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.datastructures import Headers
 
-from pumpseg.video.viewers.page_access import Access, PageAddress
+from pumpseg.video.viewers.page_access import Access, PageAddress, websocket_sources
 
 HERE = PageAddress("127.0.0.1", 0)
 
@@ -74,7 +74,9 @@ def test_names_where_others_may_come():
 def test_other_sites_are_refused():
     access = Access.to(HERE)
     assert access.refusal(request(origin="http://127.0.0.1:8000"), "") is None
-    for origin in ("http://evil.example", "http://127.0.0.1:9000", "null", "http://localhost:8000"):
+    assert access.refusal(request(origin="https://127.0.0.1:8000"), "") is None
+    others = ("http://evil.example", "http://127.0.0.1:9000", "null", "http://localhost:8000", "127.0.0.1:8000")
+    for origin in (*others, "chrome-extension://127.0.0.1:8000", "file://127.0.0.1:8000"):
         assert access.refusal(request(origin=origin), "") == "other sites may not use this page"
 
 
@@ -86,3 +88,8 @@ def test_only_the_token_itself_is_a_token(guess):
         assert "token" in access.refusal(request(), urllib.parse.urlencode({"token": guess}))
     assert "token" in access.refusal(request(), guess.replace("=", ""))
     assert access.refusal(request(), urllib.parse.urlencode({"token": "s3cret-ü"})) is None
+
+
+def test_the_policy_names_the_websocket():
+    assert websocket_sources("cam.local:8000") == "ws://cam.local:8000/live wss://cam.local:8000/live"
+    assert websocket_sources("[::1]:8000") == websocket_sources("a;b") == "'self'"

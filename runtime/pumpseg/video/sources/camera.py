@@ -139,6 +139,7 @@ def _read(connection: _Connection, camera_ref: weakref.ref[Camera]) -> None:
             camera = camera_ref()
             if camera is None:
                 return
+            camera._pixel_aspect = connection.pixel_aspect
             camera._arrived(received[0], received[1], reconnected=received[2])
             del camera, received
     except BaseException as error:
@@ -150,7 +151,7 @@ def _read(connection: _Connection, camera_ref: weakref.ref[Camera]) -> None:
 
 
 class _Connection:
-    """A capture that is reopened when it is lost, until `closing` is set."""
+    """A capture that is reopened when it is lost, until `closing` is set. pixel_aspect: of the last frame."""
 
     def __init__(
         self,
@@ -167,6 +168,7 @@ class _Connection:
         self._reconnect_timeout = reconnect_timeout
         self._closing = closing
         self._wait = wait
+        self.pixel_aspect = Fraction(1)
 
     def read(self) -> tuple[tuple[NDArray[np.uint8], float], int, bool] | None:
         """The next frame with the time of its arrival, frames skipped before it, and whether the camera was lost.
@@ -192,6 +194,7 @@ class _Connection:
                 continue
             if lost is not None:
                 log.info("%s is back after %.0f s", self._name, monotonic() - lost)
+            self.pixel_aspect = capture.pixel_aspect
             return frame, capture.skipped - skipped, lost is not None
         return None
 

@@ -126,7 +126,7 @@ def test_the_table_begins_with_the_worst_photo(dataset, tmp_path):
     ]
 
 
-def test_a_report_that_cannot_be_written_is_told(dataset, tmp_path):
+def test_a_report_that_cannot_be_written_is_named(dataset, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(PumpsegError, match="cannot write"):
         reported(tmp_path / "file" / "report", dataset, perfect(dataset))

@@ -69,7 +69,7 @@ def test_files_of_whole_models_are_read_as_well(written, make_model, tmp_path):
     assert len(loaded.loaded) == 133
 
 
-def test_excluded_layers_keep_their_start_values_and_all_is_told(written, make_model):
+def test_excluded_layers_keep_their_initial_values_and_all_is_reported(written, make_model):
     other = make_model(("melon", "squash", "gourd"), seed=3)
     before = weights_of(other)
     loaded = load_weights(other, written[1], exclude=[*CLASS_LAYERS, "mrcnn_bbox"])
@@ -148,7 +148,7 @@ def test_truncated_missing_and_foreign_files_are_refused(written, make_model, tm
         load_weights(model, tmp_path / "none.h5")
 
 
-def test_another_number_of_classes_is_told_with_what_to_do(written, make_model):
+def test_another_number_of_classes_is_reported_with_what_to_do(written, make_model):
     with pytest.raises(
         WeightsError, match=r"knows 2 classes and the background, here are 3 .*exclude mrcnn_class_logits"
     ):

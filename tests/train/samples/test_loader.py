@@ -50,7 +50,7 @@ def test_processes_draw_the_same_and_end_with_the_batches(make_batches):
     assert not [process for process in workers if process.is_alive()]
 
 
-def test_a_process_that_is_killed_is_told(make_batches):
+def test_a_killed_process_is_reported(make_batches):
     with make_batches(processes=1, steps=50) as batches:
         assert batches[0]
         for process in multiprocessing.active_children():

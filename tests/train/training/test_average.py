@@ -70,7 +70,7 @@ def test_options_of_a_training_do_not_go_with_average(options, message, tiny_run
     assert not (tmp_path / "mean").exists()
 
 
-def test_a_finished_mean_is_not_overwritten_and_an_unknown_run_is_told(tiny_run, tmp_path, capsys):
+def test_a_finished_mean_is_not_overwritten_and_an_unknown_run_is_named(tiny_run, tmp_path, capsys):
     assert train_command.main(["--average-runs", str(tiny_run), "--out", str(tiny_run)]) == 2
     assert "another average_runs" in capsys.readouterr().err
     assert train_command.main(["--average-runs", "nowhere", "--out", str(tmp_path / "mean")]) == 2

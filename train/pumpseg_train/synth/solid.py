@@ -4,6 +4,7 @@ World axes: x to the right, y up, z away from the camera. Body axes: z is the ax
 pumpkin), and its skin is a longitude-latitude map whose rows run from the +z pole to the -z pole.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -101,8 +102,9 @@ class Hits:
     colour: Array
 
 
+@functools.cache
 def direction_map() -> tuple[Array, Array, Array]:
-    """colatitude (rows, 1), longitude (1, columns) and unit vectors (rows, columns, 3) of the map's cells."""
+    """colatitude (rows, 1), longitude (1, columns), unit vectors (rows, columns, 3) of the map's cells; read-only."""
     colatitude = np.linspace(1e-4, np.pi - 1e-4, MAP_ROWS, dtype=np.float32)[:, None]  # sines stay positive
     longitude = (np.arange(MAP_COLUMNS, dtype=np.float32) * np.float32(2 * np.pi / MAP_COLUMNS))[None]
     unit = np.stack(

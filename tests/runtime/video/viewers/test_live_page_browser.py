@@ -120,7 +120,7 @@ def test_a_browser_is_refused_without_the_token_and_under_a_foreign_name(make_pa
 
 def test_a_browser_shows_that_the_run_has_ended(make_page, show_camera, chromium, stop):
     page = make_page()
-    show_camera(page, pause=0.02)
+    moments = show_camera(page, pause=0.02)
     chromium("Page.navigate", url=page.url)
     chromium.until("document.getElementById('state')?.textContent === 'live'")
     chromium.run(
@@ -128,6 +128,11 @@ def test_a_browser_shows_that_the_run_has_ended(make_page, show_camera, chromium
         ".observe(document.getElementById('state'), {childList: true})"
     )
     stop.set()
+    shown = -1
+    while shown < len(moments):
+        shown = len(moments)
+        time.sleep(0.5)
+    page.close()
     chromium.until("states.includes('ended')")
 
 

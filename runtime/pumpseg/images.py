@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.atomic_file import complete_file
-from pumpseg.checks import check_frame
 from pumpseg.errors import SinkError, SourceError
 
 
@@ -38,6 +37,24 @@ def as_frame(image: Image) -> NDArray[np.uint8]:
     if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
         image = np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
     return check_frame(image)
+
+
+def check_frame(frame: object) -> NDArray[np.uint8]:
+    """The frame itself. Raises ValueError, saying what to do, unless it is uint8 BGR (H, W, 3) and not empty."""
+    if not isinstance(frame, np.ndarray):
+        reason = ": was the image read at all?" if frame is None else ""
+        raise ValueError(f"a frame must be a NumPy array, got {type(frame).__name__}{reason}")
+    if frame.dtype != np.uint8:
+        raise ValueError(f"a frame must be uint8, got {frame.dtype}: scale it to 0..255 and use astype(np.uint8)")
+    if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
+        raise ValueError(f"a frame must be BGR, got grey {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
+    if frame.ndim == 3 and frame.shape[2] == 4:
+        raise ValueError(f"a frame must be BGR, got BGRA {frame.shape}: cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)")
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"a frame must have the shape (H, W, 3), got {frame.shape}")
+    if frame.size == 0:
+        raise ValueError(f"a frame must not be empty, got {frame.shape}")
+    return frame
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.checks import check_count, check_frame, check_share
+from pumpseg.checks import check_count, check_share
 from pumpseg.errors import ModelFileError
-from pumpseg.images import Image, as_frame
+from pumpseg.images import Image, as_frame, check_frame
 from pumpseg.inference.model import Model
 from pumpseg.inference.model_file import DEFAULT_THRESHOLD
 from pumpseg.inference.providers import PROVIDERS

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pumpseg.checks import check_count, check_frame, check_share
+from pumpseg.checks import check_count, check_share
 from pumpseg.errors import OptionError
 
 
@@ -35,27 +35,3 @@ def test_shares(value):
 def test_a_share_that_cannot_be(value):
     with pytest.raises(OptionError, match="threshold must be from 0 to 1, got"):
         check_share("threshold", value)
-
-
-def test_a_frame_is_given_back():
-    frame = np.zeros((4, 6, 3), np.uint8)
-    assert check_frame(frame) is frame
-    check_frame(frame[::2, ::-1])
-
-
-@pytest.mark.parametrize(
-    ("frame", "message"),
-    [
-        (None, "must be a NumPy array, got NoneType: was the image read at all"),
-        ([[1]], "NumPy array, got list"),
-        (np.zeros((4, 4, 3)), "uint8, got float64"),
-        (np.zeros((4, 4), np.uint8), "COLOR_GRAY2BGR"),
-        (np.zeros((4, 4, 1), np.uint8), "COLOR_GRAY2BGR"),
-        (np.zeros((4, 4, 4), np.uint8), "COLOR_BGRA2BGR"),
-        (np.zeros((2, 4, 4, 3), np.uint8), r"\(H, W, 3\)"),
-        (np.zeros((0, 4, 3), np.uint8), "empty"),
-    ],
-)
-def test_wrong_frames_say_what_to_do(frame, message):
-    with pytest.raises(ValueError, match=message):
-        check_frame(frame)

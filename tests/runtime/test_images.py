@@ -6,7 +6,15 @@ import PIL.Image
 import pytest
 
 from pumpseg.errors import SinkError, SourceError
-from pumpseg.images import IMAGE_SUFFIXES, as_frame, check_image_format, encode_image, read_image, write_image
+from pumpseg.images import (
+    IMAGE_SUFFIXES,
+    as_frame,
+    check_frame,
+    check_image_format,
+    encode_image,
+    read_image,
+    write_image,
+)
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (12, 17, 3), np.uint8)
 
@@ -64,3 +72,27 @@ def test_arrays_paths_and_pil_images_are_frames(tmp_path):
     assert grey.shape == PICTURE.shape
     with pytest.raises(ValueError, match="must be uint8, got float64"):
         as_frame(PICTURE / 2)
+
+
+def test_a_frame_is_given_back():
+    frame = np.zeros((4, 6, 3), np.uint8)
+    assert check_frame(frame) is frame
+    check_frame(frame[::2, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (None, "must be a NumPy array, got NoneType: was the image read at all"),
+        ([[1]], "NumPy array, got list"),
+        (np.zeros((4, 4, 3)), "uint8, got float64"),
+        (np.zeros((4, 4), np.uint8), "COLOR_GRAY2BGR"),
+        (np.zeros((4, 4, 1), np.uint8), "COLOR_GRAY2BGR"),
+        (np.zeros((4, 4, 4), np.uint8), "COLOR_BGRA2BGR"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+    ],
+)
+def test_wrong_frames_say_what_to_do(frame, message):
+    with pytest.raises(ValueError, match=message):
+        check_frame(frame)

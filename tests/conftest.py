@@ -41,7 +41,7 @@ def drawn_photo(fruits, size=PHOTO):
 
 
 def rle(mask):
-    """Uncompressed COCO run lengths of a bool mask."""
+    """Uncompressed COCO RLE counts of a bool mask."""
     flat = np.concatenate([[False], mask.T.ravel(), [False]])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     counts = np.diff(np.concatenate([[0], changes]))

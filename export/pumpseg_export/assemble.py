@@ -56,10 +56,10 @@ class _Assembly:
         window = self._window()
         boxes, scores, class_ids = self._detections(heads, proposals, objectness, window)
 
-        mask_boxes = boxes
+        mask_rois = boxes
         if profile.mask_margin:
-            mask_boxes = _clip(graph, _grow(graph, boxes, profile.mask_margin), *window)
-        answers, rows = self._run_head("mask_head", mask_boxes, profile.mask_pool)
+            mask_rois = _clip(graph, _grow(graph, boxes, profile.mask_margin), *window)
+        answers, rows = self._run_head("mask_head", mask_rois, profile.mask_pool)
         masks, side = answers["mask_logits"], profile.mask_size
         if self.compat.class_agnostic:
             masks = op("Gather", masks, rows, axis=0)
@@ -67,7 +67,7 @@ class _Assembly:
             masks = op("Reshape", self._of_class(masks, rows, class_ids, side * side), graph.ints(-1, side, side))
         masks = op("Sigmoid", masks)
         if profile.mask_margin:
-            boxes, masks = tighten_to_masks(graph, masks, mask_boxes, boxes, side)
+            boxes, masks = tighten_to_masks(graph, masks, mask_rois, boxes, side)
         if self.compat.last_pixel:
             # The boxes of the contract end after their last pixel.
             boxes = op("Add", boxes, graph.constant([0, 0, self.compat.last_pixel, self.compat.last_pixel]))

@@ -76,7 +76,7 @@ def export(
     The file gets its name only after it has agreed with Keras on `photos` and those of `data`, or, with neither,
     on frames of the shipped demo clip. Detections are compared from a lower score than the file's own threshold, since
     the photos may show little of the classes. The metrics are those on `data`. float16: stores weights in half
-    precision. recommended_threshold: what the runtime uses unless told otherwise, 0.5 by default.
+    precision. recommended_threshold: what the runtime uses unless the user sets another, 0.5 by default.
 
     Raises:
         PumpsegError: the size or the photos cannot be used, or the file disagrees with Keras.

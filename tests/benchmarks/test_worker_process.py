@@ -15,7 +15,7 @@ def test_a_worker_is_a_process_of_its_own(setup):
         assert memory is None or 30e6 < memory < 5e9
         with pytest.raises(WorkerError, match="TypeError"):
             worker.ask("run")
-        # It goes on after a failure.
+        # It continues after a failure.
         assert len(worker.ask("instances")) == 1
     finally:
         worker.close()

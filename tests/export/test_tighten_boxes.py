@@ -10,7 +10,7 @@ from onnx import helper
 
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.tighten_boxes import tighten_to_masks
-from pumpseg_train.model import tighten_boxes as mask_boxes
+from pumpseg_train.model import tighten_boxes
 
 SIDE = 12
 
@@ -47,7 +47,7 @@ def example(seed, count):
 def test_the_graph_closes_boxes_as_keras_does(session, seed, count):
     masks, seen, boxes = example(seed, count)
     closed, inside = session.run(None, {"masks": masks, "seen": seen, "boxes": boxes})
-    wanted_boxes, wanted_masks = mask_boxes.tighten_to_masks(masks, seen, boxes)
+    wanted_boxes, wanted_masks = tighten_boxes.tighten_to_masks(masks, seen, boxes)
     np.testing.assert_allclose(closed, np.array(wanted_boxes), atol=1e-3)
     np.testing.assert_allclose(inside, np.array(wanted_masks), atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""The Matterport profile beside mrcnn 0.2 itself, stage by stage from its own tensors, then end to end.
+"""The Matterport profile compared with mrcnn 0.2 itself, stage by stage from its own tensors, then end to end.
 
     pip install -e '.[matterport-reference]' && pip install --no-deps 'tf-keras==2.21.*'
     pytest -m mrcnn_reference

@@ -46,7 +46,7 @@ def decode(rle: Rle) -> NDArray[np.bool_]:
 
 
 def crop_counts(crop: NDArray[np.bool_], x: int, y: int, frame_size: tuple[int, int]) -> NDArray[np.int64]:
-    """Run lengths, int64 (K,), zeros first, of the frame-sized mask that encode_crop describes."""
+    """RLE counts, int64 (K,), zeros first, of the frame-sized mask that encode_crop describes."""
     crop_h, crop_w = crop.shape
     frame_h, frame_w = frame_size
     if x < 0 or y < 0 or x + crop_w > frame_w or y + crop_h > frame_h:
@@ -76,7 +76,7 @@ def crop_counts(crop: NDArray[np.bool_], x: int, y: int, frame_size: tuple[int, 
 
 
 def counts_to_string(counts: NDArray[np.int64]) -> str:
-    """Compressed string of run lengths (K,), as pycocotools writes it."""
+    """Compressed string of RLE counts (K,), as pycocotools writes it."""
     rest = counts.astype(np.int64)
     rest[3:] -= counts[1:-2]
     pending = np.ones(len(rest), np.bool_)
@@ -94,7 +94,7 @@ def counts_to_string(counts: NDArray[np.int64]) -> str:
 
 
 def string_to_counts(string: str) -> NDArray[np.int64]:
-    """Run lengths, int64 (K,), of a compressed string. Raises ValueError if the string is not one."""
+    """RLE counts, int64 (K,), of a compressed string. Raises ValueError if the string is not one."""
     try:
         codes = np.frombuffer(string.encode("ascii"), np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:

@@ -59,7 +59,7 @@ def test_what_a_border_inside_the_frame_cuts_is_left_out_and_what_the_frame_cuts
     tile = Tile(50, 0, 100, 100)
     boxes = [[0, 40, 30, 60], [60, 0, 80, 20], [80, 30, 100, 50], [40, 80, 60, 100]]
     merged = merge([(tile, instances_of(boxes, [0.9, 0.8, 0.7, 0.6], (100, 100)))], (200, 150))
-    # Left and below the frame goes on; above and on the right it ends.
+    # Left and below the frame continues; above and on the right it ends.
     np.testing.assert_allclose(merged.scores, [0.8, 0.7])
 
 

@@ -52,6 +52,6 @@ def test_what_the_model_is_sure_of_is_an_instance_and_the_rest_a_crowd(grey_phot
 
 def test_photos_without_anything_sure_or_with_too_much_are_left_out(grey_photo):
     assert pseudo_label([grey_photo], model([[10, 20, 40, 60]], [0.4]), threshold=0.5, max_detections=5).photos == ()
-    heap = model([[x, 10, x + 8, 20] for x in range(0, 90, 10)], [0.9] * 9)
-    assert pseudo_label([grey_photo], heap, threshold=0.5, max_detections=8).photos == ()
-    assert len(pseudo_label([grey_photo], heap, threshold=0.5, max_detections=9).photos) == 1
+    pile = model([[x, 10, x + 8, 20] for x in range(0, 90, 10)], [0.9] * 9)
+    assert pseudo_label([grey_photo], pile, threshold=0.5, max_detections=8).photos == ()
+    assert len(pseudo_label([grey_photo], pile, threshold=0.5, max_detections=9).photos) == 1

@@ -29,7 +29,7 @@ def there_and_back(source, folder, name):
     between, back = folder / name, folder / f"{name}-back"
     assert main(["convert", str(source), "--to", name, "--out", str(between)]) == 0
     classes = read_dataset(source, "train").classes
-    # YOLO's own file has the classes in order; the others are told them, which also keeps classes that do not occur.
+    # YOLO's own file has the classes in order; the others are given them, which also keeps classes that do not occur.
     named = [] if name == "yolo" else ["--classes", *classes]
     assert main(["convert", str(between), "--from", name, "--out", str(back), *named]) == 0
     return between, back

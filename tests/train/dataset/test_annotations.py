@@ -114,7 +114,7 @@ def test_a_set_for_detection_is_refused(tmp_path, make_split, edit_json):
         ({"size": [120, 160]}, "KeyError 'counts'"),
         ({"size": [120, 160], "counts": "~~"}, "the RLE string is truncated"),
         ({"size": [120, 160], "counts": [10, -20, 19210]}, "a run length is -20"),
-        ("x", "it is neither polygons nor run lengths: 'x'"),
+        ("x", "it is neither polygons nor RLE counts: 'x'"),
     ],
 )
 def test_a_damaged_mask_names_its_annotation(tmp_path, make_split, edit_json, segmentation, detail):
@@ -202,7 +202,7 @@ def test_two_categories_of_one_name_or_number_are_refused(tmp_path, make_split, 
         ([[1, 1, float("nan"), 9, 9, 9]], "a coordinate is nan"),
         ([[1, 1, 5, 9, 9, 9, 4]], "not a (flat )?list of x, y"),
         ([[1, 1, "a", 9, 9, 9]], "not a (flat )?list of x, y"),
-        ({"size": [120, 160], "counts": [10, 20, 30]}, "run lengths cover 60 pixels of 160x120"),
+        ({"size": [120, 160], "counts": [10, 20, 30]}, "RLE counts cover 60 pixels of 160x120"),
     ],
 )
 def test_masks_that_would_take_any_memory_are_refused(tmp_path, make_split, edit_json, segmentation, message):

@@ -1,4 +1,4 @@
-"""Masks between pixels, run lengths and polygons, against pycocotools."""
+"""Masks between pixels, RLE counts and polygons, against pycocotools."""
 
 import re
 
@@ -122,7 +122,7 @@ def test_polygons_that_overlap_have_no_hole_where_they_do():
 
 
 def test_run_lengths_that_cover_too_little_are_refused():
-    with pytest.raises(DatasetError, match="run lengths cover 60 pixels of 160x120"):
+    with pytest.raises(DatasetError, match="RLE counts cover 60 pixels of 160x120"):
         decode({"size": [120, 160], "counts": [10, 20, 30]}, 160, 120)
 
 
@@ -146,8 +146,8 @@ def test_polygons_are_read_however_they_are_nested(segmentation):
         ({"size": "8x8", "counts": [10, 54]}, "lists of whole numbers"),
         ({"size": [8, 8, 1], "counts": [10, 54]}, "too many values"),
         ({"size": [8, 8], "counts": [2**63, 54]}, "OverflowError"),
-        ({"size": [8, 8], "counts": [2**62, 2**62, 2**62, 2**62, 64]}, "run lengths cover"),
-        ({"size": [-8, -8], "counts": [10, 54]}, "run lengths of -8x-8 pixels"),
+        ({"size": [8, 8], "counts": [2**62, 2**62, 2**62, 2**62, 64]}, "RLE counts cover"),
+        ({"size": [-8, -8], "counts": [10, 54]}, "RLE counts of -8x-8 pixels"),
         ({"size": [100_000, 100_000], "counts": [10**10]}, "from 1 to 178,956,970 are read"),
         ({"size": [8, 8], "counts": "b'0@'"}, "truncated or has characters"),
         ({"size": [8, 8], "counts": None}, "lists of whole numbers"),

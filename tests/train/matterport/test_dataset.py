@@ -8,7 +8,7 @@ import pytest
 
 from pumpseg.errors import DatasetError
 from pumpseg_train.matterport.config import to_profile
-from pumpseg_train.matterport.dataset import Batches, fit_square, mask_boxes
+from pumpseg_train.matterport.dataset import Batches, boxes_of_masks, fit_square
 
 
 def test_batches_hold_what_the_data_set_shows(balloons, tiny_config, load_balloons):
@@ -56,7 +56,7 @@ def test_masks_of_another_size_are_refused(tiny_config):
 def test_boxes_end_after_the_last_pixel():
     masks = np.zeros((10, 12, 1), bool)
     masks[2:5, 3:9, 0] = True
-    assert mask_boxes(masks).tolist() == [[3, 2, 9, 5]]
+    assert boxes_of_masks(masks).tolist() == [[3, 2, 9, 5]]
 
 
 def test_augmentation_changes_image_and_masks_alike(balloons, tiny_config, load_balloons):

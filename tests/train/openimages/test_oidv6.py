@@ -1,6 +1,6 @@
-"""The real oidv6 1.0.5, run as users run it, over an `aws` that works as badly as told.
+"""The real oidv6 1.0.5, run as users run it, over an `aws` that fails as configured.
 
-oidv6 ends with 0 whatever happens; what counts is what lies on the disk afterwards.
+oidv6 ends with 0 whatever happens; what counts is what is on the disk afterwards.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def installed(tmp_path_factory):
 
 @pytest.fixture
 def program(installed, server, tmp_path, monkeypatch):
-    """Path of oidv6 with an `aws` beside it; `bad` says by image id what that does wrong."""
+    """Path of oidv6 with an `aws` next to it; `bad` says by image id what that does wrong."""
     folder, photos = tmp_path / "programs", tmp_path / "photos"
     folder.mkdir()
     for path, content in server.files.items():

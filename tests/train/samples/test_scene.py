@@ -54,7 +54,7 @@ def test_a_warp_keeps_image_and_mask_aligned(photo, scale, flip, degrees):
     assert overlap(seen, mask) > (0.9 if scale < 0.6 else 0.95)
     centre_seen, centre_mask = np.argwhere(seen).mean(axis=0), np.argwhere(mask).mean(axis=0)
     assert np.abs(centre_seen - centre_mask).max() < 0.3
-    assert np.abs(centre_mask - (52, 48)).max() < 1, "the source point lies at the target"
+    assert np.abs(centre_mask - (52, 48)).max() < 1, "the source point is at the target"
     assert mask.sum() == pytest.approx(np.pi * 34 * 26 * scale**2, rel=0.08)
     assert scene.areas[0] == pytest.approx(np.pi * 34 * 26 * scale**2, rel=0.02)
 

@@ -89,7 +89,7 @@ def test_clip_file_and_its_truth(tmp_path):
         assert len(masks) >= 2
         assert sum(masks).max() == 1
         assert len({instance["id"] for instance in line["instances"]}) == len(masks)
-        # On the whole the pumpkins are redder than what lies around them.
+        # On the whole the pumpkins are redder than their surroundings.
         inside = sum(masks).astype(bool)
         red = frame[..., 2].astype(float) - frame[..., 0]
         assert red[inside].mean() > red[~inside].mean() + 20

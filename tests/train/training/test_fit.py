@@ -159,7 +159,7 @@ def test_a_run_of_other_classes_gives_all_but_the_class_layer(
         tiny_settings, data=str(tmp_path / "data"), init_from=str(tiny_run), epochs=1, steps=1, pictures_every=0
     )
     fit(settings, tmp_path / "run", verbose=2)
-    assert "initialised anew: class_logits" in capsys.readouterr().out
+    assert "randomly initialised: class_logits" in capsys.readouterr().out
 
 
 def test_a_source_of_weights_that_is_none_is_refused_before_anything_is_written(tiny_settings, tmp_path):

@@ -41,7 +41,7 @@ def test_other_classes_keep_a_fresh_class_layer_and_are_told_so(tiny_run, fruit_
     before = weights_of(fruit_model)["class_logits"]
     transfer = initialise(fruit_model, str(tiny_run))
     assert transfer.fresh == ("class_logits",)
-    assert transfer.describe().endswith("initialised anew: class_logits")
+    assert transfer.describe().endswith("randomly initialised: class_logits")
     assert np.array_equal(weights_of(fruit_model)["class_logits"][0], before[0])
     assert np.array_equal(weights_of(fruit_model)["box_fc1"][0], weights_of(load_run(tiny_run))["box_fc1"][0])
 

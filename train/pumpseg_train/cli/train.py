@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--init-from",
         metavar="WEIGHTS",
         help="weights to start from: general (default), imagenet, fast, accurate, an exported ONNX file, or the folder "
-        "of a run; the class layer starts anew where that has other classes",
+        "of a run; the class layer starts from random weights if the classes differ",
     )
     settings.add_argument("--epochs", type=int, metavar="N", help="default 24")
     settings.add_argument("--steps", type=int, metavar="N", help="batches an epoch (default 125)")

@@ -102,7 +102,7 @@ def photo_folders(json_path: Path) -> list[Path]:
 
 
 def _compressed(annotation: Annotation, photo: Photo) -> Annotation:
-    """Run lengths in their compressed form, polygons as they are."""
+    """RLE counts in their compressed form, polygons as they are."""
     segmentation = annotation.segmentation
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
         segmentation = encode(decode(segmentation, photo.width, photo.height))
@@ -110,7 +110,7 @@ def _compressed(annotation: Annotation, photo: Photo) -> Annotation:
 
 
 def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
-    """Writes `out`/{train,val,test}/images + annotations.json; polygons stay polygons, run lengths run lengths.
+    """Writes `out`/{train,val,test}/images + annotations.json; polygons stay polygons, RLE stays RLE.
 
     Returns what was written, which is all of it.
     """

@@ -135,7 +135,7 @@ def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
 def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSet:
     """Writes `out`/{train,val,test}/ with a json next to every image.
 
-    Polygons become polygon shapes, those of one instance joined by a group_id; run lengths become mask shapes.
+    Polygons become polygon shapes, those of one instance joined by a group_id; RLE counts become mask shapes.
     Crowd regions have the flag iscrowd. Returns what was written, which is all of it.
     """
     for split, photos in labelled.splits.items():

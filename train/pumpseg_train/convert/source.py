@@ -78,7 +78,7 @@ class Reading:
     splits: dict[str, list[Photo]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _photos: list[Photo] = field(default_factory=list)
-    _told: dict[str, list[str]] = field(default_factory=dict)
+    _counted: dict[str, list[str]] = field(default_factory=dict)
     _left_out: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def class_id(self, name: str) -> int:
@@ -97,8 +97,8 @@ class Reading:
             self.count("photos were found by the end of their path", f"{name} at {path}")
 
     def count(self, what: str, where: str) -> None:
-        """Something to tell in a note: the number of times and the first place."""
-        self._told.setdefault(what, []).append(where)
+        """Something to report in a note: the number of times and the first place."""
+        self._counted.setdefault(what, []).append(where)
 
     def leave_out(self, what: str, where: str, kind: str = "") -> None:
         """Counts a label of some kind that is left out since it has no mask. A set of such labels only is refused."""
@@ -144,5 +144,5 @@ class Reading:
         splits = {split: tuple(photos) for split, photos in self.splits.items()}
         if without_mask and not any(photo.annotations for photos in splits.values() for photo in photos):
             raise DatasetError(f"none of the labels has a mask: {'; '.join(without_mask)}")
-        told = [f"{len(places)} {what}, the first in {places[0]}" for what, places in self._told.items()]
-        return LabelledSet(tuple(self.classes), splits, (*self.notes, *without_mask, *told))
+        counted = [f"{len(places)} {what}, the first in {places[0]}" for what, places in self._counted.items()]
+        return LabelledSet(tuple(self.classes), splits, (*self.notes, *without_mask, *counted))

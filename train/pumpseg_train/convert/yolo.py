@@ -75,7 +75,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _from_yaml(path: Path, notes: list[str]) -> tuple[list[str], dict[str, list[Path]]]:
-    """The class names and the images of each split; a test split that is not there is told in `notes`."""
+    """The class names and the images of each split; a test split that is not there is reported in `notes`."""
     content = _settings(path)
     try:
         names = content["names"]

@@ -1,4 +1,4 @@
-"""Masks in their forms, pixels, COCO run lengths and polygons, and turned upright as EXIF tags say."""
+"""Masks in their forms, pixels, COCO RLE counts and polygons, and turned upright as EXIF tags say."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -38,10 +38,10 @@ def encode(mask: NDArray[Any]) -> dict[str, Any]:
 
 
 def decode(segmentation: Any, width: int, height: int) -> NDArray[np.uint8]:
-    """A COCO segmentation, polygons or run lengths of any kind, to uint8 (height, width) of 0 and 1.
+    """A COCO segmentation, polygons or RLE counts of any kind, to uint8 (height, width) of 0 and 1.
 
     Raises:
-        DatasetError: polygons as `ring_of` says, or run lengths that do not cover their picture: pycocotools would take
+        DatasetError: polygons as `ring_of` says, or RLE counts that do not cover their picture: pycocotools would take
             any memory for these.
     """
     encoded = segmentation
@@ -58,7 +58,7 @@ def decode(segmentation: Any, width: int, height: int) -> NDArray[np.uint8]:
 def readable_segmentation(segmentation: Any) -> tuple[Any, str, str]:
     """What can be read of a COCO segmentation (None: nothing), the kind of fault that it has, if any, and its detail.
 
-    Run lengths are checked in full, since pycocotools ends the process on some invalid ones.
+    RLE counts are checked in full, since pycocotools ends the process on some invalid ones.
     """
     if not segmentation:
         return None, "no mask", f"its segmentation is {segmentation!r}"
@@ -66,7 +66,7 @@ def readable_segmentation(segmentation: Any) -> tuple[Any, str, str]:
         if isinstance(segmentation, dict):
             return _readable_rle(segmentation), "", ""
         if not isinstance(segmentation, list):
-            raise TypeError(f"it is neither polygons nor run lengths: {segmentation!r:.60}")
+            raise TypeError(f"it is neither polygons nor RLE counts: {segmentation!r:.60}")
         found = _polygons(segmentation)
         polygons = [points for points in found if ring_of(points).size >= 6]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -84,7 +84,7 @@ def _readable_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_lengths(counts: Any) -> NDArray[np.int64]:
-    """Run lengths of either kind. Raises TypeError, ValueError or OverflowError for what is none."""
+    """RLE counts of either kind. Raises TypeError, ValueError or OverflowError for what is none."""
     return string_to_counts(counts) if isinstance(counts, str) else np.asarray(_whole_numbers(counts), np.int64)
 
 
@@ -92,18 +92,18 @@ def _whole_numbers(values: Any) -> list[int]:
     if not isinstance(values, list) or not all(
         isinstance(n, int) or (isinstance(n, float) and n.is_integer()) for n in values
     ):
-        raise TypeError(f"run lengths and their size are lists of whole numbers, not {values!r:.60}")
+        raise TypeError(f"RLE counts and their size are lists of whole numbers, not {values!r:.60}")
     return [int(value) for value in values]
 
 
 def _check_counts(counts: NDArray[np.int64], rows: int, columns: int) -> None:
     pixels = rows * columns
     if not 0 < pixels <= MAX_PIXELS or rows < 0:
-        raise DatasetError(f"run lengths of {columns}x{rows} pixels: from 1 to {MAX_PIXELS:,} are read")
+        raise DatasetError(f"RLE counts of {columns}x{rows} pixels: from 1 to {MAX_PIXELS:,} are read")
     if len(counts) and counts.min() < 0:
         raise DatasetError(f"a run length is {counts.min()}")
     if not len(counts) or counts.max() > pixels or counts.sum() != pixels:
-        raise DatasetError(f"run lengths cover {sum(counts.tolist())} pixels of {columns}x{rows}")
+        raise DatasetError(f"RLE counts cover {sum(counts.tolist())} pixels of {columns}x{rows}")
 
 
 def _polygons(segmentation: list[Any]) -> list[Any]:
@@ -133,7 +133,7 @@ def one_ring(rings: Sequence[Ring]) -> Ring:
 
 
 def rings_of(segmentation: Any, width: int, height: int) -> list[Ring]:
-    """The polygons of a COCO segmentation as they are, or the traced outlines and holes of run lengths.
+    """The polygons of a COCO segmentation as they are, or the traced outlines and holes of RLE counts.
 
     Polygons that overlap are traced, too: by the even-odd rule there would be a hole where they do.
     """

@@ -140,7 +140,7 @@ class Batches(ErrorCapturingBatches):
         if len(class_ids) > most:
             chosen = rng.choice(len(class_ids), most, replace=False)
             masks, class_ids = masks[..., chosen], class_ids[chosen]
-        boxes = mask_boxes(masks)
+        boxes = boxes_of_masks(masks)
         count = len(class_ids)
         match, index = anchor_targets(
             self._anchors, boxes, class_ids, rng, samples=setting(self._config, "RPN_TRAIN_ANCHORS_PER_IMAGE")
@@ -197,7 +197,7 @@ def fit_square(image: np.ndarray, masks: np.ndarray, profile: Profile) -> tuple[
     return fitted, result
 
 
-def mask_boxes(masks: np.ndarray) -> np.ndarray:
+def boxes_of_masks(masks: np.ndarray) -> np.ndarray:
     """Boxes float32 (N, 4) xyxy around masks bool (H, W, N), each of which has a pixel at least."""
     boxes = np.zeros((masks.shape[2], 4), np.float32)
     for axis in (0, 1):  # rows, columns

@@ -72,18 +72,16 @@ class Trainer(keras.Model):
         losses["box"] = box_loss(boxes, ops.reshape(rois.truth_boxes, (-1, 4)), labels)
 
         # Positives come first, so the first rows are the ones with a mask to learn.
-        mask_boxes, mask_labels = rois.boxes[:, :_MASK_ROIS], rois.class_ids[:, :_MASK_ROIS]
-        mask_boxes = bx.clip(
-            grow(mask_boxes, profile.mask_margin), ops.convert_to_tensor(bx.whole_image(profile, size))
-        )
+        mask_rois, mask_labels = rois.boxes[:, :_MASK_ROIS], rois.class_ids[:, :_MASK_ROIS]
+        mask_rois = bx.clip(grow(mask_rois, profile.mask_margin), ops.convert_to_tensor(bx.whole_image(profile, size)))
         wanted = mask_targets(
-            mask_boxes,
+            mask_rois,
             rois.truth_boxes[:, :_MASK_ROIS],
             rois.truth_index[:, :_MASK_ROIS],
             ops.cast(batch["mini_masks"], "float32") / 255,
             profile.mask_size,
         )
-        logits = self.mask_head(pool_pyramid(pyramid, mask_boxes, profile, profile.mask_pool), training=training)[
+        logits = self.mask_head(pool_pyramid(pyramid, mask_rois, profile, profile.mask_pool), training=training)[
             "mask_logits"
         ]
         losses["mask"] = mask_loss(logits, ops.reshape(wanted, ops.shape(logits)), ops.reshape(mask_labels, (-1,)))

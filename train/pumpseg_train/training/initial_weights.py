@@ -19,7 +19,7 @@ CLASS_LAYER = "class_logits"
 
 @dataclass(frozen=True)
 class Transfer:
-    """Which layers with weights were taken from `source`, and which start anew."""
+    """Which layers with weights were taken from `source`, and which start from random weights."""
 
     source: str
     taken: tuple[str, ...]
@@ -32,7 +32,7 @@ class Transfer:
         if not self.fresh:
             return f"starting from {self.source}: all {len(self.taken)} layers"
         names = ", ".join(self.fresh)
-        return f"starting from {self.source}: {len(self.taken)} layers; initialised anew: {names}"
+        return f"starting from {self.source}: {len(self.taken)} layers; randomly initialised: {names}"
 
 
 def check_source(source: str) -> None:

@@ -26,7 +26,7 @@ STANDARD_OUTPUT = Path("-")
 class Sinks(Sink):
     """All outputs of one source, written and ended together; false if there are none, or none is left.
 
-    A sink that fails takes only itself down: its output is discarded, the others go on, and `complete` raises
+    A sink that fails takes only itself down: its output is discarded, the others continue, and `complete` raises
     WriteError once they are complete. live: what was recorded cannot be had again. It is completed even after an
     exception, and what a sink had written before it failed is kept under another name.
     """
@@ -54,7 +54,7 @@ class Sinks(Sink):
                 self._end_failed(sink, error)
                 if self._sinks or self._live:
                     log.error(
-                        "%s; %s", error, "the other outputs go on" if self._sinks else "nothing is saved any more"
+                        "%s; %s", error, "the other outputs continue" if self._sinks else "nothing is saved any more"
                     )
 
     def complete(self, *, interrupted: bool = False) -> None:
@@ -92,7 +92,7 @@ class Sinks(Sink):
 
     def _end_failed(self, sink: Sink, error: SinkError) -> None:
         self._failures.append(str(error))
-        # The disk may be full or gone, and the error to tell is the first.
+        # The disk may be full or gone, and the first error is the one to report.
         with contextlib.suppress(OSError):
             if not self._live:
                 sink.discard()

@@ -160,7 +160,7 @@ class VideoSource(Source):
 
 
 class _Decoder:
-    """Decodes packets and goes on behind those that are damaged, as ffmpeg does.
+    """Decodes packets and continues after those that are damaged, as ffmpeg does.
 
     lost: packets that could not be decoded; what comes before the first key frame does not count. lost_in_row: of
     these, since the last run of good ones. error: that of the last one.

@@ -109,7 +109,7 @@ class LivePage(Viewer):
         return True
 
     def close(self) -> None:
-        """Tell the browsers that the run has ended, and disconnect them."""
+        """Notify the browsers that the run has ended, and disconnect them."""
         if self._loop.is_closed():
             return
         self._loop.call_soon_threadsafe(self._closing.set)

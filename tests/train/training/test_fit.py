@@ -274,7 +274,7 @@ def test_a_damaged_validation_photo_is_reported_before_the_training(tiny_setting
     shutil.copytree(fruit, tmp_path / "data")
     photo = next((tmp_path / "data" / "val" / "images").iterdir())
     photo.write_bytes(photo.read_bytes()[:100])
-    with pytest.raises(DatasetError, match=f"{photo.name} is damaged"):
+    with pytest.raises(DatasetError, match=f"{photo.name} cannot be read"):
         fit(dataclasses.replace(tiny_settings, data=str(tmp_path / "data")), tmp_path / "run", verbose=0)
     assert not (tmp_path / "run").exists()
 
@@ -286,7 +286,7 @@ def test_an_error_while_a_sample_is_drawn_is_reported_unchanged(tiny_settings, t
     (backgrounds / "bad.png").write_bytes(b"text")
     augmentation = AugmentationConfig(mosaic_prob=0, negative_prob=1, paste_prob=0, aux_prob=0)
     settings = dataclasses.replace(tiny_settings, backgrounds=(str(backgrounds),), augmentation=augmentation)
-    with pytest.raises(DatasetError, match=r"bad\.png is damaged"):
+    with pytest.raises(DatasetError, match=r"bad\.png cannot be read"):
         fit(settings, tmp_path / "run", workers=workers, verbose=0)
 
 

@@ -14,8 +14,11 @@ from pumpseg_train.matterport.weights_file import (
     WeightsError,
     count_classes,
     load_weights,
+    load_whole,
+    read_names,
     read_weights,
     save_weights,
+    write_names,
 )
 
 
@@ -67,6 +70,52 @@ def test_files_of_whole_models_are_read_as_well(written, make_model, tmp_path):
         whole.create_group("optimizer_weights")
     loaded = load_weights(make_model(seed=2), tmp_path / "whole.h5")
     assert len(loaded.loaded) == 133
+
+
+def add_layer(path, name, **arrays):
+    """Adds a layer to a file, with these weights."""
+    with h5py.File(path, "a") as file:
+        write_names(file, "layer_names", [*read_names(file, "layer_names"), name])
+        write_names(file.create_group(name), "weight_names", list(arrays))
+        for weight, array in arrays.items():
+            file[name][weight] = array
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [
+        ("anchors", {"Variable:0": np.zeros((2, 4092, 4), np.float32)}),  # akTwelve, leekunhee
+        ("anchors_layer", {"anchors:0": np.zeros((4092, 4), np.float64)}),
+        ("rpn_class_loss", {}),
+    ],
+)
+def test_what_forks_save_besides_weights_is_ignored(written, make_model, tmp_path, name, arrays):
+    model, path = written
+    fork = tmp_path / "fork.h5"
+    shutil.copy(path, fork)
+    add_layer(fork, name, **arrays)
+    loaded = load_weights(make_model(seed=2), fork)
+    assert (len(loaded.loaded), loaded.left, loaded.foreign) == (133, (), ())
+    assert loaded.ignored == ((name,) if arrays else ())
+    whole = load_whole(fork, model.profile, model.classes)
+    wanted, found = weights_of(model), weights_of(whole)
+    assert all((wanted[key] == found[key]).all() for key in wanted)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"kernel:0": np.zeros((3, 3, 16, 16), np.float32), "bias:0": np.zeros(16, np.float32)},
+        {"kernel:0": np.zeros((16, 4), np.float32), "bias:0": np.zeros(4, np.float32)},
+    ],
+)
+def test_weights_of_another_head_are_not_a_whole_model(written, tmp_path, arrays):
+    model, path = written
+    fork = tmp_path / "fork.h5"
+    shutil.copy(path, fork)
+    add_layer(fork, "keypoint_head", **arrays)
+    with pytest.raises(WeightsError, match=r"is not a whole .*ignored in the file: keypoint_head"):
+        load_whole(fork, model.profile, model.classes)
 
 
 def test_excluded_layers_keep_their_initial_values_and_all_is_reported(written, make_model):

@@ -31,11 +31,15 @@ class WeightsError(PumpsegError, ValueError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """Names of layers: loaded from the file, left at their initial values, and in the file but not used."""
+    """Names of layers: loaded from the file, left at their initial values, and in the file but not used.
+
+    foreign: ignored ones that hold weights. Forks of mrcnn for TensorFlow 2 save the anchors as well, which are none.
+    """
 
     loaded: tuple[str, ...]
     left: tuple[str, ...]
     ignored: tuple[str, ...]
+    foreign: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{len(self.loaded)} layers loaded"
@@ -120,18 +124,20 @@ def load_weights(model: MaskRCNN, path: Path, exclude: Collection[str] = ()) -> 
         chosen[name] = [array.reshape(weight.shape) for array, weight in zip(arrays, layer.weights, strict=True)]
     for name, arrays in chosen.items():
         layers[name].set_weights(arrays)
+    ignored = tuple(name for name in weights if name not in chosen)
     return Loaded(
         tuple(chosen),
         tuple(name for name in layers if name not in chosen),
-        tuple(name for name in weights if name not in chosen),
+        ignored,
+        tuple(name for name in ignored if not _is_anchors(weights[name])),
     )
 
 
 def load_whole(path: Path, profile: Profile, classes: tuple[str, ...]) -> MaskRCNN:
-    """The model of a file that has every layer of it and no others. Raises WeightsError for any other file."""
+    """The model of a file that has all of its weights and no others. Raises WeightsError for any other file."""
     model = build_mask_rcnn(profile, classes)
     loaded = load_weights(model, path)
-    if loaded.left or loaded.ignored:
+    if loaded.left or loaded.foreign:
         raise WeightsError(f"{path} is not a whole {profile.name}: {loaded}")
     return model
 
@@ -158,6 +164,11 @@ def save_weights(model: MaskRCNN, path: Path) -> None:
             write_names(group, "weight_names", [weight for weight, _ in arrays])
             for weight, array in arrays:
                 group[weight] = array
+
+
+def _is_anchors(arrays: list[np.ndarray]) -> bool:
+    """Whether a layer holds boxes (N, 4) or (B, N, 4) and nothing else."""
+    return len(arrays) == 1 and arrays[0].ndim in (2, 3) and arrays[0].shape[-1] == 4
 
 
 def _layers(model: MaskRCNN) -> Iterator[keras.layers.Layer]:

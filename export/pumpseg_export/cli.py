@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", default="val", help="split of DATA")
     parser.add_argument("--float16", action="store_true", help="store weights in half precision: half the size")
+    parser.add_argument(
+        "--allow-differences", action="store_true", help="write the file even if it differs from Keras, with a warning"
+    )
     parser.add_argument("--licence", default="", help="licence of the weights, for the metadata")
     parser.add_argument(
         "--recommended-threshold",
@@ -118,7 +121,7 @@ def _check_together(arguments: argparse.Namespace) -> None:
     if not is_weights(source):
         refuse((*WEIGHTS_OPTIONS, "threshold", "photos"), f"a .h5 file, which {source} is not")
     if _is_model_file(source):
-        refuse(("size", "licence"), f"a training run or .h5 file; {source} is a model file")
+        refuse(("size", "licence", "allow_differences"), f"a training run or .h5 file; {source} is a model file")
     if not arguments.int8:
         refuse(INT8_OPTIONS, "--int8")
         if _is_model_file(source):
@@ -159,8 +162,12 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
         float16=float16,
         licence=arguments.licence,
         recommended_threshold=arguments.recommended_threshold,
+        allow_differences=arguments.allow_differences,
     )
-    print(f"verified: {result.agreement}")
+    if result.agreement.sufficient:
+        print(f"verified: {result.agreement}")
+    else:
+        print(f"warning: {result.agreement}", file=sys.stderr)
     if result.metrics:
         mask = result.metrics.mask
         print(f"mask AP {mask.ap:.3f}, AP50 {mask.ap50:.3f}, AP75 {mask.ap75:.3f}")

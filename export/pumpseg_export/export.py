@@ -15,7 +15,7 @@ from pumpseg_export.assemble import assemble, with_score_threshold
 from pumpseg_export.float16 import store_float16
 from pumpseg_export.measure import describe_metrics, measure
 from pumpseg_export.metadata import describe, write_model
-from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, NamedFrame, verify
+from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, NamedFrame, VerificationError, verify
 from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.dataset.photo_file import read_frame
 from pumpseg_train.evaluation.metrics import Metrics
@@ -70,6 +70,7 @@ def export(
     float16: bool = False,
     licence: str = "",
     recommended_threshold: float | None = None,
+    allow_differences: bool = False,
 ) -> ExportResult:
     """Writes a model as the ONNX file `output` for images of `size` (h, w), by default that of its profile.
 
@@ -79,7 +80,8 @@ def export(
     precision. recommended_threshold: what the runtime uses unless the user sets another, 0.5 by default.
 
     Raises:
-        PumpsegError: the size or the photos cannot be used, or the file disagrees with Keras.
+        PumpsegError: the size or the photos cannot be used.
+        VerificationError: the file disagrees with Keras, or nothing was detected, unless `allow_differences` is set.
     """
     profile = trained.model.profile
     size = size or profile.input_size
@@ -99,6 +101,8 @@ def export(
         write_model(with_score_threshold(graph, lowered.score_threshold), description, partial)
         keras_model = dataclasses.replace(trained.model, profile=lowered)
         agreement = verify(partial, keras_model, frames, FLOAT16_WEIGHTS if float16 else FLOAT32)
+        if not (agreement.sufficient or allow_differences):
+            raise VerificationError(f"{agreement} (--allow-differences writes the file all the same)")
         write_model(graph, description, partial)
         if data:
             metrics = measure(partial, data)

@@ -1,5 +1,6 @@
 """pumpseg-export: what it prints, and that nothing is left behind when something is wrong."""
 
+import copy
 import re
 import shutil
 
@@ -68,23 +69,39 @@ def test_an_older_file_is_replaced(tiny_run, tmp_path, assembled):
     assert onnx.load(tmp_path / "model.onnx").graph.output
 
 
-def test_a_file_that_disagrees_is_not_kept(tiny_export, tiny_run, tmp_path, monkeypatch, capsys):
-    def tampered(model, size):
-        graph = onnx.ModelProto()
-        graph.CopyFrom(tiny_export.graph)
+@pytest.fixture
+def tampered(tiny_export, loaded, monkeypatch, step_by_step):
+    """Lets the export assemble a graph with other weights."""
+
+    def assemble(model, size):
+        graph = copy.deepcopy(tiny_export.graph)
         tensor = max(graph.graph.initializer, key=lambda t: np.prod(t.dims))
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.01), tensor.name))
         return graph
 
-    monkeypatch.setattr(export, "assemble", tampered)
+    monkeypatch.setattr(export, "load_run", lambda run: loaded)
+    monkeypatch.setattr(export, "assemble", assemble)
+
+
+def test_a_file_that_disagrees_is_not_kept(tiny_run, tmp_path, tampered, capsys):
     target = tmp_path / "model.onnx"
     target.write_text("an older one")
     assert main([str(tiny_run), "-o", str(target)]) == 2
     line = one_line(capsys)
     assert "differ from Keras by more than 0.05 px, score 0.001 or mask 0.001 (2% may): one at " in line
     assert ".png" in line
+    assert line.endswith("(--allow-differences writes the file all the same)")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert target.read_text() == "an older one"
+
+
+def test_a_file_that_disagrees_is_kept_on_request(tiny_export, tiny_run, tmp_path, tampered, capsys):
+    assert main([str(tiny_run), "-o", str(tmp_path / "model.onnx"), "--allow-differences"]) == 0
+    printed = capsys.readouterr()
+    assert "verified" not in printed.out
+    assert printed.err.startswith("warning: ")
+    assert "differ from Keras" in printed.err
+    assert (tmp_path / "model.onnx").is_file()
 
 
 def test_an_interrupt_leaves_nothing_behind(tiny_run, tmp_path, assembled, monkeypatch, capsys):

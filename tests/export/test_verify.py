@@ -1,12 +1,15 @@
 """The comparison of a file with Keras: when both agree, and what the message says when they do not."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from pumpseg_export.assemble import assemble
 from pumpseg_export.metadata import describe, write_model
-from pumpseg_export.verify import FLOAT32, Agreement, Difference, VerificationError, compare, verify
+from pumpseg_export.verify import FLOAT32, Agreement, Difference, compare, verify
 from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.dataset.photo_file import read_frame
 
@@ -78,15 +81,58 @@ def perturbed(graph, part):
     return copy
 
 
+def written(graph, model, path):
+    write_model(graph, describe(model, (64, 128)), path)
+    return path
+
+
 @pytest.mark.parametrize("part", ["trunk/", "box_head/", "mask_head/"])
-def test_a_file_with_other_weights_is_refused(part, wide_graph, three_classes, photos, tmp_path):
-    description = describe(three_classes, (64, 128))
-    write_model(perturbed(wide_graph, part), description, tmp_path / "other.onnx")
-    with pytest.raises(VerificationError, match=r"\d+ of \d+ detections on 2 photos differ from Keras"):
-        verify(tmp_path / "other.onnx", three_classes, photos, FLOAT32)
+def test_a_file_with_other_weights_differs(part, wide_graph, three_classes, photos, tmp_path):
+    file = written(perturbed(wide_graph, part), three_classes, tmp_path / "other.onnx")
+    agreement = verify(file, three_classes, photos, FLOAT32)
+    assert not agreement.sufficient
+    assert agreement.own < 0.1, "these weights are well-conditioned"
+    assert re.match(r"\d+ of \d+ detections on 2 photos differ from Keras", str(agreement))
+    assert re.search(r"the file differs by \d+%, Keras from itself by \d+% when its weights change", str(agreement))
+
+
+@pytest.fixture
+def near_ties(three_classes):
+    """That model with an objectness that is nearly the same everywhere, so that rounding decides on the proposals."""
+    layer = three_classes.trunk.get_layer("rpn_objectness")
+    kernel, bias = weights = layer.get_weights()
+    layer.set_weights([kernel * 5e-7, np.full_like(bias, 3)])
+    yield three_classes
+    layer.set_weights(weights)
+
+
+def test_near_ties_are_distinguished_from_a_wrong_conversion(near_ties, tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (8, 16, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(3)]
+    frames = [(f"noise {number}", image) for number, image in enumerate(noise)]
+    graph = assemble(near_ties, (64, 128))
+    before = [np.array(weight) for weight in near_ties.trunk.weights]
+    agreement = verify(written(graph, near_ties, tmp_path / "right.onnx"), near_ties, frames, FLOAT32)
+    assert agreement.differing_share > 0.02
+    assert agreement.near_ties
+    assert agreement.sufficient
+    assert "the others are near-ties: the file differs by" in str(agreement)
+    assert all((old == np.array(new)).all() for old, new in zip(before, near_ties.trunk.weights, strict=True))
+
+    wrong = written(perturbed(graph, "box_head/"), near_ties, tmp_path / "wrong.onnx")
+    agreement = verify(wrong, near_ties, frames, FLOAT32)
+    assert not agreement.sufficient
+
+
+def test_where_rounding_decides_on_most_detections_nothing_is_proved():
+    near, far = Difference(0, 0, 0, (1, 2, 3, 4)), Difference(9, 0, 0, (1, 2, 3, 4))
+    assert Agreement(1, (near,) * 7 + (far,) * 3, FLOAT32, own=0.3).sufficient
+    assert not Agreement(1, (near,) * 5 + (far,) * 5, FLOAT32, own=0.3).sufficient
+    assert not Agreement(1, (near,) * 7 + (far,) * 3, FLOAT32, own=0.6).sufficient
+    assert not Agreement(1, (near,) * 7 + (far,) * 3, FLOAT32).sufficient
 
 
 def test_comparing_nothing_is_no_agreement(wide_graph, three_classes, tmp_path):
-    write_model(wide_graph, describe(three_classes, (64, 128)), tmp_path / "wide.onnx")
-    with pytest.raises(VerificationError, match="nothing was detected on 0 photos"):
-        verify(tmp_path / "wide.onnx", three_classes, [], FLOAT32)
+    agreement = verify(written(wide_graph, three_classes, tmp_path / "wide.onnx"), three_classes, [], FLOAT32)
+    assert not agreement.sufficient
+    assert str(agreement).startswith("nothing was detected on 0 photos")

@@ -263,7 +263,7 @@ def test_nobody_answers():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     for kind in ("rtsp", "http"):
-        with pytest.raises(SourceError, match=rf"{kind}://me:\*\*\*@127\.0\.0\.1:{port}/x cannot be opened: \w"):
+        with pytest.raises(SourceError, match=rf"^{kind}://127\.0\.0\.1:{port}/x cannot be opened: \w"):
             open_source(f"{kind}://me:secret@127.0.0.1:{port}/x")
 
 

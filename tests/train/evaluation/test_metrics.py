@@ -130,7 +130,7 @@ def test_frames_are_read_as_a_camera_gives_them(tmp_path):
     cv2.imwrite(str(path), np.full((8, 8, 3), (0, 0, 255), np.uint8))
     assert read_frame(path)[0, 0].tolist() == [0, 0, 255]  # BGR
     (tmp_path / "bad.png").write_text("no image")
-    with pytest.raises(DatasetError, match=r"bad\.png is damaged, or not an image"):
+    with pytest.raises(DatasetError, match=r"bad\.png cannot be read as an image"):
         read_frame(tmp_path / "bad.png")
 
 

@@ -23,7 +23,6 @@ def test_a_batch_has_the_five_losses(trained):
     losses = {name: float(value) for name, value in trainer(batch).items()}
     assert tuple(losses) == LOSSES
     assert all(np.isfinite(value) and value > 0 for name, value in losses.items() if name.startswith("rpn"))
-    assert losses["rpn_class_loss"] == pytest.approx(np.log(2), rel=0.5)
 
 
 def test_l2_is_the_mean_square_of_each_weight_and_spares_norms(trained, tiny_config):

@@ -1,6 +1,7 @@
 """For those who come from Matterport's mrcnn: its weight files, its `Dataset` and `Config` classes, its training.
 
     from pumpseg_train.matterport import CLASS_LAYERS, Config, Dataset, MaskRCNN
+    from pumpseg_train.matterport import modellib, utils, visualize  # as mrcnn's modules of these names
 
 docs/matterport.md shows how.
 """

@@ -74,10 +74,14 @@ class Config:
         self.IMAGE_SHAPE = np.array([self.IMAGE_MAX_DIM, self.IMAGE_MAX_DIM, self.IMAGE_CHANNEL_COUNT])
         self.IMAGE_META_SIZE = 12 + self.NUM_CLASSES
 
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting by its name."""
+        return {name: getattr(self, name) for name in sorted(dir(self)) if name.isupper()}
+
     def display(self) -> None:
         """Prints every setting."""
-        for name in sorted(name for name in dir(self) if name.isupper()):
-            print(f"{name:30} {getattr(self, name)}")
+        for name, value in self.to_dict().items():
+            print(f"{name:30} {value}")
 
 
 def setting(config: Any, name: str) -> Any:

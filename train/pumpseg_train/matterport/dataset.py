@@ -57,6 +57,10 @@ class Dataset:
             raise DatasetError(f"class {class_id} is of the source {info['source']!r}, not {source!r}")
         return info["id"]
 
+    def source_image_link(self, image_id: int) -> Any:
+        """The path or URL of an image."""
+        return self.image_info[image_id]["path"]
+
     def image_reference(self, image_id: int) -> str:
         """Where an image comes from, for people; override it."""
         return ""
@@ -133,7 +137,7 @@ class Batches(ErrorCapturingBatches):
                 f"image {image_id} ({info.get('path') or info.get('id')}) cannot be loaded: {what}"
             ) from error
         if self._augmentation is not None:
-            image, masks = _augment(self._augmentation, image, masks)
+            image, masks = augmented(self._augmentation, image, masks)
         kept = masks.any(axis=(0, 1))
         masks, class_ids = masks[..., kept], class_ids[kept]
         most = setting(self._config, "MAX_GT_INSTANCES")
@@ -187,14 +191,18 @@ def fit_square(image: np.ndarray, masks: np.ndarray, profile: Profile) -> tuple[
     fitted, where = letterbox(image, size, profile.fill, rule=profile.letterbox)
     result = np.zeros((*size, masks.shape[2]), bool)
     if masks.shape[2]:
-        # scipy.ndimage.zoom(order=0) takes the nearest pixel, the outer ones exactly on each other.
-        rows, columns = (
-            np.floor(np.arange(wanted) * ((given - 1) / max(wanted - 1, 1)) + 0.5).astype(int)
-            for given, wanted in zip(image.shape[:2], where.content_size, strict=True)
-        )
+        rows, columns = map(nearest, image.shape[:2], where.content_size)
         (top, left), (height, width) = where.offset, where.content_size
         result[top : top + height, left : left + width] = masks[rows][:, columns].astype(bool)
     return fitted, result
+
+
+def nearest(given: int, wanted: int) -> np.ndarray:
+    """Which of `given` rows each of the `wanted` rows shows in scipy.ndimage.zoom(order=0): the nearest, int (wanted,).
+
+    The outer rows are exactly on each other.
+    """
+    return np.floor(np.arange(wanted) * ((given - 1) / max(wanted - 1, 1)) + 0.5).astype(int)
 
 
 def boxes_of_masks(masks: np.ndarray) -> np.ndarray:
@@ -207,7 +215,7 @@ def boxes_of_masks(masks: np.ndarray) -> np.ndarray:
     return boxes
 
 
-def _augment(augmentation: Any, image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def augmented(augmentation: Any, image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A function of both, or an imgaug augmenter, of which masks get only the geometric part."""
     if not hasattr(augmentation, "to_deterministic"):
         changed = augmentation(image, masks)

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import functools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from pumpseg_train.evaluation.metrics import Predict
 from pumpseg_train.matterport.config import ConfigError, setting, to_profile
 from pumpseg_train.matterport.dataset import Batches
 from pumpseg_train.matterport.trainer import MatterportTrainer
+from pumpseg_train.matterport.utils import download
 from pumpseg_train.matterport.weights_file import Loaded, load_weights, save_weights
+from pumpseg_train.model.network import MaskRCNN as MaskRcnnNetwork
 from pumpseg_train.model.network import build_mask_rcnn
 from pumpseg_train.samples.loader import one_opencv_thread
 from pumpseg_train.training.predictor import predictor
@@ -29,6 +31,12 @@ STAGES = {
     "3+": rf"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{_HEADS}",
     "all": ".*",
 }
+
+
+IMAGENET_URL = (
+    "https://github.com/fchollet/deep-learning-models/releases/download/v0.2/"
+    "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
 
 
 class TrainingError(PumpsegError, ValueError):
@@ -72,6 +80,27 @@ class MaskRCNN:
         """Writes a `.h5` that mrcnn itself loads."""
         save_weights(self.network, Path(filepath))
 
+    def set_log_dir(self, model_path: str | Path | None = None) -> None:
+        """Starts a log folder with the time in its name, or continues that of a checkpoint, and from its epoch."""
+        self._set_log_dir(Path(model_path) if model_path else None)
+
+    def get_imagenet_weights(self) -> str:
+        """Path of ResNet-50's weights of ImageNet, downloaded once; a ResNet-101 gets them as far as it has the layers.
+
+        Raises: PumpsegError if they cannot be downloaded.
+        """
+        path = Path.home() / ".keras" / "models" / IMAGENET_URL.rpartition("/")[2]
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            print(f"downloading {IMAGENET_URL} ...")
+            download(IMAGENET_URL, path)
+        return str(path)
+
+    @property
+    def keras_model(self) -> "KerasModel":
+        """What scripts use of the Keras model inside."""
+        return KerasModel(self.network)
+
     def find_last(self) -> str:
         """The last checkpoint of the last training of this configuration in `model_dir`.
 
@@ -93,11 +122,13 @@ class MaskRCNN:
         epochs: int,
         layers: str,
         augmentation: Any = None,
+        custom_callbacks: Sequence[keras.callbacks.Callback] | None = None,
     ) -> None:
         """Trains up to the epoch `epochs`, earlier calls and a loaded checkpoint counted.
 
         layers: "heads", "5+", "4+", "3+", "all", or a regular expression of layer names. augmentation: an imgaug
-        augmenter, or a function of image uint8 (H, W, 3) and masks bool (H, W, N) that returns both.
+        augmenter, or a function of image uint8 (H, W, 3) and masks bool (H, W, N) that returns both. custom_callbacks:
+        of Keras, in addition to those that write checkpoints and the history.
 
         After every epoch a checkpoint is written to `log_dir`, and a row to its history.csv.
 
@@ -141,6 +172,7 @@ class MaskRCNN:
                 callbacks=[
                     _Checkpoints(self, training),
                     keras.callbacks.CSVLogger(self.log_dir / "history.csv", append=True),
+                    *(custom_callbacks or ()),
                 ],
             )
 
@@ -194,6 +226,38 @@ class MaskRCNN:
             self.epoch, self.log_dir = int(checkpoint[1]), weights.parent
         else:
             self.log_dir = self.model_dir / f"{self._name()}{datetime.datetime.now():%Y%m%dT%H%M}"
+
+
+class KerasModel:
+    """Layers and weights of a network under the names of a Keras model; `detect` and `train` are those of MaskRCNN."""
+
+    def __init__(self, network: MaskRcnnNetwork) -> None:
+        self._network = network
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers of trunk, box head and mask head."""
+        return [layer for part in self._network.parts.values() for layer in part.layers]
+
+    def get_layer(self, name: str) -> keras.layers.Layer:
+        """Raises: ValueError if there is none of this name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(f"there is no layer {name!r}")
+
+    def save_weights(self, filepath: str | Path) -> None:
+        """Writes a `.h5` that mrcnn itself loads."""
+        save_weights(self._network, Path(filepath))
+
+    def load_weights(self, filepath: str | Path, by_name: bool = True) -> None:
+        """Loads the layers in the file, always by name."""
+        load_weights(self._network, Path(filepath))
+
+    def summary(self, **options: Any) -> None:
+        """Prints the layers of trunk, box head and mask head."""
+        for part in self._network.parts.values():
+            part.summary(**options)
 
 
 class _Checkpoints(keras.callbacks.Callback):

@@ -195,6 +195,8 @@ def _swap(array: np.ndarray) -> np.ndarray:
 
 
 def _check_depth(model: MaskRCNN, weights: dict[str, list[np.ndarray]], path: Path) -> None:
+    if "mrcnn_mask" not in weights and _RPN_LAYERS[0] not in weights:
+        return  # a trunk alone, such as ImageNet's ResNet-50: a deeper one takes the layers that it has
     blocks = sum(name.startswith("res4") and name.endswith("_branch2a") for name in weights)
     depths = {backbone: counts[2] + 1 for backbone, counts in IDENTITY_BLOCKS.items()}
     if blocks and blocks != depths[model.profile.backbone]:

@@ -60,9 +60,9 @@ def test_coco_photos_that_lie_elsewhere_or_nowhere(tmp_path, capsys, photo, mask
     line = ["convert", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     assert main(line) == 2
     seen = capsys.readouterr().err
-    assert re.search(r"instances_train2017\.json are missing: there is no folder .*/train2017 or .*/images/train", seen)
+    assert re.search(r"instances_train2017\.json are missing: no folder .*/train2017 or .*/images/train", seen)
     assert main([*line, "--images", str(tmp_path / "nowhere")]) == 2
-    assert "there is no folder " + str(tmp_path / "nowhere") in capsys.readouterr().err
+    assert "no folder " + str(tmp_path / "nowhere") in capsys.readouterr().err
     assert main([*line, "--images", str(photo(tmp_path / "photos", "x.png", (8, 8)).parent)]) == 0
     assert masks_of(tmp_path / "out") == {("train", "x.png"): [], ("val", "x.png"): []}
 

@@ -36,9 +36,7 @@ def read_jsons(files: Mapping[str, tuple[Path, Sequence[Path]]], reading: Readin
         existing[name] = json_path, [place for place in places if place.is_dir()]
         if not existing[name][1]:
             tried = " or ".join(map(str, places))
-            raise DatasetError(
-                f"the photos of {json_path} are missing: there is no folder {tried}; give it by --images"
-            )
+            raise DatasetError(f"the photos of {json_path} are missing: no folder {tried}; name it with --images")
     found = read_masks(existing)
     reading.classes += found.classes
     reading.notes += found.notes

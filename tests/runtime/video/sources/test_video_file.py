@@ -45,7 +45,7 @@ def test_rotation_is_honoured(tmp_path, make_clip, rotation):
 
 
 def test_a_text_file_named_mp4(tmp_path, capfd):
-    (tmp_path / "text.mp4").write_text("this is no video at all\n" * 50)
+    (tmp_path / "text.mp4").write_text("not a video at all\n" * 50)
     with pytest.raises(SourceError, match=r"text\.mp4 cannot be read as a video"):
         VideoSource(tmp_path / "text.mp4")
     assert capfd.readouterr() == ("", "")

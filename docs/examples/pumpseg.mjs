@@ -4,7 +4,8 @@
 const FILL = 127; // letterbox.fill of the file's metadata; its letterbox.placement is top-left
 
 // The instances in a picture. rgb is a Uint8Array of width x height x 3 bytes, row by row.
-// Boxes are [x1, y1, x2, y2] in pixels of the picture, masks M x M probabilities inside their box (docs/model-file.md).
+// Boxes are [x1, y1, x2, y2] in pixels of the picture. A mask is M x M probabilities in its maskBox, which may reach beyond
+// the picture (docs/model-file.md); maskPixels makes pixels of it.
 export async function segment(session, Tensor, rgb, width, height, threshold = 0.5) {
   const [, inputHeight, inputWidth] = session.inputMetadata[0].shape;
   const { image, contentWidth, contentHeight } = letterbox(rgb, width, height, inputWidth, inputHeight);
@@ -16,14 +17,52 @@ export async function segment(session, Tensor, rgb, width, height, threshold = 0
   for (let i = 0; i < found.scores.data.length; i++) {
     if (found.scores.data[i] < threshold) continue;
     const [x1, y1, x2, y2] = found.boxes.data.slice(4 * i, 4 * i + 4);
+    const maskBox = [x1 / scaleX, y1 / scaleY, x2 / scaleX, y2 / scaleY];
     instances.push({
-      box: [x1 / scaleX, y1 / scaleY, Math.min(x2 / scaleX, width), Math.min(y2 / scaleY, height)],
+      box: [maskBox[0], maskBox[1], Math.min(maskBox[2], width), Math.min(maskBox[3], height)],
+      maskBox,
       score: found.scores.data[i],
       classId: Number(found.class_ids.data[i]),
       mask: found.masks.data.slice(cells * i, cells * (i + 1)),
     });
   }
   return instances;
+}
+
+// The mask of an instance as pixels of the picture: inside is 1 or 0 for each of width x height pixels from column x and
+// row y on.
+export function maskPixels({ mask, maskBox }, pictureWidth, pictureHeight) {
+  const side = Math.sqrt(mask.length);
+  const columns = cells(maskBox[0], maskBox[2], pictureWidth, side);
+  const rows = cells(maskBox[1], maskBox[3], pictureHeight, side);
+  const [width, height] = [columns.positions.length, rows.positions.length];
+  const inside = new Uint8Array(width * height);
+  rows.positions.forEach(([above, below, down], row) => {
+    columns.positions.forEach(([left, right, across], column) => {
+      const [a, b] = [mask[above * side + left], mask[above * side + right]];
+      const [c, d] = [mask[below * side + left], mask[below * side + right]];
+      const [upper, lower] = [a + (b - a) * across, c + (d - c) * across];
+      inside[row * width + column] = upper + (lower - upper) * down >= 0.5 ? 1 : 0;
+    });
+  });
+  return { x: columns.first, y: rows.first, width, height, inside };
+}
+
+// The pixels of a box along one axis, and for the middle of each the two cells it is between and how far it is from the first.
+function cells(low, high, pictureSide, side) {
+  let first = Math.max(Math.ceil(low - 0.5), 0);
+  let end = Math.min(Math.ceil(high - 0.5), pictureSide);
+  if (end <= first && high - low < 1 && low < pictureSide && high > 0) {
+    // Thinner than a pixel: the one under its middle.
+    first = Math.min(Math.floor((Math.max(low, 0) + Math.min(high, pictureSide)) / 2), pictureSide - 1);
+    [end, low, high] = [first + 1, first, first + 1];
+  }
+  const positions = [];
+  for (let pixel = first; pixel < end; pixel++) {
+    const at = Math.min(Math.max(((pixel + 0.5 - low) * side) / (high - low) - 0.5, 0), side - 1);
+    positions.push([Math.floor(at), Math.ceil(at), at - Math.floor(at)]);
+  }
+  return { first, positions };
 }
 
 // The picture scaled into the top-left corner of the model's input, byte for byte as in Python (docs/model-file.md).

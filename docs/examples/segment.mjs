@@ -1,6 +1,6 @@
 // Boxes of a picture on the command line: one JSON line per instance.
 //
-//   npm install onnxruntime-node
+//   npm install --ignore-scripts onnxruntime-node
 //   node segment.mjs fast.onnx photo.ppm      (a binary PPM: convert photo.jpg photo.ppm)
 
 import { readFileSync } from "node:fs";
@@ -21,7 +21,8 @@ if (!header) {
 const [width, height] = [Number(header[1]), Number(header[2])];
 const rgb = file.subarray(header[0].length, header[0].length + width * height * 3);
 
-const session = await ort.InferenceSession.create(model);
+// Errors only: the file's optional inputs are worth a warning to ONNX Runtime.
+const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3 });
 for (const { box, score, classId } of await segment(session, ort.Tensor, rgb, width, height)) {
   console.log(JSON.stringify({ box, score, classId }));
 }

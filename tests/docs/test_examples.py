@@ -1,6 +1,9 @@
 """The programs of docs/examples, run as a reader would."""
 
 import ast
+import base64
+import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -8,6 +11,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -17,6 +22,7 @@ import pytest
 from pumpseg import Segmenter
 from pumpseg.inference.letterbox import letterbox
 from pumpseg.inference.model_file import find_model
+from pumpseg.masks.paste import paste_crop
 from pumpseg.video import open_source
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -152,7 +158,7 @@ def javascript_boxes(folder, program, frame):
     cv2.imwrite(str(folder / "photo.ppm"), frame)
     command = ["node", program, str(find_model("fast")), "photo.ppm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return np.array([one["box"] for one in found]), np.array([one["score"] for one in found])
 
@@ -195,6 +201,69 @@ writeFileSync("input.raw", letterbox(readFileSync("frame.raw"), width, height, 3
         subprocess.run(command, cwd=node_folder, check=True, timeout=60)
         made = np.fromfile(node_folder / "input.raw", np.uint8).reshape(384, 384, 3)
         np.testing.assert_array_equal(made, letterbox(frame, (384, 384))[0], err_msg=f"{width}x{height}")
+
+
+@pytest.mark.npm
+def test_javascript_makes_the_masks_of_python(node_folder, frame):
+    program = """
+import { readFileSync } from "node:fs";
+import { maskPixels } from "./pumpseg.mjs";
+const { instances, width, height } = JSON.parse(readFileSync("cells.json", "utf8"));
+for (const instance of instances) {
+  const { inside, ...place } = maskPixels(instance, width, height);
+  console.log(JSON.stringify({ ...place, inside: Array.from(inside) }));
+}
+"""
+    (node_folder / "masks.mjs").write_text(program, encoding="utf-8")
+    height, width = frame.shape[:2]
+    random = np.random.default_rng(1)
+    boxes = np.array([[10.2, 20.7, 90.4, 77.1], [600, 440, 700.5, 500], [300.6, 50, 300.9, 90], [650, 10, 660, 20]])
+    masks = cv2.blur(random.random((28, 28, 4)), (5, 5)).transpose(2, 0, 1).astype(np.float32)
+    instances = [{"mask": m.ravel().tolist(), "maskBox": b.tolist()} for m, b in zip(masks, boxes, strict=True)]
+    cells = json.dumps({"instances": instances, "width": width, "height": height})
+    (node_folder / "cells.json").write_text(cells, encoding="utf-8")
+    done = subprocess.run(
+        ["node", "masks.mjs"], cwd=node_folder, capture_output=True, text=True, timeout=60, check=True
+    )
+    for line, mask, box in zip(done.stdout.splitlines(), masks, boxes, strict=True):
+        found, wanted = json.loads(line), paste_crop(mask, box, (height, width))
+        inside = np.array(found["inside"], bool).reshape(found["height"], found["width"])
+        assert inside.shape == wanted.mask.shape
+        assert not inside.size or (found["x"], found["y"]) == (wanted.x, wanted.y)
+        assert np.count_nonzero(inside != wanted.mask) <= 0.01 * inside.size  # ties, and OpenCV 4's rounded positions
+
+
+@pytest.mark.npm
+def test_the_browser_page_draws_masks(node_folder, frame, tmp_path):
+    chromium_tab = pytest.importorskip("chromium_tab", reason="needs pip install websockets")
+    if chromium_tab.CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    shutil.copy(EXAMPLES / "browser.html", node_folder)
+    shutil.copy(find_model("fast"), node_folder / "fast.onnx")
+    cv2.imwrite(str(tmp_path / "photo.png"), frame)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=node_folder)
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        contextlib.closing(chromium_tab.ChromiumTab(tmp_path / "profile")) as tab,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab("Page.navigate", url=f"http://127.0.0.1:{server.server_port}/browser.html")
+        tab.until("document.querySelector('input') !== null")
+        page = tab("DOM.getDocument")["root"]["nodeId"]
+        chooser = tab("DOM.querySelector", nodeId=page, selector="input")["nodeId"]
+        tab("DOM.setFileInputFiles", files=[str(tmp_path / "photo.png")], nodeId=chooser)
+        tab.until("document.querySelector('p').textContent.includes('found in')")
+        shown = tab.run("document.querySelector('canvas').toDataURL()").partition(",")[2]
+        tab.picture(tmp_path / "page.png", 700, 700)
+        server.shutdown()
+    drawn = cv2.imdecode(np.frombuffer(base64.b64decode(shown), np.uint8), cv2.IMREAD_COLOR)
+    changed = (drawn != frame).any(axis=2)
+    masks = Segmenter("fast-fp32", provider="cpu").predict(frame).masks
+    assert len(masks) > 0
+    for mask in masks:
+        assert changed[mask].mean() > 0.98
+    # Outlines and labels are drawn as well, but whole boxes are not tinted.
+    assert changed[~masks.any(axis=0)].mean() < 0.05
 
 
 @pytest.mark.npm

@@ -248,10 +248,9 @@ def test_the_browser_page_draws_masks(node_folder, frame, tmp_path):
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         tab("Page.navigate", url=f"http://127.0.0.1:{server.server_port}/browser.html")
-        tab.until("document.querySelector('input') !== null")
-        page = tab("DOM.getDocument")["root"]["nodeId"]
-        chooser = tab("DOM.querySelector", nodeId=page, selector="input")["nodeId"]
-        tab("DOM.setFileInputFiles", files=[str(tmp_path / "photo.png")], nodeId=chooser)
+        tab.until("document.readyState === 'complete' && document.querySelector('input') !== null")
+        chooser = tab("Runtime.evaluate", expression="document.querySelector('input')")["result"]["objectId"]
+        tab("DOM.setFileInputFiles", files=[str(tmp_path / "photo.png")], objectId=chooser)
         tab.until("document.querySelector('p').textContent.includes('found in')")
         shown = tab.run("document.querySelector('canvas').toDataURL()").partition(",")[2]
         tab.picture(tmp_path / "page.png", 700, 700)

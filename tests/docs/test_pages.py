@@ -127,7 +127,7 @@ def test_command_lines_are_found():
 
 @each_page
 def test_every_option_that_is_named_exists(page, options):
-    prose = [code for code in inline_code(page) if not code.startswith(("pip ", "python"))]
+    prose = [code for code in inline_code(page) if not code.startswith(("npm ", "pip ", "python"))]
     assert {option for code in prose for option in OPTION.findall(code)} <= options
 
 

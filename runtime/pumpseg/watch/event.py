@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class Event:
     names in the configuration. values: what the rule measured, by name. track_ids: of the instances that caused it.
     snapshot: JPEG of the annotated frame; None for an event without a frame. blurred_snapshot: the same with the chosen
     classes blurred, for what leaves the machine.
-    Raises ValueError for a time without a zone.
+    NumPy's numbers become plain ones. Raises ValueError for a time without a zone, and values that JSON lacks.
     """
 
     id: str
@@ -85,6 +86,12 @@ class Event:
     def __post_init__(self) -> None:
         if self.time.tzinfo is None:
             raise ValueError(f"the time of an event needs a time zone, {self.time} has none")
+        plain = {name: _plain(value) for name, value in self.values.items()}
+        for name, value in plain.items():
+            if not isinstance(value, (int, float, str)) or (isinstance(value, float) and not math.isfinite(value)):
+                raise ValueError(f"the value {name} of an event must be a finite number or a text, not {value!r}")
+        object.__setattr__(self, "values", plain)
+        object.__setattr__(self, "track_ids", tuple(int(track_id) for track_id in self.track_ids))
 
     def to_json(self, snapshot: bytes | None = None) -> str:
         """One line of JSON, see `EVENT_SCHEMA`. snapshot: a JPEG to include; none by default."""
@@ -94,7 +101,7 @@ class Event:
             "time": moment,
             "camera": self.camera,
             "rule": self.rule,
-            "values": dict(self.values),
+            "values": self.values,
             "track_ids": list(self.track_ids),
         }
         if snapshot is not None:
@@ -118,3 +125,7 @@ class Event:
             )
         except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
             raise ValueError(f"not an event: {type(error).__name__} {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

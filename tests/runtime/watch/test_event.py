@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta, timezone
 
 import jsonschema
+import numpy as np
 import pytest
 
 from pumpseg.watch.event import EVENT_SCHEMA, Event, new_event_id
@@ -55,9 +56,10 @@ def test_time_is_written_in_utc_and_needs_a_zone(event):
         dataclasses.replace(event, time=datetime(2026, 7, 1))
 
 
-def test_a_value_that_json_lacks_is_refused(event):
-    with pytest.raises(ValueError):
-        dataclasses.replace(event, values={"occupancy": float("nan")}).to_json()
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [1]])
+def test_a_value_that_json_lacks_is_refused(event, value):
+    with pytest.raises(ValueError, match="the value occupancy of an event must be a finite number or a text"):
+        dataclasses.replace(event, values={"occupancy": value})
 
 
 def test_ids_are_unique_and_sort_by_time():
@@ -73,3 +75,11 @@ def test_ids_are_unique_and_sort_by_time():
 
 def test_repr_does_not_show_the_picture(event):
     assert "not really" not in repr(event)
+
+
+def test_numpy_numbers_become_plain_ones(event):
+    measured = dataclasses.replace(
+        event, values={"count": np.int64(3), "occupancy": np.float32(0.5)}, track_ids=np.array([4, 7])
+    )
+    assert json.loads(measured.to_json())["values"] == {"count": 3, "occupancy": 0.5}
+    assert measured.track_ids == (4, 7)

@@ -16,17 +16,22 @@ log = logging.getLogger("pumpseg")
 class EventSink(ABC):
     """Takes events from any thread; closed when its with statement is left.
 
-    name: for logs and metrics, without secrets. sent, dropped: events delivered, and events given up, so far.
-    waiting: events accepted and not yet delivered.
+    name: for logs and metrics, without secrets. sent: events delivered so far. failed: events that could not be
+    stored, as counted by `EventSinks`.
     """
 
     name: str = ""
     sent: int = 0
-    dropped: int = 0
+    failed: int = 0
 
     @property
     def waiting(self) -> int:
         """Events that are accepted and not yet delivered."""
+        return 0
+
+    @property
+    def dropped(self) -> int:
+        """Events that were accepted and then given up: no room, refused by the receiver, or damaged on disk."""
         return 0
 
     @abstractmethod
@@ -58,12 +63,16 @@ class EventSinks(EventSink):
     def waiting(self) -> int:
         return sum(sink.waiting for sink in self.sinks)
 
+    @property
+    def dropped(self) -> int:
+        return sum(sink.dropped for sink in self.sinks)
+
     def send(self, event: Event) -> None:
         for sink in self.sinks:
             try:
                 sink.send(event)
             except SinkError as error:
-                sink.dropped += 1
+                sink.failed += 1
                 log.error("%s: event %s is lost: %s", sink.name, event.id, error)
 
     def close(self) -> None:

@@ -31,6 +31,6 @@ def test_a_sink_that_fails_does_not_hold_up_the_others(caplog):
         sinks.send(event)
         assert sinks.waiting == 2
     assert first.events == last.events == [event]
-    assert broken.dropped == 1
+    assert broken.failed == 1
     assert f"list: event {event.id} is lost: the disk is full" in caplog.text
     assert first.closed and broken.closed and last.closed

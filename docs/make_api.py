@@ -1,4 +1,4 @@
-"""Writes docs/api.md from the docstrings of everything that pumpseg and pumpseg.video export.
+"""Writes docs/api.md from the docstrings of everything that pumpseg, pumpseg.zones and pumpseg.video export.
 
 python docs/make_api.py
 """
@@ -13,13 +13,14 @@ from typing import Any
 
 import pumpseg
 import pumpseg.video
+import pumpseg.zones
 
 PAGE = Path(__file__).with_name("api.md")
 MAX_WIDTH = 110
 INTRODUCTION = """# Python API
 
-Everything that `pumpseg` and `pumpseg.video` export, from their docstrings; `python docs/make_api.py` writes
-this page. [in-your-program.md](in-your-program.md) has more examples.
+Everything that `pumpseg`, `pumpseg.zones` and `pumpseg.video` export, from their docstrings; `python docs/make_api.py`
+writes this page. [in-your-program.md](in-your-program.md) has more examples.
 
 ```python
 from pumpseg import Segmenter
@@ -33,10 +34,11 @@ print(instances)
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n".join([INTRODUCTION, *_section(pumpseg, ()), *_section(pumpseg.video, pumpseg.__all__)])
+    parts = [(pumpseg, []), (pumpseg.zones, pumpseg.__all__), (pumpseg.video, pumpseg.__all__)]
+    return "\n".join([INTRODUCTION, *(line for module, described in parts for line in _section(module, described))])
 
 
-def _section(module: ModuleType, described: tuple[str, ...] | list[str]) -> Iterator[str]:
+def _section(module: ModuleType, described: list[str]) -> Iterator[str]:
     yield f"## {module.__name__}\n"
     yield _fence(_described(module))
     for name in sorted(set(module.__all__) - set(described), key=lambda name: (name.lower(), name)):

@@ -18,6 +18,7 @@ from pumpseg.instances import Instances
 from pumpseg.masks.paste import CropMask
 from pumpseg.segmenter import Segmenter
 from pumpseg.timings import Timings
+from pumpseg.zones import Line, Zone, ZoneCounter, ZoneCounts
 
 if TYPE_CHECKING:
     from pumpseg.video.result import Result
@@ -30,6 +31,7 @@ __all__ = [
     "CropMask",
     "DatasetError",
     "Instances",
+    "Line",
     "ModelFileError",
     "ModelInfo",
     "OptionError",
@@ -41,6 +43,9 @@ __all__ = [
     "SourceError",
     "Timings",
     "Tracker",
+    "Zone",
+    "ZoneCounter",
+    "ZoneCounts",
     "draw",
     "open_source",
 ]

@@ -84,4 +84,4 @@ def test_snapshot_is_a_jpeg_of_the_annotated_frame(frame, instances):
     assert np.abs(plain.astype(int) - result.annotated).mean() < 8
     # The tint is over both; the pattern below it is over the plain one only.
     inside = np.s_[45:55, 28:52]
-    assert plain[inside].std() > 3 * blurred[inside].std()
+    assert plain[inside][..., 2].std() > 3 * blurred[inside][..., 2].std()

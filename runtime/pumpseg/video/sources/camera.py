@@ -67,6 +67,8 @@ class Camera(Source):
         self._error: BaseException | None = None
         self._closing = threading.Event()
         self._started = False
+        self._index = self._pts = -1  # of the last frame that was taken
+        self._first_time: float | None = None
         # The thread must not keep a camera alive that nobody uses any more.
         connection = _Connection(name, connect, capture, reconnect_timeout, self._closing, wait or self._closing.wait)
         weakref.finalize(self, clean_up, self._closing.set)
@@ -76,26 +78,35 @@ class Camera(Source):
         self._reader.start()
 
     def __iter__(self) -> Iterator[Frame]:
-        index, first_time, last_pts = 0, None, -1
+        while self.wait_for_frame() and (frame := self.take()) is not None:
+            yield frame
+
+    def wait_for_frame(self) -> bool:
+        """Wait until a frame is there that is not about to be replaced; False once the camera is closed.
+
+        Raises SourceError if the camera is lost for good.
+        """
         # Frames that arrived before the first was asked for, while a model was loaded, do not count as dropped.
         self._started = True
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._newest or self._error or self._closing.is_set())
-                if self._closing.is_set():
-                    return
-                if self._newest is None:
-                    assert self._error is not None
-                    raise self._error
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._error or self._closing.is_set())
+            if self._newest is None and self._error is not None and not self._closing.is_set():
+                raise self._error
+            if self._newest is not None:
                 self._wait_if_nearly_old()
-                if self._closing.is_set():
-                    return
-                image, arrived = self._newest
-                self._newest = None
-            first_time = arrived if first_time is None else first_time
-            pts = max(last_pts + 1, round((arrived - first_time) / _MILLISECONDS))
-            yield Frame(image, self.name, index, arrived - first_time, pts, arrived, self._pixel_aspect)
-            index, last_pts = index + 1, pts
+            return not self._closing.is_set()
+
+    def take(self) -> Frame | None:
+        """The newest frame, after `wait_for_frame`; None once the camera is closed."""
+        with self._changed:
+            if self._closing.is_set() or self._newest is None:
+                return None
+            image, arrived = self._newest
+            self._newest = None
+        self._first_time = arrived if self._first_time is None else self._first_time
+        time = arrived - self._first_time
+        self._index, self._pts = self._index + 1, max(self._pts + 1, round(time / _MILLISECONDS))
+        return Frame(image, self.name, self._index, time, self._pts, arrived, self._pixel_aspect)
 
     def _wait_if_nearly_old(self) -> None:
         """Wait for the next frame if it is due and the newest one is old; called with the lock."""
@@ -183,12 +194,14 @@ class _Connection:
                 frame = capture.read()
             except SourceError as error:
                 self.close()
+                if not self._reconnect_timeout:
+                    raise SourceError(f"{self._name} is lost: {error}") from None
                 if str(error) != reason:
                     log.warning("%s is %slost: %s", self._name, "still " if lost else "", error)
                 lost, reason = lost or monotonic(), str(error)
                 if monotonic() - lost >= self._reconnect_timeout:
-                    trying = f" within {self._reconnect_timeout:g} s" if self._reconnect_timeout else ""
-                    raise SourceError(f"{self._name} is lost and did not come back{trying}: {error}") from None
+                    trying = f"did not come back within {self._reconnect_timeout:g} s"
+                    raise SourceError(f"{self._name} is lost and {trying}: {error}") from None
                 self._wait(min(delay, max(0.0, lost + self._reconnect_timeout - monotonic())))
                 delay = min(2 * delay, MAX_DELAY)
                 continue

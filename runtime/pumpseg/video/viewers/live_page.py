@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import os
-import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from concurrent.futures import Future
-from http import HTTPStatus
 from importlib.resources import files
 from time import perf_counter
 from typing import Any
-from urllib.parse import quote
 
 import cv2
 
-from pumpseg.errors import PumpsegError, require
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video.result import Result, Viewer
-from pumpseg.video.viewers.page_access import THIS_MACHINE, Access, PageAddress, websocket_sources
+from pumpseg.video.viewers.page_access import Access, PageAddress
+from pumpseg.video.viewers.page_server import Answer, PageServer
 
 MAX_PIXELS = (1280, 960)
 STILL_SECONDS = 3.0
@@ -35,24 +29,7 @@ UNSHOWN_PICTURES = 2
 
 _JPEG_QUALITY = 80
 _FIGURES_SECONDS = 2.0
-_CLOSE_SECONDS = 1
-_REQUEST_SECONDS = 5
-_MAX_CONNECTIONS = 64
 _POLL_SECONDS = 0.1
-_EVERYWHERE = ("0.0.0.0", "::")
-
-# The page loads nothing from other sites, is not cached, and no other page may embed or read it.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data:; connect-src {websocket}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-
-log = logging.getLogger("pumpseg")
 
 
 class LivePage(Viewer):
@@ -66,34 +43,12 @@ class LivePage(Viewer):
     """
 
     def __init__(self, address: PageAddress, stop: threading.Event, token: str | None = None) -> None:
-        self._websockets = require("websockets", extra="serve")
-        self._access = Access.to(address, token)
         self._stop = stop
-        self._html = files(__package__).joinpath("live_page.html").read_text(encoding="utf-8")
+        self._page = Answer(files(__package__).joinpath("live_page.html").read_bytes())
         self._watched = threading.Event()
         self._frames = _Frames()
-        self._loop = asyncio.new_event_loop()
-        self._closing = asyncio.Event()
-        started: Future[int] = Future()
-        self._thread = threading.Thread(
-            target=lambda: self._loop.run_until_complete(self._serve(address, started)),
-            name="pumpseg-page",
-            daemon=True,
-        )
-        self._thread.start()
-        try:
-            port = started.result()
-        except (OSError, UnicodeError) as error:
-            self._thread.join()
-            self._loop.close()
-            # asyncio's own message repeats the address.
-            known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
-            reason = os.strerror(known) if known else getattr(error, "strerror", None) or str(error)
-            raise PumpsegError(f"cannot serve the page on {address}: {reason}") from None
-        host = _address_here() if address.host in _EVERYWHERE else address.host
-        token = self._access.token
-        query = f"?token={quote(token, safe='')}" if token else ""
-        self.url = f"http://{PageAddress(host, port)}/{query}"
+        self._server = PageServer(address, Access.to(address, token), self._answer, self._send_frames, self._frames.end)
+        self.url = self._server.url
 
     def wait_for_browser(self) -> None:
         """Return when the first browser has connected, or at `stop`."""
@@ -103,62 +58,17 @@ class LivePage(Viewer):
     def show(self, result: Result, show_at: float | None = None) -> bool:
         """Make a result the one that browsers get next. Returns True at `show_at`, or STILL_SECONDS later."""
         now = perf_counter()
-        self._loop.call_soon_threadsafe(self._frames.add, result, now)
+        self._server.loop.call_soon_threadsafe(self._frames.add, result, now)
         if show_at is not None:
             self._stop.wait(max(0.0, min(show_at - now, STILL_SECONDS)))
         return True
 
     def close(self) -> None:
         """Notify the browsers that the run has ended, and disconnect them."""
-        if self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(self._closing.set)
-        self._thread.join()
-        self._loop.close()
+        self._server.close()
 
-    async def _serve(self, address: PageAddress, started: Future[int]) -> None:
-        # Browsers that abort their requests are not worth a log line.
-        silent = logging.Logger("pumpseg.page", logging.CRITICAL + 1)
-        try:
-            server = await self._websockets.serve(
-                self._send_frames,
-                address.host,
-                address.port,
-                process_request=self._answer,
-                compression=None,  # pictures are compressed already
-                max_size=1024,
-                open_timeout=_REQUEST_SECONDS,
-                create_connection=_limited_connections(_MAX_CONNECTIONS),
-                close_timeout=_CLOSE_SECONDS,
-                server_header=None,
-                logger=silent,
-            )
-        except BaseException as error:
-            started.set_exception(error)
-            return
-        async with server:
-            started.set_result(next(iter(server.sockets)).getsockname()[1])
-            await self._closing.wait()
-            self._frames.end()
-
-    def _answer(self, connection: Any, request: Any) -> Any:
-        """The response to a request that is not the WebSocket's: the page, or an error."""
-        if getattr(request, "method", "GET") != "GET":  # websockets before 17 refuses others itself
-            return connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, "The page only answers GET\n")
-        path, _, query = request.path.partition("?")
-        refusal = self._access.refusal(request.headers, query)
-        if refusal is not None:
-            return connection.respond(HTTPStatus.FORBIDDEN, f"{refusal}\n")
-        if path == "/live":
-            return None
-        if path != "/":
-            return connection.respond(HTTPStatus.NOT_FOUND, "The page is at /\n")
-        response = connection.respond(HTTPStatus.OK, self._html)
-        del response.headers["Content-Type"]
-        websocket = websocket_sources(request.headers["Host"])
-        for name, value in {"Content-Type": "text/html; charset=utf-8", **_HEADERS}.items():
-            response.headers[name] = value.format(websocket=websocket)
-        return response
+    def _answer(self, path: str, _query: str) -> Answer | None:
+        return self._page if path == "/" else None
 
     async def _send_frames(self, viewer: Any) -> None:
         shown, unconfirmed = 0, 0
@@ -173,10 +83,6 @@ class LivePage(Viewer):
                 while unconfirmed >= UNSHOWN_PICTURES:
                     await viewer.recv()
                     unconfirmed -= 1
-        except self._websockets.ConnectionClosed:
-            pass
-        except Exception:
-            log.exception("the page cannot show a frame")
         finally:
             self._frames.viewers -= 1
 
@@ -275,38 +181,3 @@ def encode_jpeg(result: Result) -> bytes:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
-
-
-def _limited_connections(maximum: int) -> type:
-    """A server's connection of websockets that ends at once while `maximum` others are open.
-
-    Each connection takes one of the process's open files, which the run needs for its outputs.
-    """
-    from websockets.asyncio.server import ServerConnection
-
-    opened: set[asyncio.BaseTransport] = set()
-
-    class LimitedConnection(ServerConnection):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            if len(opened) < maximum:
-                opened.add(transport)
-            else:
-                self.transport.abort()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            opened.discard(self.transport)
-            super().connection_lost(exc)
-
-    return LimitedConnection
-
-
-def _address_here() -> str:
-    """The address of this machine on the local network; nothing is sent to find it out."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # A documentation address (RFC 5737): only the route to it is determined.
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return THIS_MACHINE

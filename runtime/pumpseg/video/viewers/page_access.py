@@ -69,14 +69,14 @@ class Access:
         """Why a request is refused, or None. headers: of the request, with a method `get_all`."""
         hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
         if len(hosts) != 1 or not self._is_known(_host_name(f"//{hosts[0]}")):
-            return "this page has another host name: open the address that pumpseg-video printed"
+            return "this page has another host name: open the address that was printed"
         # https: behind a proxy. Extensions of the browser have schemes of their own.
         known = {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}
         if any(origin.lower() not in known for origin in origins):
             return "other sites may not use this page"
         given = parse_qs(query).get("token", [])
         if self.token and not (len(given) == 1 and hmac.compare_digest(given[0].encode(), self.token.encode())):
-            return "the token is missing or wrong: open the full address that pumpseg-video printed"
+            return "the token is missing or wrong: open the full address that was printed"
         return None
 
     def _is_known(self, host: str) -> bool:

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
 from pumpseg.errors import PumpsegError
 from pumpseg.instances import UNCONFIRMED
-from pumpseg.video.viewers import live_page
+from pumpseg.video.viewers import live_page, page_server
 from pumpseg.video.viewers.live_page import UNSHOWN_PICTURES
 from pumpseg.video.viewers.page_access import PageAddress
 
@@ -44,7 +44,7 @@ def test_what_is_answered(make_page):
     for url in (base, f"{base}?token=guess", f"{base}live"):
         assert fetch(url)[:2] == (
             403,
-            "the token is missing or wrong: open the full address that pumpseg-video printed\n",
+            "the token is missing or wrong: open the full address that was printed\n",
         )
     assert fetch(page.url, Host="evil.example")[0] == 403
     with pytest.raises(InvalidStatus, match="403"):
@@ -65,7 +65,7 @@ def test_only_get_is_answered(make_page, method):
 
 
 def test_silent_connections_are_capped_and_cut(make_page, monkeypatch, view):
-    monkeypatch.setattr(live_page, "_REQUEST_SECONDS", 1)
+    monkeypatch.setattr(page_server, "REQUEST_SECONDS", 1)
     page = make_page()
     host, port = page.url.split("/")[2].split(":")
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0  # noqa: PTH208

@@ -1,0 +1,81 @@
+"""The whole watch on clips; test_run_live.py has servers and faults."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from page_client import fetch
+
+from pumpseg.watch.config import parse_config
+from pumpseg.watch.run import Watch, plan_turns
+
+
+class Manager:
+    """A service manager that notes what it hears."""
+
+    watchdog_seconds = 1.0
+
+    def __init__(self):
+        self.heard = []
+
+    def ready(self, status):
+        self.heard.append("ready")
+
+    def alive(self, status):
+        self.heard.append("alive")
+
+    def stopping(self):
+        self.heard.append("stopping")
+
+
+@pytest.mark.parametrize(("cores", "cameras", "plan"), [(2, 4, (2, 1)), (8, 4, (4, 5)), (4, 1, (1, 4)), (1, 3, (1, 1))])
+def test_frames_of_different_cameras_have_a_thread_each(cores, cameras, plan):
+    assert plan_turns(cores, cameras) == plan
+
+
+def test_two_cameras_are_watched_until_the_end(clip, model_path, tmp_path):
+    text = f"""
+[model]
+file = "{model_path}"
+[health]
+address = "127.0.0.1:0"
+[[camera]]
+name = "left"
+source = "{clip}"
+[[camera]]
+name = "right"
+source = "{clip}"
+rotate = 180
+track = false
+"""
+    manager, stop, failures = Manager(), threading.Event(), []
+    with Watch(parse_config(text, tmp_path / "cameras.toml"), manager) as watch:
+
+        def look():
+            try:
+                end = time.monotonic() + 20
+                while (
+                    min(camera.meter.figures().frames for camera in watch.cameras) < 10 or "alive" not in manager.heard
+                ):
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+                status, body, _ = fetch(f"{watch.health.url}healthz")
+                assert (status, json.loads(body)["status"]) == (200, "ok")
+                assert json.loads(body)["cameras"]["left"]["instances"] != {}
+            except BaseException as error:
+                failures.append(error)
+            stop.set()
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        watch.run(stop)
+        thread.join(timeout=20)
+        assert not failures
+        assert watch.status().startswith("2 of 2 cameras live")
+        assert watch.addresses() == [f"health: {watch.health.url}healthz"]
+    assert manager.heard[0] == "ready"
+    assert manager.heard[-1] == "stopping"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pumpseg-")]
+    assert Path(model_path).is_file()

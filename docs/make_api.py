@@ -4,7 +4,7 @@ python docs/make_api.py
 """
 
 import inspect
-import textwrap
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,9 @@ import pumpseg.video
 import pumpseg.zones
 
 PAGE = Path(__file__).with_name("api.md")
-MAX_WIDTH = 110
+MAX_WIDTH = 88
+# Descriptions of parameters and fields, and of errors.
+_STARTS_A_LINE = re.compile(r"\w+(, \w+)*: |Raises ")
 INTRODUCTION = """# Python API
 
 Everything that `pumpseg`, `pumpseg.zones` and `pumpseg.video` export, from their docstrings; `python docs/make_api.py`
@@ -40,23 +42,29 @@ def page() -> str:
 
 def _section(module: ModuleType, described: list[str]) -> Iterator[str]:
     yield f"## {module.__name__}\n"
-    yield _fence(_described(module))
+    yield _prose(_described(module))
     for name in sorted(set(module.__all__) - set(described), key=lambda name: (name.lower(), name)):
         value = getattr(module, name)
         yield f"### {name}\n"
-        yield _fence(_signature(name, value), _described(value))
-        if inspect.isclass(value) and not issubclass(value, Exception):
-            members = [_member(member, content) for member, content in vars(value).items() if member[0] != "_"]
-            members = [text for text in members if text]
-            if members:
-                yield _fence("\n\n".join(members))
+        if inspect.isclass(value) and issubclass(value, Exception):
+            yield _prose(_described(value))
+            continue
+        yield _fence("python", _signature(name, value))
+        yield _prose(_described(value))
+        if inspect.isclass(value):
+            for member, content in vars(value).items():
+                if member[0] != "_":
+                    yield from _member(f"{name}.{member}", content)
 
 
-def _member(name: str, member: Any) -> str:
+def _member(name: str, member: Any) -> Iterator[str]:
     function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
-    if isinstance(function, (property, cached_property)):
-        return _indented(name, _described(function))
-    return _indented(_signature(name, function), _described(function)) if inspect.isfunction(function) else ""
+    is_property = isinstance(function, (property, cached_property))
+    if is_property or inspect.isfunction(function):
+        yield f"#### {name}\n"
+        if not is_property:
+            yield _fence("python", _signature(name, function))
+        yield _prose(_described(function))
 
 
 class _Bare(str):
@@ -92,12 +100,29 @@ def _described(value: Any) -> str:
     return inspect.getdoc(value) or ""
 
 
-def _indented(signature: str, docstring: str) -> str:
-    return f"{signature}\n{textwrap.indent(docstring, '    ')}".rstrip()
+def _prose(docstring: str) -> str:
+    """A docstring in Markdown: its paragraphs with the parameters each on a line of its own, its examples in fences."""
+    blocks = []
+    for paragraph in docstring.split("\n\n"):
+        if paragraph.startswith(">>> "):
+            blocks.append(_fence("pycon", paragraph))
+            continue
+        lines: list[str] = []
+        for line in paragraph.splitlines():
+            starts = _STARTS_A_LINE.match(line) and lines
+            lines.append(("\\\n" if starts else "\n" if lines else "") + _escaped(line.strip()))
+        blocks.append("".join(lines) + "\n")
+    return "\n".join(blocks)
 
 
-def _fence(*parts: str) -> str:
-    return "```text\n" + "\n\n".join(part for part in parts if part) + "\n```\n"
+def _escaped(line: str) -> str:
+    """A line of prose with what Markdown would take for markup escaped, but for code in backticks."""
+    parts = re.split(r"(`[^`]*`)", line)
+    return "".join(part if part.startswith("`") else re.sub(r"([*<\[]|\b_|_\b)", r"\\\1", part) for part in parts)
+
+
+def _fence(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```\n"
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ PAGES = [
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 PACKAGES = ("runtime", "train", "export", "benchmarks", "tests", "docs")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Programs of others, whose options are their own.
+FOREIGN = ("docker ", "npm ", "pip ", "python", "rpicam-vid ", "v4l2-ctl ")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
@@ -127,7 +129,7 @@ def test_command_lines_are_found():
 
 @each_page
 def test_every_option_that_is_named_exists(page, options):
-    prose = [code for code in inline_code(page) if not code.startswith(("npm ", "pip ", "python"))]
+    prose = [code for code in inline_code(page) if not code.startswith(FOREIGN)]
     assert {option for code in prose for option in OPTION.findall(code)} <= options
 
 

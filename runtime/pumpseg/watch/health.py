@@ -35,13 +35,10 @@ class Deliverer(Protocol):
 
     name: str
     sent: int
-    failed: int
+    dropped: int
 
     @property
     def waiting(self) -> int: ...
-
-    @property
-    def dropped(self) -> int: ...
 
 
 class SwappedModel(Protocol):
@@ -86,8 +83,7 @@ def health(watched: Watched, now: float) -> tuple[bool, dict[str, Any]]:
         "status": "stuck" if stuck else "degraded" if degraded else "ok",
         "cameras": cameras,
         "sinks": {
-            sink.name: {"sent": sink.sent, "waiting": sink.waiting, "dropped": sink.dropped + sink.failed}
-            for sink in watched.sinks
+            sink.name: {"sent": sink.sent, "waiting": sink.waiting, "dropped": sink.dropped} for sink in watched.sinks
         },
         "model": {"swaps": watched.model.swaps, "refused": watched.model.refused, "problem": watched.model.problem},
     }
@@ -170,7 +166,7 @@ class _Collector:
         spool = gauge("spool_length", "Events that wait to be delivered", "sink")
         for sink in self._watched.sinks:
             sent.add_metric([sink.name], sink.sent)
-            lost.add_metric([sink.name], sink.dropped + sink.failed)
+            lost.add_metric([sink.name], sink.dropped)
             spool.add_metric([sink.name], sink.waiting)
         yield from (events, sent, lost, spool)
 

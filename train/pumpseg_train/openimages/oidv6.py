@@ -57,7 +57,7 @@ def find_oidv6(command: str = "oidv6") -> Oidv6:
     """
     program = shutil.which(command)
     if program is None:
-        raise Oidv6Error(f"there is no program {command}: docs/data.md says how to install oidv6, or use https")
+        raise Oidv6Error(f"there is no program {command}: docs/open-images.md says how to install oidv6, or use https")
     tool = Oidv6(str(Path(program).absolute()))
     if shutil.which("aws", path=tool.environment["PATH"]) is None:
         raise Oidv6Error("there is no program aws, which oidv6 runs for every photo: pip install awscli, or use https")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pumpseg.redaction import redacted
 from pumpseg.segmenter import Segmenter
-from pumpseg.watch.config import CameraSection, Config, ConfigError, ScheduleSection
+from pumpseg.watch.config import CameraSection, Config, ConfigError, ScheduleSection, rules_of
+from pumpseg.watch.rules import parse_rule
 
 
 def described(config: Config, segmenter: Segmenter) -> Iterator[str]:
@@ -21,9 +22,8 @@ def described(config: Config, segmenter: Segmenter) -> Iterator[str]:
             yield f"    zone {zone.name}: {len(zone.polygon)} corners, {_classes(zone.classes)}"
         for line in camera.line:
             yield f"    line {line.name}: {_classes(line.classes)}"
-    for rule in config.rule:
-        cameras = f" on {', '.join(rule.cameras)}" if rule.cameras else ""
-        yield f"rule {rule.name}: {rule.when}{cameras}, at most every {rule.cooldown:g} s"
+        for rule in rules_of(config, camera):
+            yield f"    rule {rule.name}: {rule.rule}, at most every {rule.cooldown:g} s"
     sinks = config.sinks
     if sinks.jsonl:
         yield f"events to {sinks.jsonl.path}"
@@ -56,7 +56,8 @@ def check_classes(config: Config, class_names: Sequence[str], path: Path) -> Non
         for place in places
         for name in place.classes
     ]
-    named += [("sinks.blur", name) for name in config.sinks.blur if name != "*"]
+    named += [(f"rule {rule.name}", name) for rule in config.rule for name in parse_rule(rule.when).classes]
+    named += [("sinks.blur", name) for name in (config.sinks.blur.classes if config.sinks.blur else ())]
     problems = [
         f"{path}: {where}: the model has no class {name}: there are {', '.join(class_names)}"
         for where, name in named

@@ -7,17 +7,22 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import OptionError, PumpsegError
 from pumpseg.inference.tiles import MAX_TILES
 from pumpseg.video.viewers.page_access import PageAddress
 from pumpseg.watch.hours import DAYS, Hours
+from pumpseg.watch.rule_evaluator import NamedRule
+from pumpseg.watch.rules import Rule, RuleError, parse_rule
+from pumpseg.watch.sinks.spooled_sink import SnapshotKind
+from pumpseg.watch.snapshot import BlurKind
 from pumpseg.watch.toml_lines import Key, line_of
+from pumpseg.zones import Line, Zone
 
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
@@ -100,13 +105,21 @@ class ZoneSection(_Section):
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """An object is in the zone when this share of its mask is."""
 
+    def made(self) -> Zone:
+        """Raises OptionError for an outline that cannot be used."""
+        return Zone(self.name, self.polygon, self.share, self.classes)
+
 
 class LineSection(_Section):
     name: Name
     points: tuple[Point, Point]
-    """Start and end, in the same units as a zone's corners. Looking from start to end, "in" is from left to right."""
+    """Start and end, in the same units as a zone's corners. Walking from start to end, "in" is from left to right."""
     classes: tuple[str, ...] = ()
     """Count these classes only; empty: all."""
+
+    def made(self) -> Line:
+        """Raises OptionError for ends that cannot be used."""
+        return Line(self.name, self.points, self.classes)
 
 
 class CameraSection(ScheduleSection):
@@ -146,6 +159,9 @@ class RuleSection(_Section):
     """Seconds after an event in which the rule is silent."""
 
 
+Snapshot = Annotated[SnapshotKind, Field(description="Picture that goes along: full, blurred or none.")]
+
+
 class JsonlSection(_Section):
     path: Path
     """A line for each event is appended to this file."""
@@ -156,12 +172,13 @@ class WebhookSection(_Section):
     """Each event is posted here as JSON."""
     secret: str | None = None
     """For the HMAC-SHA256 signature; take it from the environment: "${WEBHOOK_SECRET}"."""
-    timeout: Positive = 10.0
+    token: str | None = None
+    """Sent as a bearer token."""
+    timeout: Positive = 20.0
     """Seconds until an answer must be there."""
-    spool_mb: Positive = 100.0
+    spool_mb: Annotated[float, Field(ge=1, le=1e6)] = 256.0
     """Events wait on the disk while the receiver is away; the oldest are dropped beyond this."""
-    snapshot: bool = True
-    """Send the snapshot along."""
+    snapshot: Snapshot = "full"
 
 
 class MqttSection(_Section):
@@ -179,6 +196,9 @@ class MqttSection(_Section):
     discovery: bool = True
     """Announce cameras, zones and lines to Home Assistant."""
     discovery_prefix: Name = "homeassistant"
+    spool_mb: Annotated[float, Field(ge=1, le=1e6)] = 256.0
+    """Events wait on the disk while the broker is away; the oldest are dropped beyond this."""
+    snapshot: Snapshot = "full"
 
 
 class ClipsSection(_Section):
@@ -198,9 +218,17 @@ class SnapshotsSection(_Section):
     max_days: Positive = 30.0
 
 
+class BlurSection(_Section):
+    """What is blurred in "blurred" snapshots."""
+
+    kind: BlurKind = "instances"
+    """The instances by their masks, the background without them, or all of the frame."""
+    classes: tuple[str, ...] = ()
+    """Of the instances; empty: all."""
+
+
 class SinksSection(_Section):
-    blur: tuple[str, ...] = ()
-    """Classes to blur, by their masks, in every picture that leaves this machine; ["*"] for all."""
+    blur: BlurSection | None = None
     jsonl: JsonlSection | None = None
     webhook: WebhookSection | None = None
     mqtt: MqttSection | None = None
@@ -390,16 +418,71 @@ def _contradictions(config: Config) -> Iterator[tuple[Key, str]]:
             seen.add(name)
         if camera.line and not camera.track:
             yield ("camera", i, "track"), "lines count tracked objects: they need track = true"
+        for j, zone in enumerate(camera.zone):
+            yield from _unless_made(("camera", i, "zone", j, "polygon"), zone.made)
         for j, line in enumerate(camera.line):
-            if line.points[0] == line.points[1]:
-                yield ("camera", i, "line", j, "points"), "start and end are the same point"
-    cameras = [camera.name for camera in config.camera]
-    for i, rule in enumerate(config.rule):
-        for j, name in enumerate(rule.cameras):
-            if name not in cameras:
-                yield ("rule", i, "cameras", j), f"no camera {name}{_suggestion(name, cameras)}"
+            yield from _unless_made(("camera", i, "line", j, "points"), line.made)
+    yield from _contradictions_of_rules(config)
     if config.health and config.page and config.health.address == config.page.address:
         yield ("health", "address"), f"{config.page.address} is the page's"
+
+
+def _contradictions_of_rules(config: Config) -> Iterator[tuple[Key, str]]:
+    cameras = {camera.name: camera for camera in config.camera}
+    for i, section in enumerate(config.rule):
+        unknown = [(j, name) for j, name in enumerate(section.cameras) if name not in cameras]
+        for j, name in unknown:
+            yield ("rule", i, "cameras", j), f"no camera {name}{_suggestion(name, list(cameras))}"
+        if unknown:
+            continue
+        try:
+            rule = parse_rule(section.when)
+            chosen = [cameras[name] for name in section.cameras] or [
+                camera for camera in cameras.values() if rule.place is None or rule.place in _places(rule, camera)
+            ]
+            for camera in chosen:
+                _check_rule(rule, _names(camera.zone), _names(camera.line))
+                if rule.needs_tracks and not camera.track:
+                    yield (
+                        ("rule", i, "when"),
+                        f"{rule} needs tracked objects: camera {camera.name} has track = false",
+                    )
+            if not chosen:
+                zones = {zone.name for camera in config.camera for zone in camera.zone}
+                lines = {line.name for camera in config.camera for line in camera.line}
+                _check_rule(rule, sorted(zones), sorted(lines))
+        except RuleError as error:
+            yield ("rule", i, "when"), str(error).removeprefix("rule ")
+
+
+def _check_rule(rule: Rule, zones: Collection[str], lines: Collection[str]) -> None:
+    rule.check(zones, lines, rule.classes)  # which classes there are the model says
+
+
+def _places(rule: Rule, camera: CameraSection) -> list[str]:
+    return _names(camera.line if rule.subject == "crossed" else camera.zone)
+
+
+def _names(sections: Sequence[ZoneSection] | Sequence[LineSection]) -> list[str]:
+    return [section.name for section in sections]
+
+
+def rules_of(config: Config, camera: CameraSection) -> list[NamedRule]:
+    """The rules for a camera: those that name it, or name no camera but nothing that it lacks."""
+    rules = [(section, parse_rule(section.when)) for section in config.rule]
+    return [
+        NamedRule(section.name, rule, section.cooldown)
+        for section, rule in rules
+        if camera.name in section.cameras
+        or (not section.cameras and (rule.place is None or rule.place in _places(rule, camera)))
+    ]
+
+
+def _unless_made(key: Key, make: Callable[[], object]) -> Iterator[tuple[Key, str]]:
+    try:
+        make()
+    except OptionError as error:
+        yield key, str(error)
 
 
 def _repeated(key: Key, names: Sequence[str]) -> Iterator[tuple[Key, str]]:

@@ -35,10 +35,13 @@ class Deliverer(Protocol):
 
     name: str
     sent: int
-    dropped: int
+    failed: int
 
     @property
     def waiting(self) -> int: ...
+
+    @property
+    def dropped(self) -> int: ...
 
 
 class SwappedModel(Protocol):
@@ -83,7 +86,8 @@ def health(watched: Watched, now: float) -> tuple[bool, dict[str, Any]]:
         "status": "stuck" if stuck else "degraded" if degraded else "ok",
         "cameras": cameras,
         "sinks": {
-            sink.name: {"sent": sink.sent, "waiting": sink.waiting, "dropped": sink.dropped} for sink in watched.sinks
+            sink.name: {"sent": sink.sent, "waiting": sink.waiting, "dropped": sink.dropped + sink.failed}
+            for sink in watched.sinks
         },
         "model": {"swaps": watched.model.swaps, "refused": watched.model.refused, "problem": watched.model.problem},
     }
@@ -166,7 +170,7 @@ class _Collector:
         spool = gauge("spool_length", "Events that wait to be delivered", "sink")
         for sink in self._watched.sinks:
             sent.add_metric([sink.name], sink.sent)
-            lost.add_metric([sink.name], sink.dropped)
+            lost.add_metric([sink.name], sink.dropped + sink.failed)
             spool.add_metric([sink.name], sink.waiting)
         yield from (events, sent, lost, spool)
 

@@ -55,6 +55,12 @@ class SharedModel:
         self._last_frame, self._last_end = frame.image, perf_counter()
         return inferred
 
+    @property
+    def description(self) -> str:
+        """The model in use, in one line."""
+        model = self.segmenter
+        return f"{model.path.name}, {model.info.precision}, on {model.provider}: {', '.join(model.class_names)}"
+
     def gap_ms(self) -> float:
         """Milliseconds since the last frame was done."""
         return 1000 * (perf_counter() - self._last_end)

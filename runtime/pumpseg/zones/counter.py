@@ -52,10 +52,14 @@ class _Side:
 
 @dataclass
 class _Track:
-    """What is known of a track. seen: when last. place: centroid of its mask. at_border: its box touched the border."""
+    """What is known of a track, seen first and last at these times.
+
+    place: centroid of its mask. at_border: its box touched the frame's border.
+    """
 
     track_id: int
-    seen: float = -math.inf
+    first: float
+    seen: float
     labels: Labels = field(default_factory=Counter)
     place: tuple[float, float] | None = None
     at_border: bool = False
@@ -178,7 +182,11 @@ class ZoneCounter:
         lines = {line.name: self._count_line(line, seen, centroids) for line in self._lines}
         for i, (x, y, _) in centroids.items():
             seen[i].place = x, y
-        return ZoneCounts(zones, lines, instances.track_ids is not None)
+        if instances.track_ids is None:
+            objects = [ZoneObject(None, label) for label in labels]
+        else:
+            objects = [ZoneObject(one.track_id, one.label, one.seen - one.first) for one in self._present()]
+        return ZoneCounts(tuple(objects), zones, lines, instances.track_ids is not None)
 
     def state(self) -> dict[str, Any]:
         """All that was counted, as plain values for JSON; `ZoneCounter(shapes, state=...)` continues from it."""
@@ -271,12 +279,16 @@ class ZoneCounter:
                 inside[name][track.label] += 1
         return inside
 
+    def _present(self) -> list[_Track]:
+        """Tracks that are in the frame, seen or hidden."""
+        return [track for track in self._tracks.values() if track.seen == self._time or not track.at_border]
+
     def _see(self, instances: Instances, i: int) -> _Track | None:
         """The track of an instance that has an id and a pixel."""
         track_id = instances.track_id(i)
         if track_id is None or not instances.areas[i]:
             return None
-        track = self._tracks.setdefault(track_id, _Track(track_id))
+        track = self._tracks.setdefault(track_id, _Track(track_id, self._time, self._time))
         track.seen = self._time
         track.labels[instances.labels[i]] += 1
         x1, y1, x2, y2 = instances.boxes[i]
@@ -333,8 +345,8 @@ class ZoneCounter:
         else:
             objects = [
                 ZoneObject(track.track_id, track.label, track.stays[name].last - track.stays[name].since)
-                for track in self._tracks.values()
-                if name in track.stays and (track.seen == self._time or not track.at_border)
+                for track in self._present()
+                if name in track.stays
             ]
         totals.frames += 1
         totals.max_count = max(totals.max_count, len(objects))

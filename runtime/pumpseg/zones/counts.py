@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class ZoneObject:
     """An object in a zone, or one that entered, left or crossed. track_id: None without a tracker.
 
-    label: its class; of a track the one that it was seen as most often. seconds: since it entered the zone, 0 without a
-    tracker.
+    label: its class; of a track the one that it was seen as most often. seconds: since it entered the zone until it was
+    last seen there, 0 without a tracker.
     """
 
     track_id: int | None
@@ -76,8 +76,13 @@ class LineCount:
 
 @dataclass(frozen=True, eq=False)
 class ZoneCounts:
-    """All zones and lines in one frame, by name. tracked: whether the frame's objects have track ids."""
+    """One frame's objects, and its zones and lines by name.
 
+    objects: in the frame now, with a tracker the confirmed ones; seconds is since each was first seen. tracked: whether
+    the frame's objects have track ids.
+    """
+
+    objects: tuple[ZoneObject, ...]
     zones: Mapping[str, ZoneCount]
     lines: Mapping[str, LineCount]
     tracked: bool

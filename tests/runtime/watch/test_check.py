@@ -25,8 +25,8 @@ points = [[0, 0], [1, 1]]
 [[rule]]
 name = "crowd"
 when = "count(field) >= 3 for 5 s"
-[sinks]
-blur = ["*"]
+[sinks.blur]
+classes = ["pumpkin"]
 [sinks.webhook]
 url = "https://user:secret@home.local/a/hook?key=secret"
 secret = "secret"
@@ -47,7 +47,7 @@ def test_everything_is_named_and_no_secret():
         "  gate: rtsp://camera.local/stream, at most 5 fps, rotated by 90 degrees, 06:00-20:00",
         "    zone field: 3 corners, pumpkin",
         "    line exit: all classes",
-        "rule crowd: count(field) >= 3 for 5 s, at most every 60 s",
+        "    rule crowd: count(field) >= 3 for 5 s, at most every 60 s",
         "events to /etc/events.jsonl",
         "events to https://home.local/.../hook, signed",
         "page on 127.0.0.1:8000",
@@ -56,7 +56,11 @@ def test_everything_is_named_and_no_secret():
 
 
 def test_classes_that_the_model_lacks_are_refused():
-    config = parse_config(TEXT.replace('"*"', '"person"'), Path("/etc/cameras.toml"), {})
+    config = parse_config(
+        TEXT.replace('[sinks.blur]\nclasses = ["pumpkin"]', '[sinks.blur]\nclasses = ["person"]'),
+        Path("/etc/cameras.toml"),
+        {},
+    )
     check_classes(config, ["pumpkin", "person"], Path("x"))
     with pytest.raises(ConfigError) as caught:
         check_classes(config, ["gourd"], Path("cameras.toml"))

@@ -13,7 +13,7 @@ from pumpseg.watch.config import Config, ConfigError, json_schema, parse_config,
 CAMERA = '[[camera]]\nname = "a"\nsource = "demo"\n'
 EXAMPLE = files("pumpseg.watch").joinpath("example.toml").read_text(encoding="utf-8")
 EVERYTHING = re.sub(r"^#(?=[\w\[])", "", EXAMPLE, flags=re.MULTILINE)
-SECRETS = {"CAMERA_PASSWORD": "c", "WEBHOOK_SECRET": "w", "MQTT_PASSWORD": "m"}
+SECRETS = {"CAMERA_PASSWORD": "c", "WEBHOOK_SECRET": "w", "WEBHOOK_TOKEN": "t", "MQTT_PASSWORD": "m"}
 
 
 def parse(text, **environment):
@@ -79,7 +79,10 @@ url = "x"
             CAMERA + "track = false\n[[camera.line]]\nname='l'\npoints=[[0,0],[1,1]]",
             r":4: camera\[1\]\.track: lines count",
         ),
-        (CAMERA + "[[camera.line]]\nname='l'\npoints=[[5,5],[5,5]]", r":6: .*points: start and end are the same point"),
+        (
+            CAMERA + "[[camera.line]]\nname='l'\npoints=[[5,5],[5,5]]",
+            r":6: .*points: line l: its points are all in one place",
+        ),
         (CAMERA + "[[camera.zone]]\nname='z'\npolygon=[[0,0],[1,1]]", r":6: .*polygon: must have at least 3 entries"),
         (
             CAMERA + "[[camera.zone]]\nname='z'\npolygon=[[0,0],[1,nan],[0,1]]",

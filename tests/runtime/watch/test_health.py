@@ -29,6 +29,7 @@ class Sink:
     name: str = "webhook"
     sent: int = 3
     dropped: int = 1
+    failed: int = 1
     waiting: int = 0
 
 
@@ -76,7 +77,7 @@ def test_metrics_are_those_of_prometheus(serve):
     assert samples["pumpseg_camera_state", "yard", "live"] == 0
     assert samples["pumpseg_events_total", "yard", "crowd"] == 4
     assert samples["pumpseg_spool_length", "webhook"] == 5
-    assert samples["pumpseg_events_dropped_total", "webhook"] == 1
+    assert samples["pumpseg_events_dropped_total", "webhook"] == 2
     assert samples["pumpseg_model_swaps_total",] == 2
     assert samples["process_resident_memory_bytes",] > 1e6
 

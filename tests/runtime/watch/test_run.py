@@ -74,7 +74,7 @@ track = false
         thread.join(timeout=20)
         assert not failures
         assert watch.status().startswith("2 of 2 cameras live")
-        assert watch.addresses() == [f"health: {watch.health.url}healthz"]
+        assert watch.addresses() == [f"health: {watch.health.url}"]
     assert manager.heard[0] == "ready"
     assert manager.heard[-1] == "stopping"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pumpseg-")]

@@ -176,6 +176,15 @@ def test_a_class_that_flickers_does_not_come_and_go(make_frame):
     assert counts[-1].zones["inner"].entered == {"pumpkin": 1}
 
 
+def test_the_frame_s_objects_are_its_confirmed_tracks(make_frame):
+    frames = [make_frame([(1, 50, 50, 20), (None, 90, 50, 20)])] * 3 + [make_frame([])] * 21
+    counts = run(ZoneCounter([]), frames)
+    assert [[one.track_id for one in frame.objects] for frame in counts] == [[1]] * 23 + [[]]
+    assert counts[2].objects[0].seconds == counts[10].objects[0].seconds == 0.2
+    untracked = ZoneCounter([]).update(make_frame([(None, 90, 50, 20)], tracked=False), 0.0)
+    assert [(one.track_id, one.label) for one in untracked.objects] == [(None, "pumpkin")]
+
+
 # Lines.
 
 
@@ -316,6 +325,15 @@ def test_what_is_gone_after_a_restart_has_left(make_frame):
     counts = run(again, [make_frame([])] * 25)
     assert entered_and_left(counts[0]) == (1, 0)
     assert entered_and_left(counts[-1]) == (1, 1)
+
+
+def test_a_slow_camera_s_tracks_are_found_again_when_they_get_their_ids(make_frame):
+    counter = ZoneCounter([INNER])
+    run(counter, [make_frame([(1, 60, 50, 20)])] * 3)
+    # A tracker confirms a track in its third frame, here after four seconds.
+    frames = [make_frame([(one, 60, 50, 20)]) for one in (None, None, 1, 1)]
+    counts = run(ZoneCounter([INNER], state=counter.state()), frames, step=2.0)
+    assert [entered_and_left(frame) for frame in counts] == [(1, 0)] * 4
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
 _HOST = re.compile(r"(\[[^\]@]*\]|[^\[\]:@]+)(:\d{1,5})?")
 
 
@@ -15,7 +16,7 @@ def redacted(name: str) -> str:
     user, the folders of the path, the query and a last part that looks like parameters are left out.
     """
     scheme, separator, rest = name.partition("://")
-    if not separator:
+    if not separator or scheme.lower() == "file":
         return name
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     host = authority.rpartition("@")[2]
@@ -27,3 +28,8 @@ def redacted(name: str) -> str:
     if "=" in last or "@" in last or "://" in last:
         last = "***"
     return f"{scheme}://{host}{'/...' if folders else ''}{'/' if path else ''}{last}"
+
+
+def redacted_text(text: str) -> str:
+    """A text, such as another library's error, with every URL in it redacted."""
+    return _URL.sub(lambda match: redacted(match[0]), text)

@@ -1,6 +1,6 @@
 import pytest
 
-from pumpseg.redaction import redacted
+from pumpseg.redaction import redacted, redacted_text
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,16 @@ from pumpseg.redaction import redacted
         ("http://cam/stream#token=secret", "http://cam/stream"),
         ("ftp://me:secret@host/a.mp4", "ftp://host/a.mp4"),
         ("http://", "http://***"),
+        ("file:///clips/a.mp4", "file:///clips/a.mp4"),
         ("photos/a=b@c.jpg", "photos/a=b@c.jpg"),
     ],
 )
 def test_no_secret_is_shown(url, shown):
     assert redacted(url) == shown
     assert "secret" not in redacted(url)
+
+
+def test_urls_in_a_text_are_shown_without_secrets():
+    error = "Failed to parse: 'http://me:secret@cam/a/b?token=secret', tried rtsp://secret@cam/1"
+    assert redacted_text(error) == "Failed to parse: 'http://cam/.../b', tried rtsp://cam/1"
+    assert redacted_text("no URL: a//b") == "no URL: a//b"

@@ -79,3 +79,36 @@ def test_a_photo_and_an_archive_that_always_break_off_are_named(server, command,
     server.drops.clear()
     assert main(command(server, tmp_path, "--splits", "train")) == 0
     checked(tmp_path, "train", TRAIN, server.files)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_member_that_would_fill_the_memory_is_not_read(server, command, checked, tmp_path, monkeypatch, ranges):
+    monkeypatch.setattr(archives, "MAX_MASK_BYTES", 100_000)
+    server.ranges = ranges
+    members = server.members(TRAIN_ZIP_0)
+    name = next(name for name in members if name.startswith(TRAIN[0]))
+    server.pack(TRAIN_ZIP_0, members | {name: bytes(10_000_000)})
+    assert main(command(server, tmp_path, "--splits", "train")) == 1
+    manifest = checked(tmp_path, "train", TRAIN[1:], server.files)
+    assert manifest["failures"][TRAIN[0]] == f"train-masks-0.zip: {name} is larger than 0 MiB"
+
+
+@pytest.mark.parametrize(("place", "value"), [(24, 100), (8, 1), (10, 99)], ids=["size", "encrypted", "method"])
+def test_a_member_whose_header_lies_costs_its_own_image_only(server, command, checked, tmp_path, place, value):
+    """Fields of the central directory (APPNOTE.TXT, 4.3.12)."""
+    name = next(name for name in server.members(TRAIN_ZIP_0) if name.startswith(TRAIN[1]))
+    content = bytearray(server.files[TRAIN_ZIP_0])
+    content[content.rindex(name.encode()) - 46 + place] = value
+    server.files[TRAIN_ZIP_0] = bytes(content)
+    assert main(command(server, tmp_path, "--splits", "train")) == 1
+    manifest = checked(tmp_path, "train", [i for i in TRAIN if i != TRAIN[1]], server.files)
+    assert f"train-masks-0.zip: {name} is damaged" in manifest["failures"][TRAIN[1]]
+
+
+def test_members_with_paths_stay_in_the_folder(server, command, checked, tmp_path):
+    members = server.members(TRAIN_ZIP_0)
+    server.pack(TRAIN_ZIP_0, {f"../../{name}": content for name, content in members.items()})
+    out = tmp_path / "deep" / "data"
+    assert main(command(server, out, "--splits", "train")) == 0
+    checked(out, "train", TRAIN, server.files)
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]

@@ -54,7 +54,7 @@ def test_the_rows_are_those_that_a_plain_reader_finds(tmp_path_factory, rows, co
     assert [box.depiction for box in found] == [entry["IsDepiction"] == "1" for entry in wanted]
 
 
-@pytest.mark.parametrize("edges", ["0.1,x,0.1,0.2", "0.1,,0.1,0.2"])
+@pytest.mark.parametrize("edges", ["0.1,x,0.1,0.2", "0.1,,0.1,0.2", "nan,0,0.1,0.2", "0.1,1e400,0,1"])
 def test_a_box_that_is_no_numbers_is_named(tmp_path, edges):
     path = tmp_path / "boxes.csv"
     path.write_text(",".join(COLUMNS) + f"\nabcd,s,/m/0,{edges},0,0\n")
@@ -68,6 +68,15 @@ def test_a_mask_with_a_bad_iou_is_named(tmp_path):
     path.write_text(f"{header}\na.png,a,/m/0,1,0,1,0,1,high,\n")
     with pytest.raises(TableError, match=r"the mask a\.png has the PredictedIoU 'high'"):
         read_masks(path, ["/m/0"], Progress())
+
+
+def test_a_table_without_lines_is_not_kept_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_ROW", 1000)
+    monkeypatch.setattr(tables, "BLOCK", 100)
+    path = tmp_path / "boxes.csv"
+    path.write_text(",".join(COLUMNS) + "\n" + "x" * 5000)
+    with pytest.raises(TableError, match=r"boxes\.csv is no table: a row has more than"):
+        read_boxes(path, ["/m/0"], Progress())
 
 
 # The peak of this very program: ru_maxrss would begin with that of the test runner, which started it.

@@ -10,6 +10,8 @@ import time
 import pytest
 
 from pumpseg_train.cli.data import main
+from pumpseg_train.openimages import transfer
+from pumpseg_train.openimages.transfer import Transfer, TransferError
 
 TRAIN = ["0a00000000000001", "0b00000000000002", "1c00000000000003", "fe00000000000005", "ff00000000000006"]
 TRAIN_ZIP_0 = "/v5/train-masks/train-masks-0.zip"
@@ -119,3 +121,32 @@ def test_a_table_that_changed_on_the_server_starts_over(server, command, checked
     (work / f"{name}.part.json").write_text(json.dumps(about))
     assert main(command(server, tmp_path, "--splits", "train")) == 0
     checked(tmp_path, "train", TRAIN, server.files)
+
+
+def test_no_secret_of_a_mirror_is_shown_or_kept(server, command, tmp_path, capsys):
+    """Neither by errors nor by the manifest."""
+    line = command(server, tmp_path, "--splits", "train")
+    place = line.index("--images-url") + 1
+    secret = line[place] = line[place].replace("http://", "http://me:hunter2@").replace("/images", "/t0ken/images")
+    server.files |= {f"/t0ken{path}": data for path, data in server.files.items() if TRAIN[0] not in path}
+    assert main(line) == 1
+    printed = capsys.readouterr()
+    shown = (tmp_path / "manifest.json").read_text(encoding="utf-8")
+    assert f"/.../{TRAIN[0]}.jpg: the server answers 404" in printed.out
+    assert f"/.../{TRAIN[0]}.jpg: the server answers 404" in shown
+
+    place = line.index("--annotations-url") + 1
+    line[place] = "http://me:hunter2@127.0.0.1:9/t0ken"
+    assert main([*line[:-1], "validation"]) == 2
+    failed = capsys.readouterr().err
+    assert "http://127.0.0.1:9/.../" in failed
+    for word in ("hunter2", "t0ken"):
+        assert word in secret
+        assert not [text for text in (printed.out, printed.err, shown, failed) if word in text]
+
+
+def test_a_file_without_end_is_not_kept_in_memory(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "MAX_FETCHED", 1000)
+    server.files["/long"] = bytes(1_000_000)
+    with pytest.raises(TransferError, match="the server sends more than"):
+        Transfer().fetch(f"{server.url}/long")

@@ -15,6 +15,7 @@ from pumpseg.atomic_file import complete_file
 from pumpseg.boxes import box_iou
 from pumpseg.errors import PumpsegError, first_line
 from pumpseg.inference.letterbox import Rule, letterbox
+from pumpseg.redaction import redacted, redacted_text
 from pumpseg_train.matterport.config import ConfigError
 from pumpseg_train.matterport.dataset import Dataset, boxes_of_masks, nearest
 
@@ -226,7 +227,7 @@ def compute_recall(pred_boxes: NDArray[Any], gt_boxes: NDArray[Any], iou: float)
 def download_trained_weights(coco_model_path: str | Path, verbose: int = 1, url: str = COCO_MODEL_URL) -> None:
     """Downloads Matterport's weights of COCO. Raises PumpsegError if that fails."""
     if verbose:
-        print(f"downloading {url} to {coco_model_path} ...")
+        print(f"downloading {redacted(url)} to {coco_model_path} ...")
     download(url, Path(coco_model_path))
 
 
@@ -235,6 +236,6 @@ def download(url: str, path: Path) -> None:
     try:
         response = urllib.request.urlopen(url)
     except (OSError, ValueError) as error:
-        raise PumpsegError(f"{url} cannot be downloaded: {first_line(error)}") from None
+        raise PumpsegError(f"{redacted(url)} cannot be downloaded: {redacted_text(first_line(error))}") from None
     with contextlib.closing(response), complete_file(path) as partial, partial.open("wb") as file:
         shutil.copyfileobj(response, file)

@@ -1,5 +1,7 @@
 """Mask PNGs from the sixteen zip archives of a split, by range requests; the whole archive where that fails."""
 
+import lzma
+import struct
 import threading
 import zipfile
 import zlib
@@ -15,8 +17,13 @@ from pumpseg_train.openimages.photos import write_whole
 from pumpseg_train.openimages.transfer import GONE, NotThereError, Transfer, TransferError, TryAgainError
 
 # What a connection that drops in the middle of a member, or a damaged archive, looks like from inside zipfile.
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, remotezip.RemoteZipError)
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(RuntimeError, ValueError, OverflowError),  # encrypted, of an unknown method, dates and sizes that cannot be
+)
+_BROKEN = (*_DAMAGED, remotezip.RemoteZipError)
 _BROKEN_TRIES = 3
+MAX_MASK_BYTES = 1 << 26  # of a PNG; no mask of Open Images takes a thousandth of that
 # One by one pays while few of an archive's members are needed.
 MAX_SHARE, MAX_MEMBERS = 0.25, 1000
 # The directory of one of the large archives takes 110 MB while it is read.
@@ -86,7 +93,9 @@ def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failur
                     if transfer.stop.is_set():
                         raise KeyboardInterrupt
                     at = left[-1]
-                    if at in members:
+                    if at in members and members[at].file_size > MAX_MASK_BYTES:
+                        failures[at] = _too_large(url, at)
+                    elif at in members:
                         save(at, archive.read(members[at]))
                     else:
                         failures[at] = f"{file_name(url)} has no {at}"
@@ -98,7 +107,7 @@ def _by_ranges(transfer: Transfer, url: str, left: list[str], save: Save, failur
             if isinstance(cause, requests.HTTPError) and cause.response is not None:
                 if cause.response.status_code in GONE:
                     raise NotThereError(f"{url}: the server answers {cause.response.status_code}") from None
-            elif isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
+            elif isinstance(error, _DAMAGED):
                 broken[at] = broken.get(at, 0) + 1
                 if broken[at] == _BROKEN_TRIES:
                     raise _NoRangesError(str(error) or "a member is cut short") from None
@@ -116,12 +125,20 @@ def _as_a_whole(
             members = {PurePosixPath(member.filename).name: member for member in archive.infolist()}
             for name in left:
                 try:
+                    if members[name].file_size > MAX_MASK_BYTES:
+                        failures[name] = _too_large(path.name, name)
+                        continue
                     save(name, archive.read(members[name]))
                 except KeyError:
                     failures[name] = f"{path.name} has no {name}"
                 except _BROKEN as error:
                     failures[name] = f"{path.name}: {name} is damaged: {error}"
-    except zipfile.BadZipFile as error:
+    except _DAMAGED as error:
         failures.update(dict.fromkeys(left, f"{path.name} is cut short or damaged: {error}"))
     finally:
         path.unlink(missing_ok=True)
+
+
+def _too_large(archive: str, name: str) -> str:
+    # zipfile reads no more than the size that a member announces.
+    return f"{file_name(archive)}: {name} is larger than {MAX_MASK_BYTES >> 20} MiB"

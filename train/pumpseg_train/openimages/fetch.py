@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pumpseg.atomic_file import write_json
 from pumpseg.errors import DatasetError
+from pumpseg.redaction import redacted
 from pumpseg_train.dataset.annotations import ANNOTATIONS, SplitWriter
 from pumpseg_train.dataset.photo_file import PhotoInfo
 from pumpseg_train.openimages.addresses import SPLITS, Addresses, file_name
@@ -98,7 +99,7 @@ class _Download:
                 "limit": request.limit,
                 "seed": request.seed,
                 **asdict(request.rules),
-                **asdict(request.addresses),
+                **{name: redacted(url) for name, url in asdict(request.addresses).items()},
             }
             write_json(request.out / MANIFEST, self.manifest, indent=1)
             results.append(result)
@@ -146,7 +147,7 @@ class _Download:
             return read(path)
         except TableError as error:
             path.unlink()
-            raise TableError(f"{error} ({url})") from None
+            raise TableError(f"{error} ({redacted(url)})") from None
 
     def _split(self, split: str) -> SplitResult | None:
         """Downloads a split, writes its annotations and enters it in the manifest; None if nothing is wanted of it."""

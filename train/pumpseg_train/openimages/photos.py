@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pumpseg.errors import DatasetError
+from pumpseg.redaction import redacted
 from pumpseg_train.dataset.photo_file import PhotoInfo, probe, probe_file
 from pumpseg_train.openimages.transfer import Transfer, TransferError
 
@@ -28,7 +29,7 @@ def fetch_photos(transfer: Transfer, what: str, urls: Mapping[str, str], folder:
                 return
             except DatasetError as error:
                 if attempt + 1 == _DAMAGED_TRIES:
-                    failures[image_id] = f"{url}: {error}"
+                    failures[image_id] = f"{redacted(url)}: {error}"
                 continue
             write_whole(folder / f"{image_id}.jpg", content)
             return

@@ -5,6 +5,7 @@ Column orders differ between splits and versions, so columns are found by their 
 
 import csv
 import difflib
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from pumpseg.errors import DatasetError
 from pumpseg_train.progress import Progress
 
 BLOCK = 1 << 22
+MAX_ROW = 1 << 24  # bytes
 
 
 class TableError(DatasetError):
@@ -113,6 +115,8 @@ def _plain(path: Path, name: str) -> str:
 def _box(path: Path, what: str, edges: Sequence[str]) -> tuple[float, float, float, float]:
     try:
         x1, y1, x2, y2 = (float(edge) for edge in edges)
+        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+            raise ValueError
     except ValueError:
         raise TableError(f"{path.name}: {what} has the box {edges}, which is not four numbers") from None
     return x1, y1, x2, y2
@@ -137,7 +141,7 @@ class _Table:
             path.open("rb") as file,
             self._report.stage(f"reading {path.name}", path.stat().st_size, "B") as advance,
         ):
-            header = file.readline().decode("utf-8", "replace").rstrip("\r\n").split(",")
+            header = file.readline(MAX_ROW).decode("utf-8", "replace").rstrip("\r\n").split(",")
             if missing := [name for name in self._columns if name not in header]:
                 raise TableError(f"{path.name} has no column {missing[0]}: it begins with {','.join(header)!r:.120}")
             places = [header.index(name) for name in self._columns]
@@ -148,6 +152,8 @@ class _Table:
                 block = rest + block
                 end = block.rfind(b"\n") + 1
                 rest = block[end:]
+                if len(rest) > MAX_ROW:
+                    raise TableError(f"{path.name} is no table: a row has more than {MAX_ROW >> 20} MiB")
                 rows += block.count(b"\n", 0, end)
                 yield from self._matches(block[:end], len(header), places, label_place)
                 last = block[block.rfind(b"\n", 0, max(end - 1, 0)) + 1 : end] or last

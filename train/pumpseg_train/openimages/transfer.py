@@ -14,6 +14,7 @@ import urllib3
 from urllib3.util import Retry
 
 from pumpseg.errors import PumpsegError, first_line
+from pumpseg.redaction import redacted_text
 from pumpseg_train.progress import Advance, Progress
 
 Item = TypeVar("Item")
@@ -21,11 +22,15 @@ Result = TypeVar("Result")
 
 _BLOCK = 1 << 20
 _MAX_WAIT = 60.0
+MAX_FETCHED = 1 << 28  # bytes that are kept in memory
 GONE = frozenset({403, 404, 410})  # S3 answers 403 for a missing key to those who may not list
 
 
 class TransferError(PumpsegError, OSError):
-    """A download failed after all retries."""
+    """A download failed after all retries. Its text has no secrets of a URL."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted_text(message))
 
 
 class NotThereError(TransferError):
@@ -97,7 +102,7 @@ class Transfer:
 
         def once() -> bytes:
             with self._get(url) as response:
-                content, size = b"".join(self._blocks(response)), _describe(response)["size"]
+                content, size = self._whole(url, response), _describe(response)["size"]
             if size is not None and size != len(content):
                 raise TryAgainError(f"{len(content)} of {size} bytes received")
             return content
@@ -196,6 +201,14 @@ class Transfer:
             raise TransferError(f"{url}: the server answers {response.status_code} {response.reason}")
         return response
 
+    def _whole(self, url: str, response: requests.Response) -> bytes:
+        content = bytearray()
+        for block in self._blocks(response):
+            content += block
+            if len(content) > MAX_FETCHED:
+                raise TransferError(f"{url}: the server sends more than {MAX_FETCHED >> 20} MiB")
+        return bytes(content)
+
     def _blocks(self, response: requests.Response) -> Iterator[bytes]:
         """The body as it arrives: what was received before a connection drops is yielded first."""
         while block := response.raw.read1(_BLOCK):
@@ -245,4 +258,4 @@ def _reason(error: BaseException) -> str:
     while cause := error.__cause__ or error.__context__:
         error = cause
     name = "" if isinstance(error, TryAgainError) else f"{type(error).__name__}: "
-    return f"{name}{first_line(error)}"[:200]
+    return f"{name}{redacted_text(first_line(error))}"[:200]

@@ -6,6 +6,7 @@ import re
 from urllib.parse import unquote
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+_MISTYPED_USER = re.compile(r"(?<=:/)[^\s/@]+@")  # Path makes http:/ of http://
 _HOST = re.compile(r"(\[[^\]@]*\]|[^\[\]:@]+)(:\d{1,5})?")
 
 
@@ -32,4 +33,4 @@ def redacted(name: str) -> str:
 
 def redacted_text(text: str) -> str:
     """A text, such as another library's error, with every URL in it redacted."""
-    return _URL.sub(lambda match: redacted(match[0]), text)
+    return _MISTYPED_USER.sub("***@", _URL.sub(lambda match: redacted(match[0]), text))

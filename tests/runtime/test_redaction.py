@@ -34,4 +34,5 @@ def test_no_secret_is_shown(url, shown):
 def test_urls_in_a_text_are_shown_without_secrets():
     error = "Failed to parse: 'http://me:secret@cam/a/b?token=secret', tried rtsp://secret@cam/1"
     assert redacted_text(error) == "Failed to parse: 'http://cam/.../b', tried rtsp://cam/1"
+    assert redacted_text("no such file: http:/me:secret@cam/b.mp4") == "no such file: http:/***@cam/b.mp4"
     assert redacted_text("no URL: a//b") == "no URL: a//b"

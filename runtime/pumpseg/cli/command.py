@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from pumpseg.cli.streams import best_effort_streams
 from pumpseg.errors import PumpsegError, WriteError
+from pumpseg.redaction import redacted_text
 
 FAILED = 1
 """Some inputs or outputs failed, the others are done."""
@@ -69,7 +70,7 @@ def _exit_code(program: str, action: Callable[[], int | None]) -> int:
     try:
         return action() or 0
     except PumpsegError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        print(f"{program}: error: {redacted_text(str(error))}", file=sys.stderr)
         return FAILED if isinstance(error, WriteError) else USAGE_ERROR
     except KeyboardInterrupt as interrupt:
         print(f"{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)

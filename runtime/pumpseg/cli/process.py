@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+import cv2
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -44,11 +46,12 @@ def handle_signals(handler: Handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def log_lines(program: str) -> Iterator[None]:
-    """Print what the package logs as plain lines on stderr."""
+    """Print what the package logs as plain lines on stderr, and nothing of OpenCV, whose failures arrive elsewhere."""
     logger = logging.getLogger("pumpseg")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
     level = logger.level
+    opencv_level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -56,3 +59,4 @@ def log_lines(program: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        cv2.utils.logging.setLogLevel(opencv_level)

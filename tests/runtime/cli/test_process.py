@@ -1,7 +1,10 @@
+import contextlib
 import logging
 import signal
 import threading
 
+import cv2
+import numpy as np
 import pytest
 
 from pumpseg.cli.process import handle_signals, log_lines, stop_then_interrupt
@@ -47,3 +50,13 @@ def test_log_lines_begin_with_the_program(capsys):
         logger.info("provider cpu")
     logger.info("not shown")
     assert capsys.readouterr().err == "pumpseg-x: provider cpu\n"
+
+
+def test_opencv_prints_nothing_of_its_own(capfd):
+    """It logs about damaged animations, and raises an error as well."""
+    damaged = np.frombuffer(b"RIFF\x20\0\0\0WEBPVP8X" + bytes(40), np.uint8)
+    level = cv2.utils.logging.getLogLevel()
+    with log_lines("pumpseg-x"), contextlib.suppress(cv2.error):
+        cv2.imdecodeanimation(damaged)
+    assert capfd.readouterr().err == ""
+    assert cv2.utils.logging.getLogLevel() == level

@@ -271,7 +271,7 @@ class _AudioCopy:
             try:
                 packet = next(self._packets, None) if self._next is None else self._next
             except self._av.FFmpegError as error:
-                log.warning("the audio ends early: it is damaged, or its connection failed (%s)", error.strerror)
+                log.warning("the audio ends early: it is damaged, or its connection failed (%s)", reason(error))
                 self._packets, packet = iter(()), None
             self._next = None
             if packet is None:

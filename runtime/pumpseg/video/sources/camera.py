@@ -22,6 +22,7 @@ log = logging.getLogger("pumpseg")
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0
+CLOSE_SECONDS = 2.0
 # A frame of this age, as a share of the interval between frames, is about to be replaced: waiting for the next one
 # costs little time, and its instances are of a picture nearly one interval newer.
 NEARLY_OLD = (0.8, 1.2)
@@ -120,10 +121,12 @@ class Camera(Source):
 
     def close(self) -> None:
         with self._changed:
+            if self._closing.is_set():
+                return
             self._closing.set()
             self._changed.notify_all()
         # A stream that hangs blocks the thread until the read times out; that must not delay the exit.
-        self._reader.join(timeout=2)
+        self._reader.join(CLOSE_SECONDS)
 
     def _arrived(self, frame: tuple[NDArray[np.uint8], float], skipped: int, *, reconnected: bool) -> None:
         with self._changed:

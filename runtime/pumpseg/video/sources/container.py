@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,8 +59,30 @@ def open_container(location: Path | str | BinaryIO, options: Mapping[str, str] =
     else:
         protocols = "none"
     allowed = {"protocol_whitelist": protocols}
-    # Old cameras write titles in the character set of their country.
-    return import_av().open(location, options={**allowed, **options}, metadata_errors="replace", **more)
+
+    def action() -> Any:
+        # Old cameras write titles in the character set of their country.
+        return import_av().open(location, options={**allowed, **options}, metadata_errors="replace", **more)
+
+    return _interruptible(action) if "timeout" in more else action()
+
+
+def _interruptible(opening: Callable[[], Any]) -> Any:
+    """What `opening` returns, from a thread of its own: Python handles no signal while libav waits for a network."""
+    opened: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            opened.set_result(opening())
+        except BaseException as error:
+            opened.set_exception(error)
+
+    threading.Thread(target=work, name="pumpseg-open", daemon=True).start()
+    try:
+        return opened.result()
+    finally:
+        if not opened.done():
+            opened.add_done_callback(lambda late: late.exception() or late.result().close())
 
 
 def film(container: Any) -> Any:
@@ -78,4 +102,6 @@ def _rank(stream: Any) -> tuple[bool, bool, int]:
 
 def reason(error: Exception) -> str:
     """What FFmpeg or the system says about a failure."""
+    if isinstance(error, import_av().error.ExitError):
+        return f"nothing was received for {READ_SECONDS:g} s"
     return getattr(error, "strerror", None) or str(error)

@@ -128,7 +128,7 @@ class VideoSource(Source):
             if self._is_cut_short(packets):
                 raise SourceError(f"{self.name} is cut short: {self._reached(index)}") from None
             raise SourceError(
-                f"{self.name} is damaged, or changes its codec midway: {self._reached(index)} ({error.strerror})"
+                f"{self.name} is damaged, or changes its codec midway: {self._reached(index)} ({reason(error)})"
             ) from None
         if index == 0:
             raise SourceError(f"{self.name} has no frame that can be decoded")

@@ -190,3 +190,21 @@ def test_a_camera_that_is_not_there(capfd):
         with pytest.raises(SourceError, match=f"{name} cannot be opened: no such camera"):
             open_source(name)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_camera_that_hangs_delays_the_end_once_only(monkeypatch):
+    monkeypatch.setattr(camera, "CLOSE_SECONDS", 0.3)
+    hangs = threading.Event()
+
+    class Hanging(FakeCapture):
+        def read(self):
+            hangs.wait(30)
+            raise SourceError("lost")
+
+    source = Camera("c", lambda: Hanging(0), reconnect_timeout=0)
+    before = time.monotonic()
+    source.close()
+    once = time.monotonic() - before
+    source.close()
+    assert time.monotonic() - before < once + 0.2
+    hangs.set()

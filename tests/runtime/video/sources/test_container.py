@@ -1,13 +1,18 @@
 import contextlib
 import functools
 import http.server
+import os
+import signal
+import socket
 import threading
+import time
 from pathlib import Path
 
 import av
 import pytest
 
-from pumpseg.video.sources.container import film, is_url, open_container
+from pumpseg.video.sources import container as container_module
+from pumpseg.video.sources.container import film, is_url, open_container, reason
 from pumpseg.video.sources.video_file import key_frames
 
 
@@ -135,3 +140,27 @@ def test_key_frames_are_those_of_the_film(tmp_path, make_clip, clip):
     still = make_clip(tmp_path / "still.mov", 1, codec="mjpeg", pix_fmt="yuvj420p")
     covered = join(tmp_path / "covered.mp4", still, clip, attached=0)
     assert [number for number, _ in key_frames(covered)] == [number for number, _ in key_frames(clip)] == [0, 10]
+
+
+@pytest.fixture
+def silent():
+    """The URL of a server that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/x.mp4"
+
+
+def test_a_server_that_says_nothing_is_described(silent, monkeypatch):
+    monkeypatch.setattr(container_module, "OPEN_SECONDS", 0.2)
+    with pytest.raises(av.FFmpegError) as raised:
+        open_container(silent)
+    assert reason(raised.value) == "nothing was received for 10 s"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows waits for locks without a look at signals")
+def test_ctrl_c_ends_the_wait_for_a_server(silent):
+    pressed = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    pressed.start()
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        open_container(silent)
+    assert time.monotonic() - before < 5  # libav gives up after 10

@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from server_program import Server
 from stamped_pictures import SIZE, made_at, stamped_picture
 
 from pumpseg.errors import SinkError, SourceError
@@ -26,26 +27,6 @@ from pumpseg.video.sources.video_file import BgrConverter, VideoSource
 
 HERE = Path(__file__).parent / "cameras"
 FPS = 12
-
-
-class Server:
-    """A server program; `stop` kills it, `start` starts it again on the same port."""
-
-    def __init__(self, *command):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.command = [str(part).replace("PORT", str(self.port)) for part in command]
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline().startswith("listening")
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pumpseg.errors import SourceError
 from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
 from pumpseg.video.sources.container import film, import_av, open_container, reason
+from pumpseg.video.sources.packet_ring import PacketRing, format_of
 
 log = logging.getLogger("pumpseg")
 
@@ -162,9 +163,10 @@ class StreamCapture:
 
     Packets that cannot be decoded are skipped. When packets arrive faster than they are decoded, the backlog is
     discarded up to the next packet that can be decoded alone, so that the delay stays bounded.
+    ring: keeps all packets of the last seconds as well.
     """
 
-    def __init__(self, container: Any) -> None:
+    def __init__(self, container: Any, ring: PacketRing | None = None) -> None:
         self._av = import_av()
         self._container = container
         self._stream = stream = film(container)
@@ -183,6 +185,11 @@ class StreamCapture:
         self.skipped = 0
         self._bad = 0
         self._to_bgr = BgrConverter()
+        self._ring = ring
+        # JPEGs over HTTP come without times: libav counts them as if all came at the same rate.
+        self._has_times = container.format.name != "mpjpeg"
+        if ring is not None:
+            ring.begin(format_of(stream))
 
     def read(self) -> tuple[NDArray[np.uint8], float]:
         while not self._decoded:
@@ -193,6 +200,10 @@ class StreamCapture:
 
     def _decode_next(self) -> None:
         packet, arrived = self._next_packet()
+        if self._ring is not None:
+            is_keyframe = packet.is_keyframe or self._only_key_frames
+            pts, dts = (packet.pts, packet.dts) if self._has_times else (None, None)
+            self._ring.add(bytes(packet), pts, dts, is_keyframe=is_keyframe, arrived=arrived)
         if self._is_skipped(packet, arrived):
             return
         try:

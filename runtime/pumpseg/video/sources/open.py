@@ -28,6 +28,8 @@ from pumpseg.video.sources.files import STANDARD_INPUT, InputFile, check_name, f
 from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.sources.images import ImageSource, LinkedImage
 from pumpseg.video.sources.media_kind import is_animated_webp
+from pumpseg.video.sources.packet_ring import PacketRing
+from pumpseg.video.sources.ring_capture import RingCapture
 from pumpseg.video.sources.video_file import WHOLE, Section, VideoSource
 
 log = logging.getLogger("pumpseg")
@@ -36,7 +38,11 @@ DEMO_CLIP = Path(__file__).parents[2] / "demo" / "pumpkins.mp4"
 
 
 def open_source(
-    source: str | Path, *more: str | Path, camera: CameraSettings = DEFAULT_CAMERA, reconnect_timeout: float = math.inf
+    source: str | Path,
+    *more: str | Path,
+    camera: CameraSettings = DEFAULT_CAMERA,
+    reconnect_timeout: float = math.inf,
+    ring: PacketRing | None = None,
 ) -> Source:
     """The source that a user names, or one of any number of images.
 
@@ -45,6 +51,7 @@ def open_source(
     pattern that matches images or one video, a .txt file that lists such files, or a pipe ("-" is standard input).
 
     camera: what is requested of a camera device. reconnect_timeout: seconds to try to reopen a lost camera or stream.
+    ring: keeps the last seconds of a camera or stream as it sends them.
     Raises SourceError for anything else, and for what cannot be opened.
 
     >>> from pumpseg import open_source
@@ -60,9 +67,14 @@ def open_source(
         raise SourceError("the name of the source is empty")
     device = device_of(name)
     if device is not None:
-        return Camera(name, lambda: DeviceCapture(device, camera), reconnect_timeout=reconnect_timeout)
+
+        def open_device() -> Capture:
+            capture = DeviceCapture(device, camera)
+            return capture if ring is None else RingCapture(capture, ring)
+
+        return Camera(name, open_device, reconnect_timeout=reconnect_timeout)
     if is_url(name):
-        return _open_url(name, reconnect_timeout)
+        return _open_url(name, reconnect_timeout, ring)
     if is_pipe(name):
         return _open_pipe(name)
     if name == "demo":
@@ -94,7 +106,7 @@ def _open_files(name: str, files: Sequence[InputFile]) -> Source:
     )
 
 
-def _open_url(url: str, reconnect_timeout: float) -> Source:
+def _open_url(url: str, reconnect_timeout: float, ring: PacketRing | None) -> Source:
     name = redacted(url)
     try:
         container = open_url(url)
@@ -107,7 +119,7 @@ def _open_url(url: str, reconnect_timeout: float) -> Source:
     opened = [container]
 
     def connect() -> Capture:
-        return StreamCapture(opened.pop() if opened else open_url(url))
+        return StreamCapture(opened.pop() if opened else open_url(url), ring)
 
     return Camera(name, connect, reconnect_timeout=reconnect_timeout)
 

@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 MENU = {
     "Use": [
         "docs/start",
+        "docs/commands",
         "docs/live",
         "docs/files",
         "docs/unattended",

@@ -14,6 +14,7 @@ PACKAGES = {
 }
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
+    "runtime/pumpseg/__main__.py": "tests/runtime/cli/test_main.py",
     "train/pumpseg_train/dataset/class_ids.py": "two constants",
     "train/pumpseg_train/model/onnx_weights.py": "tests/train/training/test_initial_weights.py",
 }

@@ -7,13 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 from pumpseg.atomic_file import check_names, check_writable, write_json, write_text
 from pumpseg.cli.arguments import comma_separated, count, path, whole
 from pumpseg.cli.command import INTERRUPTED, CommandParser, run_command
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import MissingPackageError
 from pumpseg.inference.model_file import DEFAULT_MODEL
 from pumpseg.inference.providers import MAX_THREADS, PROVIDERS
 
@@ -30,9 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def action() -> int:
         try:
-            return _run(_parser().parse_args(argv))
+            return _run(make_parser().parse_args(argv))
+        except MissingPackageError:
+            raise
         except ImportError as error:
-            raise PumpsegError(f'{error}: pip install "pumpseg[bench]"') from None
+            raise MissingPackageError(f'{error}: pip install "pumpseg[bench]"', name=error.name) from None
 
     return run_command(PROGRAM, action)
 
@@ -105,11 +106,13 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
         yield lambda text, share: progress.update(task, description=text, completed=share)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     parser = CommandParser(
         PROGRAM,
         description="Measure models on every execution provider that loads on this machine: latency, fps, memory, and "
         "whether the results are right.",
+        examples=["pumpseg-bench", "pumpseg-bench fast --providers cpu,openvino --threads 1,4 --html report.html"],
+        version=True,
     )
     parser.add_argument(
         "models",
@@ -151,7 +154,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=path, metavar="FILE", help="write the whole report as JSON")
     parser.add_argument("--json-schema", action="store_true", help="print the JSON schema of that report, and exit")
     parser.add_argument("--html", type=path, metavar="FILE", help="write the report as one page with plots")
-    parser.add_argument("--version", action="version", version=f"pumpseg {version('pumpseg')}")
     return parser
 
 

@@ -59,7 +59,7 @@ class SegmenterWorker:
 
     def run(self, count: int) -> dict[str, Any]:
         """Milliseconds of `count` frames by step, and the seconds and CPU seconds of inference."""
-        from pumpseg.draw import draw
+        from pumpseg.drawing import draw
 
         steps: dict[str, list[float]] = {name: [] for name in ("latency", "pre", "session", "post", "masks", "draw")}
         seconds = cpu_seconds = 0.0

@@ -23,19 +23,24 @@ def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-export`; returns 0, 2 on bad input or a file that disagrees with Keras, 130 on Ctrl-C."""
 
     def action() -> None:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser().parse_args(argv)
         with when_interrupted("interrupted, nothing was written"):
             _export(arguments)
 
     return run_command("pumpseg-export", action)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     parser = CommandParser(
         prog="pumpseg-export",
         description="Write the best model of a training run, or the weights of Matterport's mrcnn, as one ONNX file. "
         "Its detections on photos are compared with those of Keras, and the file is kept only if they agree; its AP on "
         "a data set goes into its metadata. With --int8 also converts a file that this command has written.",
+        examples=[
+            "pumpseg-export runs/fruit -o fruit.onnx",
+            "pumpseg-export fruit.onnx --int8 --calibrate photos/ --data data/fruit -o fruit-int8.onnx",
+        ],
+        version=True,
     )
     parser.add_argument(
         "source",

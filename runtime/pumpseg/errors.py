@@ -42,6 +42,10 @@ class DatasetError(PumpsegError, ValueError):
     """A data set on disk that is missing, incomplete or contradicts itself."""
 
 
+class MissingPackageError(PumpsegError, ImportError):
+    """A package that is needed is not installed, or damaged; the message ends with the pip command."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -50,11 +54,11 @@ def first_line(error: BaseException) -> str:
 def require(module: str, *, extra: str) -> Any:
     """Import an optional package; extra: of pumpseg, that installs it.
 
-    Raises PumpsegError, naming the pip command, if the package cannot be imported.
+    Raises MissingPackageError, naming the pip command, if the package cannot be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise PumpsegError(
-            f'{module} cannot be imported ({first_line(error)}): pip install "pumpseg[{extra}]"'
+        raise MissingPackageError(
+            f'{module} cannot be imported ({first_line(error)}): pip install "pumpseg[{extra}]"', name=module
         ) from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.atomic_file import complete_file
 from pumpseg.errors import SinkError, SourceError
+from pumpseg.opencv import cv2
 
 
 class PilImage(Protocol):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.draw import Color, draw
+from pumpseg.drawing import Color, draw
 from pumpseg.errors import require
 from pumpseg.images import Image, check_image_format, write_image
 from pumpseg.masks.paste import REPLICATE, CellMasks, CropMask

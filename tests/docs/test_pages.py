@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import importlib.util
 import io
 import re
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pumpseg.cli import main
 from pumpseg.cli.video_arguments import parse_arguments
 from pumpseg.inference.model_file import find_model
 from pumpseg.video import open_source
@@ -30,6 +30,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+COMMANDS = {command.program: name for name, command in main.COMMANDS.items()}
 PACKAGES = ("runtime", "train", "export", "benchmarks", "tests", "docs")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Programs of others, whose options are their own.
@@ -51,12 +52,14 @@ def parse(monkeypatch):
         raise Parsed(real(parser, *arguments, **options))
 
     def parsed(words):
+        if words[0] == "pumpseg" and words[1] in main.COMMANDS:
+            words = [main.COMMANDS[words[1]].program, *words[2:]]
         if words[0] == "pumpseg-video":
             parse_arguments(words[1:])  # finds options that exclude each other, too
             return
         with monkeypatch.context() as patch, pytest.raises(Parsed):
             patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
-            entry_point(words[0])(words[1:])
+            run(words[0], words[1:])
 
     return parsed
 
@@ -64,21 +67,20 @@ def parse(monkeypatch):
 @pytest.fixture(scope="module")
 def options():
     """The options of all commands, as their help names them, and of the scripts of the benchmarks."""
-    helps = [help_of(name) for name in SCRIPTS]
+    helps = [help_of(name) for name in ("pumpseg", *COMMANDS)]
     subcommands = re.search(r"\{([\w,-]+)\}", help_of("pumpseg-data"))[1].split(",")
     helps += [help_of("pumpseg-data", subcommand) for subcommand in subcommands]
     scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("[ep]*/*.py")]
     return set(OPTION.findall(" ".join(helps + scripts)))
 
 
-def entry_point(script):
-    module, _, function = SCRIPTS[script].partition(":")
-    return getattr(importlib.import_module(module), function)
+def run(program, arguments):
+    return main.run(COMMANDS[program], arguments) if program in COMMANDS else main.pumpseg(arguments)
 
 
 def help_of(script, *subcommand):
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-        entry_point(script)([*subcommand, "--help"])
+        run(script, [*subcommand, "--help"])
     return text.getvalue()
 
 

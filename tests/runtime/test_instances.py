@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from pumpseg.draw import draw
+from pumpseg.drawing import draw
 from pumpseg.errors import PumpsegError, SinkError
 from pumpseg.instances import UNCONFIRMED, Instances
 from pumpseg.masks.paste import CellMasks

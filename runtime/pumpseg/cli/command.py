@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from pumpseg.cli.interrupt import INTERRUPTED as INTERRUPTED
 from pumpseg.cli.streams import best_effort_streams
 from pumpseg.errors import PumpsegError, WriteError
 from pumpseg.redaction import redacted_text
@@ -15,7 +16,6 @@ from pumpseg.redaction import redacted_text
 FAILED = 1
 """Some inputs or outputs failed, the others are done."""
 USAGE_ERROR = 2
-INTERRUPTED = 130
 
 
 class _HelpWithDefaults(argparse.HelpFormatter):
@@ -27,11 +27,34 @@ class _HelpWithDefaults(argparse.HelpFormatter):
         return f"{text} (default %(default)s)".lstrip() if shown else text
 
 
-class CommandParser(argparse.ArgumentParser):
-    """Shows defaults in its help; reports a wrong option in one line, as every other error, and exits with 2."""
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "nargs": 0, "default": argparse.SUPPRESS, "help": "print the version"})
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        import pumpseg
+
+        print(f"pumpseg {pumpseg.__version__}")
+        parser.exit()
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Shows defaults in its help; reports a wrong option in one line, as every other error, and exits with 2.
+
+    examples: command lines that the help begins with. version: whether there is --version.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), version: bool = False, **options: Any) -> None:
         super().__init__(*args, **{"formatter_class": _HelpWithDefaults, **options})
+        self.examples = examples
+        if version:
+            self.add_argument("--version", action=_Version)
+
+    def format_help(self) -> str:
+        shown = "".join(f"  {example}\n" for example in self.examples)
+        return (f"examples:\n{shown}\n" if shown else "") + super().format_help()
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

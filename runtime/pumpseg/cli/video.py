@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -18,9 +17,11 @@ from pumpseg.batch.report import batch_table
 from pumpseg.batch.run import FAILED as INPUT_FAILED
 from pumpseg.batch.run import BatchOptions, Outcome, run_batch
 from pumpseg.cli.command import FAILED, INTERRUPTED, run_command
+from pumpseg.cli.interrupt import interrupt_handler
 from pumpseg.cli.process import handle_signals, log_lines, stop_then_interrupt
 from pumpseg.cli.progress import BatchProgress, Progress
 from pumpseg.cli.video_arguments import PROGRAM, RAY, parse_arguments
+from pumpseg.cli.video_arguments import make_parser as make_parser
 from pumpseg.inference.threads import MAX_WORKERS, plan_threads
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.pipeline import process
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupted.
     """
     # Until frames flow a signal ends the command at once, and what was begun is cleaned up on the way out.
-    with handle_signals(signal.default_int_handler):
+    with handle_signals(interrupt_handler(PROGRAM)):
         return run_command(PROGRAM, lambda: _run(parse_arguments(argv)))
 
 

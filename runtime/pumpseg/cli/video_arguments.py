@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from pumpseg.cli.arguments import count, path, positive, seconds, share, size, whole
-from pumpseg.cli.command import INTERRUPTED, USAGE_ERROR, CommandParser
-from pumpseg.draw import COLORS
+from pumpseg.cli.command import CommandParser
+from pumpseg.drawing import COLORS
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model_file import DEFAULT_MODEL, SHIPPED_MODELS
 from pumpseg.inference.providers import AUTO, MAX_THREADS, provider_names
@@ -27,16 +26,18 @@ LOCAL, RAY = "local", "ray"
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments of a command line. Raises PumpsegError for options that exclude each other."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     _check(arguments)
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
+    """The parser of the options, which does not know those that exclude each other."""
     parser = CommandParser(
         PROGRAM,
         description="Segment the instances in a camera's picture, videos or images.",
-        epilog=f"exit code: 0; 1 if some inputs failed; {USAGE_ERROR} after an error; {INTERRUPTED} if interrupted",
+        examples=["pumpseg-video webcam", "pumpseg-video patch.mp4 --save out.mp4 --json out.jsonl"],
+        version=True,
     )
     parser.add_argument(
         "sources",
@@ -165,7 +166,6 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
     parser.add_argument("--no-show", action="store_true", help="open no window")
-    parser.add_argument("--version", action="version", version=f"pumpseg {version('pumpseg')}")
     return parser
 
 

@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.resources import files
 
 from pumpseg.cli.arguments import path
-from pumpseg.cli.command import USAGE_ERROR, CommandParser, run_command
+from pumpseg.cli.command import CommandParser, run_command
+from pumpseg.cli.interrupt import interrupt_handler
 from pumpseg.cli.process import handle_signals, log_lines, stop_then_interrupt
 from pumpseg.errors import PumpsegError, require
 
@@ -25,15 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns its exit code: 0 when it was stopped, 2 after an error, which is printed in one line, 130 if interrupted
     before the cameras were watched.
     """
-    with handle_signals(signal.default_int_handler):
-        return run_command(PROGRAM, lambda: _run(_parser().parse_args(argv)))
+    with handle_signals(interrupt_handler(PROGRAM)):
+        return run_command(PROGRAM, lambda: _run(make_parser().parse_args(argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     parser = CommandParser(
         PROGRAM,
         description="Watch cameras unattended: zones, rules and events, as one TOML file says.",
-        epilog=f"exit code: 0 when stopped by Ctrl-C or SIGTERM, {USAGE_ERROR} after errors. SIGHUP reloads the model.",
+        epilog="Ctrl-C and SIGTERM stop it, with exit code 0. SIGHUP reloads the model.",
+        examples=["pumpseg-watch --example > cameras.toml", "pumpseg-watch cameras.toml"],
+        version=True,
     )
     parser.add_argument("config", nargs="?", type=path, metavar="CAMERAS.TOML", help="the configuration")
     parser.add_argument(
@@ -41,7 +43,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--example", action="store_true", help="print a configuration with every key, explained")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the configuration, for editors")
-    parser.add_argument("--version", action="version", version=f"pumpseg {version('pumpseg')}")
     return parser
 
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg import wheels
 from pumpseg.checks import check_count
-from pumpseg.errors import ModelFileError, ProviderError, PumpsegError, first_line
-from pumpseg.inference import wheels
+from pumpseg.errors import MissingPackageError, ModelFileError, ProviderError, first_line
 from pumpseg.inference.bound_session import BoundSession
 from pumpseg.inference.cpu import int8_dot_product, physical_cores
 from pumpseg.inference.model_file import Tensor
@@ -162,7 +162,7 @@ def provider_names() -> tuple[str, ...]:
 def first_that_loads(attempt: Callable[[str], T]) -> T:
     """What `attempt` returns for the best provider, by name, that does not raise ProviderError; logs which and why.
 
-    Raises ProviderError if none loads, and PumpsegError if ONNX Runtime is not installed.
+    Raises ProviderError if none loads, and MissingPackageError if ONNX Runtime is not installed.
     """
     ort = import_onnxruntime()
     available = ort.get_available_providers()
@@ -196,7 +196,7 @@ def open_session(
     profile: start of the name of ONNX Runtime's profile, written by end_profiling(); OpenVINO has node_times().
 
     Raises OptionError for threads below 1 or above MAX_THREADS, ProviderError if the provider is unknown or does not
-    load, ModelFileError if the file is damaged, and PumpsegError if ONNX Runtime is not installed.
+    load, ModelFileError if the file is damaged, and MissingPackageError if ONNX Runtime is not installed.
     """
     if provider not in PROVIDERS:
         raise ProviderError(f"unknown provider {provider!r}; there are {', '.join(provider_names())}")
@@ -213,13 +213,15 @@ def open_session(
 
 
 def import_onnxruntime() -> Any:
-    """The onnxruntime module. Raises PumpsegError with the pip command if it is missing or damaged."""
+    """The onnxruntime module. Raises MissingPackageError with the pip command if it is missing or damaged."""
     try:
         import onnxruntime as ort
     except ImportError as error:
-        raise PumpsegError(f"onnxruntime cannot be imported ({first_line(error)}): {wheels.repair_command()}") from None
+        raise MissingPackageError(
+            f"onnxruntime cannot be imported ({first_line(error)}): {wheels.repair_command()}", name="onnxruntime"
+        ) from None
     if damage := wheels.damage(ort):
-        raise PumpsegError(f"{damage}: {wheels.repair_command()}")
+        raise MissingPackageError(f"{damage}: {wheels.repair_command()}", name="onnxruntime")
     return ort
 
 
@@ -238,7 +240,7 @@ def _open_on(
         log.info(provider.notice)
     with contextlib.nullcontext() if provider.ort_name == _CPU else _quiet(ort):
         if provider.ort_name == _CUDA or _CUDA in provider.fallback:
-            _preload_cuda(ort, tensorrt=provider.name == "tensorrt")
+            preload_cuda(ort, tensorrt=provider.name == "tensorrt")
         try:
             # Without enable_fallback=0 onnxruntime prints a banner and retries on the CPU by itself.
             session: Session = ort.InferenceSession(str(path), options, providers=chain, enable_fallback=0)
@@ -320,7 +322,7 @@ def _quiet(ort: Any) -> Iterator[None]:
         ort.set_default_logger_severity(2)
 
 
-def _preload_cuda(ort: Any, *, tensorrt: bool) -> None:
+def preload_cuda(ort: Any, *, tensorrt: bool) -> None:
     """Load CUDA, cuDNN and TensorRT from NVIDIA's wheels. The check that follows shows what is missing."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
         if hasattr(ort, "preload_dlls"):

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from pumpseg.opencv import cv2
 
 MASK_THRESHOLD = 0.5
 REPLICATE, FADE = MASK_BORDERS = ("replicate", "fade")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from pumpseg.opencv import cv2
 
 Ring = NDArray[np.float64]
 """Corners (K, 2) of a closed polygon, x y in pixels, pixel (0, 0) covering 0..1."""

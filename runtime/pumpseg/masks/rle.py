@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from pumpseg.opencv import cv2
 
 
 class Rle(TypedDict):

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.draw import Color, draw
+from pumpseg.drawing import Color, draw
 from pumpseg.instances import Instances
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError
 from pumpseg.images import encode_image
 from pumpseg.instances import Instances
+from pumpseg.opencv import cv2
 from pumpseg.video.result import Result
 
 BlurKind: TypeAlias = Literal["instances", "background", "all"]

@@ -8,10 +8,10 @@ from dataclasses import replace
 from fractions import Fraction
 from time import perf_counter
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.opencv import cv2
 from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.frame_source import Frame, Source
 from pumpseg.watch.turns import Turns

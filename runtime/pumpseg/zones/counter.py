@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError
 from pumpseg.instances import Instances
 from pumpseg.masks.paste import CropMask, shared_pixels
+from pumpseg.opencv import cv2
 from pumpseg.zones.counts import LineCount, ZoneCount, ZoneCounts, ZoneObject
 from pumpseg.zones.shapes import Line, Shape, Zone, check_names, on_frame, zone_mask
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pumpseg import Instances
 from pumpseg.batch.run import BatchOptions, run_batch
 from pumpseg.cli.video import main
-from pumpseg.draw import PALETTE, UNCONFIRMED_COLOUR, draw
+from pumpseg.drawing import PALETTE, UNCONFIRMED_COLOUR, draw
 from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, open_source, process, stream

@@ -14,7 +14,7 @@ def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: pumpseg-data {command}")
+    assert capsys.readouterr().out.startswith(f"examples:\n  pumpseg-data {command} ")
 
 
 @pytest.mark.parametrize("line", [[], ["chek"], ["check"], ["stats", "a", "b"]])

@@ -19,6 +19,10 @@ def add_pseudo_label(commands: Commands) -> None:
     parser = commands.add_parser(
         "pseudo-label",
         help="let a trained model label photos",
+        examples=[
+            "pumpseg-data pseudo-label fast photos/ --out data/more",
+            "pumpseg-data pseudo-label runs/fruit photos/ --out data/more --threshold 0.7",
+        ],
         description="Label photos with what MODEL is sure of. The rest of each photo becomes a crowd region, so that "
         "what the model missed is not learnt as background. Give the result to pumpseg-train as --auxiliary.",
     )
@@ -46,6 +50,10 @@ def add_label_on_white(commands: Commands) -> None:
     parser = commands.add_parser(
         "label-on-white",
         help="find the outlines of objects photographed on white",
+        examples=[
+            "pumpseg-data label-on-white photos/ --class pumpkin --out data/white",
+            "pumpseg-data label-on-white photos/ --class pumpkin --reject wrong.txt --out data/white",
+        ],
         description="Label photos of coloured objects on white, by GrabCut; doubtful ones are left out.",
     )
     _add_common(parser)

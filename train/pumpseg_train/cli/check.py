@@ -16,6 +16,10 @@ def add_check(commands: Commands) -> None:
     parser = commands.add_parser(
         "check",
         help="find what is wrong with a data set",
+        examples=[
+            "pumpseg-data check data/fruit",
+            "pumpseg-data check data/fruit --strict --all --json findings.json",
+        ],
         description="Find faults in DATA/{train,val,test} or DATA: missing and damaged images; masks that are empty, "
         "tiny, doubled, outside their image or unlike their box; near-duplicates; classes that differ between splits. "
         "Exit code: 0 no faults, 1 faults, 2 no data set.",

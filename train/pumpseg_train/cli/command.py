@@ -1,6 +1,7 @@
 """What the commands of training share: outputs are checked early, missing packages are named."""
 
 import argparse
+import importlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ def run_command(name: str, action: Callable[[], int | None]) -> int:
         try:
             return action()
         except ModuleNotFoundError as error:
+            if error.name == "cv2":
+                importlib.import_module("pumpseg.opencv")  # raises with the pip command
             if error.name in _OTHER_BACKENDS:
                 raise PumpsegError(f"{error}, which Keras is set to: {_CHOICE}, or pip install {error.name}") from None
             extra = "export" if error.name in ("onnx", "tf2onnx") else "train"

@@ -14,6 +14,10 @@ def add_convert(commands: Commands) -> None:
     parser = commands.add_parser(
         "convert",
         help="labels of other tools to COCO json, and back",
+        examples=[
+            "pumpseg-data convert labels/ --from labelme --out data/fruit",
+            "pumpseg-data convert data/fruit --to yolo --out yolo/ --link",
+        ],
         description="Convert a labelled set between formats. Every format is read and written; without --to the result "
         "is the layout that all commands take, DIR/{train,val,test}/images + annotations.json (COCO json).",
     )

@@ -17,7 +17,26 @@ from pumpseg_train.cli.synth import add_synth
 
 def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-data`; returns 0, 1 where the command found faults, 2 on bad input, 130 on Ctrl-C."""
-    parser = CommandParser(prog="pumpseg-data", description="Make, convert, check and look at data sets.")
+
+    def action() -> int | None:
+        arguments = make_parser().parse_args(argv)
+        with when_interrupted(arguments.if_interrupted):
+            code: int | None = arguments.run(arguments)
+        return code
+
+    return run_command("pumpseg-data", action)
+
+
+def make_parser() -> CommandParser:
+    parser = CommandParser(
+        prog="pumpseg-data",
+        description="Make, convert, check and look at data sets.",
+        examples=[
+            "pumpseg-data open-images --classes Pumpkin --out data/pumpkins",
+            "pumpseg-data check data/pumpkins",
+        ],
+        version=True,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
         add_open_images,
@@ -32,14 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         add_synth,
     ):
         add(commands)
-
-    def action() -> int | None:
-        arguments = parser.parse_args(argv)
-        with when_interrupted(arguments.if_interrupted):
-            code: int | None = arguments.run(arguments)
-        return code
-
-    return run_command("pumpseg-data", action)
+    return parser
 
 
 if __name__ == "__main__":

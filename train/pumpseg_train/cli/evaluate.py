@@ -19,9 +19,18 @@ from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, desc
 
 def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-eval`; returns 0, 2 on bad input, 130 on Ctrl-C."""
+    return run_command("pumpseg-eval", lambda: _evaluate(make_parser().parse_args(argv)))
+
+
+def make_parser() -> CommandParser:
     parser = CommandParser(
         prog="pumpseg-eval",
         description="COCO box and mask AP of a model on DATA/SPLIT, and false alarms on photos without objects.",
+        examples=[
+            "pumpseg-eval fruit.onnx data/fruit",
+            "pumpseg-eval fast data/fruit --split test --negatives photos/empty --report report/",
+        ],
+        version=True,
     )
     parser.add_argument(
         "model",
@@ -56,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     weights = add_weights_options(parser)
     weights.add_argument("--size", type=size_or_side, metavar="PX or WxH", help="IMAGE_MAX_DIM (default 1024)")
-    return run_command("pumpseg-eval", lambda: _evaluate(parser.parse_args(argv)))
+    return parser
 
 
 def _load(arguments: argparse.Namespace) -> LoadedModel:

@@ -15,6 +15,10 @@ def add_mine_negatives(commands: Commands) -> None:
     parser = commands.add_parser(
         "mine-negatives",
         help="keep the photos without objects in which a model finds some",
+        examples=[
+            "pumpseg-data mine-negatives fast photos/empty --out data/misleading",
+            "pumpseg-data mine-negatives runs/fruit photos/a photos/b --out data/misleading --threshold 0.5",
+        ],
         description="Copy those of PHOTOS, which must show none of the classes, in which MODEL raises a false alarm. "
         "Give the result to pumpseg-train as one more folder of --backgrounds: each folder is drawn equally often.",
     )

@@ -13,6 +13,10 @@ def add_open_images(commands: Commands) -> None:
     parser = commands.add_parser(
         "open-images",
         help="photos and instance masks of classes of Open Images V6",
+        examples=[
+            "pumpseg-data open-images --classes Pumpkin --out data/pumpkins",
+            "pumpseg-data open-images --classes Apple Pear --out data/fruit --max-images 500 --seed 1",
+        ],
         description="Download photos of some classes of Open Images V6 with their instance masks to "
         "DIR/{train,val,test}. Re-run the same command to resume, and to retry what is missing. "
         "Exit code: 0 complete, 1 some images are missing (they are named), 2 no data set.",

@@ -13,6 +13,10 @@ def add_show(commands: Commands) -> None:
     parser = commands.add_parser(
         "show",
         help="a contact sheet with the masks drawn",
+        examples=[
+            "pumpseg-data show data/fruit --save sheet.png",
+            "pumpseg-data show data/fruit --split val --count 60 --columns 10 --save sheet.jpg",
+        ],
         description="Draw photos of a data set side by side with their masks, chosen at random or by name.",
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")

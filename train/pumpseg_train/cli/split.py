@@ -13,6 +13,10 @@ def add_split(commands: Commands) -> None:
     parser = commands.add_parser(
         "split",
         help="divide a data set into train, val and test",
+        examples=[
+            "pumpseg-data split data/all --out data/fruit --val 0.2 --test 0.1",
+            "pumpseg-data split data/all --out data/fruit --group '^(.*)_frame' --link",
+        ],
         description="Pool the splits of DATA (or DATA itself) and divide them again. Near-duplicates stay in one "
         "split, classes are spread evenly, the same seed gives the same result.",
     )

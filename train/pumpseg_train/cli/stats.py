@@ -8,7 +8,12 @@ from pumpseg_train.cli.command import Commands, check_output
 
 
 def add_stats(commands: Commands) -> None:
-    parser = commands.add_parser("stats", help="count images, instances, classes and sizes")
+    parser = commands.add_parser(
+        "stats",
+        help="count images, instances, classes and sizes",
+        description="Count the images, instances, classes and sizes of each split.",
+        examples=["pumpseg-data stats data/fruit", "pumpseg-data stats data/fruit --json stats.json"],
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="data set in COCO json")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.set_defaults(run=_run, if_interrupted="interrupted")

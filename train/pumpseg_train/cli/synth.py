@@ -16,6 +16,10 @@ def add_synth(commands: Commands) -> None:
     parser = commands.add_parser(
         "synth",
         help="render pumpkins with exact masks",
+        examples=[
+            "pumpseg-data synth --out data/synth --images 200 --seed 1",
+            "pumpseg-data synth --clip roll.mp4 --seconds 10 --truth roll.jsonl",
+        ],
         description="Render pumpkin scenes with exact masks (--out), or a clip of rolling pumpkins (--clip).",
     )
     target = parser.add_mutually_exclusive_group(required=True)

@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run `pumpseg-train`; returns 0, 2 on bad input, 130 on Ctrl-C."""
 
     def action() -> None:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser().parse_args(argv)
         out = arguments.out
         with when_interrupted(f"interrupted: finished epochs are in {out}, re-run the same command to resume"):
             _train(arguments)
@@ -28,11 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     return run_command("pumpseg-train", action)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     parser = CommandParser(
         prog="pumpseg-train",
         description="Fine-tune a Mask R-CNN on DATA/{train,val}/images + annotations.json (COCO json). "
         "Re-run the same command to resume an interrupted run.",
+        examples=[
+            "pumpseg-train data/fruit --out runs/fruit --epochs 24",
+            "pumpseg-train data/fruit --out runs/fruit --init-from fast --size 384 --backgrounds photos/empty",
+        ],
+        version=True,
         argument_default=argparse.SUPPRESS,  # only what is given overrides the config
     )
     parser.add_argument("data", nargs="?", metavar="DATA", help="data set with the splits train and val")

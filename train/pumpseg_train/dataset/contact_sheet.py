@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.draw import Color, draw
+from pumpseg.drawing import Color, draw
 from pumpseg.instances import Instances
 from pumpseg.masks.paste import CellMasks
 from pumpseg_train.dataset.labelled_set import LabelledSet, Photo

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pumpseg.draw import draw
+from pumpseg.drawing import draw
 from pumpseg.errors import PumpsegError
 from pumpseg.instances import Instances
 from pumpseg_train.evaluation.metrics import Predict

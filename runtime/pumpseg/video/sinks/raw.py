@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 
-import cv2
 import numpy as np
 
 from pumpseg.errors import SinkError
+from pumpseg.opencv import cv2
 from pumpseg.video.result import Result, Sink
 from pumpseg.video.sinks.stdout import open_stdout
 from pumpseg.video.sources.frame_source import VideoTiming

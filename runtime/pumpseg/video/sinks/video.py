@@ -12,12 +12,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.atomic_file import PartialFile
 from pumpseg.errors import SinkError
+from pumpseg.opencv import cv2
 from pumpseg.redaction import redacted
 from pumpseg.video.result import Result, Sink
 from pumpseg.video.sources.clock import Clock

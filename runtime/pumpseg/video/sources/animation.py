@@ -7,10 +7,10 @@ from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pumpseg.errors import SourceError
+from pumpseg.opencv import cv2
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 
 _MAX_BYTES = 1 << 31  # of all frames, which are in memory at the same time

@@ -6,9 +6,10 @@ import struct
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from pumpseg.opencv import cv2
 
 _LEVEL = 0.02  # the share by which a display matrix may deviate from quarter turns and flips
 

@@ -11,11 +11,11 @@ from fractions import Fraction
 from time import perf_counter
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
+from pumpseg.opencv import cv2
 from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
 from pumpseg.video.sources.container import film, import_av, open_container, reason
 from pumpseg.video.sources.packet_ring import PacketRing, format_of

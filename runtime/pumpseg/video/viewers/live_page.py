@@ -16,9 +16,8 @@ from importlib.resources import files
 from time import perf_counter
 from typing import Any
 
-import cv2
-
 from pumpseg.instances import UNCONFIRMED
+from pumpseg.opencv import cv2
 from pumpseg.video.result import Result, Viewer
 from pumpseg.video.viewers.page_access import Access, PageAddress
 from pumpseg.video.viewers.page_server import Answer, PageServer

@@ -9,8 +9,7 @@ import sys
 import threading
 from time import perf_counter
 
-import cv2
-
+from pumpseg.opencv import cv2
 from pumpseg.video.result import Result, Viewer
 
 _QUIT_KEYS = (ord("q"), 27)

@@ -5,16 +5,18 @@ import types
 
 import pytest
 
+from pumpseg import wheels
 from pumpseg.errors import ProviderError, PumpsegError
-from pumpseg.inference import providers, wheels
+from pumpseg.inference import providers
 
 
 @pytest.fixture
 def installed(monkeypatch):
     """Pretends that these wheels are installed."""
 
-    def pretend(*names):
-        monkeypatch.setattr(wheels, "packages_distributions", lambda: {"onnxruntime": list(names), "numpy": ["numpy"]})
+    def pretend(*names, opencv=("opencv-python",)):
+        found = {"onnxruntime": list(names), "cv2": list(opencv), "numpy": ["numpy"]}
+        monkeypatch.setattr(wheels, "packages_distributions", lambda: found)
         monkeypatch.setattr(wheels, "version", lambda name: "1.31.1")
 
     return pretend
@@ -68,23 +70,68 @@ def test_the_way_to_the_gpu_wheel(installed, names, command):
         (("onnxruntime-directml",), "pip install --force-reinstall --no-deps onnxruntime-directml==1.31.1"),
     ],
 )
-def test_the_way_to_repair_what_cannot_be_imported(installed, monkeypatch, names, command):
+def test_the_way_to_repair_what_cannot_be_imported(installed, driver, monkeypatch, names, command):
     installed(*names)
+    driver(True)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(PumpsegError, match="onnxruntime cannot be imported") as caught:
         providers.import_onnxruntime()
     assert str(caught.value).endswith(f": {command}")
 
 
+SWAP = "pip uninstall -y opencv-python opencv-python-headless; "
+
+
+@pytest.mark.parametrize(
+    ("opencv", "screen", "command"),
+    [
+        ((), True, 'pip install "pumpseg[cpu]", or "pumpseg[headless]" on a server without a desktop'),
+        (("opencv-python",), True, "pip install --force-reinstall --no-deps opencv-python==1.31.1"),
+        (("opencv-python-headless",), True, "pip install --force-reinstall --no-deps opencv-python-headless==1.31.1"),
+        (("opencv-python", "opencv-python-headless"), True, SWAP + 'pip install "pumpseg[cpu]"'),
+        (("opencv-python", "opencv-python-headless"), False, SWAP + 'pip install "pumpseg[headless]"'),
+        (
+            ("opencv-contrib-python", "opencv-python"),
+            True,
+            "pip uninstall -y opencv-contrib-python opencv-python; pip install opencv-contrib-python",
+        ),
+    ],
+)
+def test_the_way_to_repair_opencv(installed, monkeypatch, opencv, screen, command):
+    installed("onnxruntime", opencv=opencv)
+    monkeypatch.setattr(wheels.sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":0" if screen else "")
+    assert wheels.opencv_repair_command() == command
+
+
+def test_without_the_libraries_of_a_desktop_the_headless_opencv_is_the_way(installed, monkeypatch):
+    installed("onnxruntime-gpu")
+    monkeypatch.setenv("DISPLAY", ":0")
+    command = wheels.opencv_repair_command("libGL.so.1: cannot open shared object file: No such file or directory")
+    assert command == 'pip uninstall -y opencv-python; pip install "pumpseg[headless-gpu]"'
+
+
+def test_a_server_stays_one(installed):
+    installed("onnxruntime", opencv=["opencv-python-headless"])
+    assert wheels.install_command("onnxruntime-gpu").endswith('pip install "pumpseg[headless-gpu]"')
+
+
 def test_a_folder_left_behind_is_recognised(installed, monkeypatch, tmp_path):
     installed("onnxruntime-gpu")
     (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     with pytest.raises(PumpsegError, match="onnxruntime is incomplete") as caught:
         providers.import_onnxruntime()
     assert str(tmp_path / "onnxruntime") in str(caught.value)
     assert str(caught.value).endswith("pip install --force-reinstall --no-deps onnxruntime-gpu==1.31.1")
+
+
+def test_without_a_driver_the_wheel_for_the_cpu_is_kept(installed, driver):
+    installed("onnxruntime", "onnxruntime-gpu")
+    driver(False)
+    assert wheels.repair_command() == 'pip uninstall -y onnxruntime onnxruntime-gpu; pip install "pumpseg[cpu]"'
 
 
 def test_two_wheels_are_named(installed):
@@ -92,6 +139,8 @@ def test_two_wheels_are_named(installed):
     assert wheels.doubled() == "onnxruntime and onnxruntime-gpu are both installed and overwrite each other"
     installed("onnxruntime")
     assert wheels.doubled() == ""
+    installed(opencv=("opencv-python-headless", "opencv-python"))
+    assert wheels.doubled("cv2").startswith("opencv-python and opencv-python-headless are both installed")
 
 
 MISSING = "libcublasLt.so.13: cannot open shared object file: No such file or directory"

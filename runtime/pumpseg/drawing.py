@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError
 from pumpseg.images import Image, as_frame
+from pumpseg.opencv import cv2
 
 if TYPE_CHECKING:
     from pumpseg.instances import Instances

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pumpseg import Instances, draw
-from pumpseg.draw import PALETTE, UNCONFIRMED_COLOUR, instance_colours
+from pumpseg.drawing import PALETTE, UNCONFIRMED_COLOUR, instance_colours
 from pumpseg.errors import OptionError
 from pumpseg.instances import UNCONFIRMED
 

@@ -37,9 +37,7 @@ class Retention:
             if not path.name.startswith("."):
                 self._files[path] = status.st_mtime, status.st_size
                 self._total += status.st_size
-            elif path.name.startswith(".part-") and is_abandoned(path):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        remove_partial_files(folder)
         self.enforce()
 
     @property
@@ -83,3 +81,14 @@ class Retention:
 
     def _forget(self, path: Path) -> None:
         self._total -= self._files.pop(path, (0.0, 0))[1]
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes left of files in a folder that did not get their name; see `PartialFile`.
+
+    Files that are written again under the same name need no more than `PartialFile`.
+    """
+    for path in folder.glob(".part-*"):
+        if is_abandoned(path):
+            with contextlib.suppress(OSError):
+                path.unlink()

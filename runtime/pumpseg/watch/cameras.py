@@ -17,9 +17,11 @@ from pumpseg.timings import Timings
 from pumpseg.video.pipeline import stream
 from pumpseg.video.result import DEFAULT_STYLE, Result, Style
 from pumpseg.video.sources.camera import Camera
-from pumpseg.video.sources.capture import CameraSettings
+from pumpseg.video.sources.capture import CameraSettings, Capture
 from pumpseg.video.sources.frame_source import Frame, Source
 from pumpseg.video.sources.open import open_source
+from pumpseg.video.sources.packet_ring import PacketRing
+from pumpseg.video.sources.ring_capture import RingCapture
 from pumpseg.video.tracking import Tracker
 from pumpseg.watch.clip_capture import ClipCapture
 from pumpseg.watch.config import CameraSection
@@ -71,6 +73,7 @@ class WatchedCamera:
         observer: CameraObserver,
         *,
         tracker: Tracker | None = None,
+        ring: PacketRing | None = None,
         style: Style = DEFAULT_STYLE,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
@@ -79,7 +82,7 @@ class WatchedCamera:
         self.ticked = monotonic()
         self.stuck_after = STUCK_SECONDS + (2 / section.fps if section.fps else 0.0)
         self._section, self._model, self._turns, self._schedule = section, model, turns, schedule
-        self._observer, self._tracker, self._style = observer, tracker, style
+        self._observer, self._tracker, self._ring, self._style = observer, tracker, ring, style
         self._now = now
         self._first_time = perf_counter()
         self._stop = threading.Event()
@@ -132,7 +135,7 @@ class WatchedCamera:
 
     def _watch(self) -> None:
         """Pass on results until the camera's hours are over or it is stopped. Raises SourceError when it is lost."""
-        camera = open_camera(self._section)
+        camera = open_camera(self._section, self._ring)
         source = WatchedSource(
             camera,
             self._turns,
@@ -168,12 +171,16 @@ class WatchedCamera:
             self._observer.on_lost(reason)
 
 
-def open_camera(section: CameraSection) -> Camera:
-    """The source of a camera; a video is played over and over. Raises SourceError."""
+def open_camera(section: CameraSection, ring: PacketRing | None = None) -> Camera:
+    """The source of a camera; a video is played over and over. ring: keeps its last seconds. Raises SourceError."""
     settings = CameraSettings(section.pixels)
 
     def opened() -> Source:
-        return open_source(section.source, camera=settings, reconnect_timeout=0)
+        return open_source(section.source, camera=settings, reconnect_timeout=0, ring=ring)
+
+    def played() -> Capture:
+        clip = ClipCapture(source, opened)
+        return clip if ring is None else RingCapture(clip, ring)
 
     source = opened()
     if isinstance(source, Camera):
@@ -181,4 +188,4 @@ def open_camera(section: CameraSection) -> Camera:
     if not source.inputs and section.source != "demo":
         source.close()
         raise SourceError(f"{redacted(section.source)} is not a camera, a live stream or a video file")
-    return Camera(section.name, lambda: ClipCapture(source, opened), reconnect_timeout=0)
+    return Camera(section.name, played, reconnect_timeout=0)

@@ -203,9 +203,9 @@ class MqttSection(_Section):
 
 class ClipsSection(_Section):
     folder: Path
-    before: NotNegative = 5.0
+    before: Annotated[float, Field(ge=0, le=30)] = 5.0
     """Seconds of video kept from before the event."""
-    after: NotNegative = 10.0
+    after: Annotated[float, Field(ge=0, le=60)] = 10.0
     """Seconds from after it."""
     max_gb: Positive = 5.0
     """The oldest clips are removed beyond this."""
@@ -423,8 +423,9 @@ def _contradictions(config: Config) -> Iterator[tuple[Key, str]]:
         for j, line in enumerate(camera.line):
             yield from _unless_made(("camera", i, "line", j, "points"), line.made)
     yield from _contradictions_of_rules(config)
-    if config.health and config.page and config.health.address == config.page.address:
-        yield ("health", "address"), f"{config.page.address} is the page's"
+    addresses = [PageAddress.parse(part.address) for part in (config.health, config.page) if part is not None]
+    if len(addresses) == 2 and addresses[0] == addresses[1] and addresses[0].port:
+        yield ("health", "address"), f"{addresses[0]} is the page's"
 
 
 def _contradictions_of_rules(config: Config) -> Iterator[tuple[Key, str]]:

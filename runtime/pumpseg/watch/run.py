@@ -25,6 +25,7 @@ from pumpseg.watch.notify import ServiceManager
 from pumpseg.watch.page import PageCamera, WatchPage
 from pumpseg.watch.recent_events import RecentEvents
 from pumpseg.watch.shared_model import SharedModel
+from pumpseg.watch.sinks.clips import ClipSink
 from pumpseg.watch.sinks.event_sink import EventSink, EventSinks
 from pumpseg.watch.sinks.home_assistant import StateValue
 from pumpseg.watch.sinks.mqtt import Announced, MqttSink
@@ -69,6 +70,7 @@ class Watch:
             )
             for sink in self.sinks:
                 opened.enter_context(sink)
+            self._clips = next((sink for sink in self.sinks if isinstance(sink, ClipSink)), None)
             self._mqtt = [sink for sink in self.sinks if isinstance(sink, MqttSink)]
             self._recent = RecentEvents(config.state.folder / "recent")
             self._events: list[CameraEvents] = []
@@ -103,6 +105,7 @@ class Watch:
                 Schedule.parse(schedule.hours, schedule.days),
                 _Observer(events, self),
                 tracker=tracker,
+                ring=None if self._clips is None else self._clips.ring(section.name),
             )
         )
 

@@ -337,3 +337,18 @@ def test_a_recording_outlives_the_reader_of_its_results_and_a_kill(serve, model_
 def frames_in(path):
     with av.open(str(path)) as container:
         return len(list(container.decode(video=0)))
+
+
+def test_a_flood_is_bounded_and_still_shows_pictures(serve):
+    server = serve(sys.executable, HERE / "bad_camera.py", "PORT", "flood")
+    with open_source(f"http://127.0.0.1:{server.port}/camera") as source:
+        frames = iter(source)
+        next(frames)
+        start, before = time.perf_counter(), source.dropped
+        taken = 0
+        while time.perf_counter() - start < 2:
+            next(frames)
+            taken += 1
+        assert 3 <= taken <= 3 * capture.MAX_RATE
+        # They were read all the same: it is no queue that grows.
+        assert source.dropped - before > taken

@@ -69,7 +69,7 @@ def watch(monkeypatch):
     def start(opened, model=None, schedule=ALWAYS, now=datetime.now, turns=None):
         opened = iter(opened)
 
-        def open_next(section):
+        def open_next(section, ring):
             camera = next(opened, None)
             if camera is None:
                 raise SourceError("it is away")

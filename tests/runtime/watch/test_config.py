@@ -94,7 +94,7 @@ url = "x"
         ),
         (CAMERA + "[model]\nthreshold = 2", r":5: model\.threshold: must be less than or equal to 1, got 2"),
         (CAMERA + "[page]\ntoken = 'short'", r":5: page\.token: .*at least 8 characters$"),
-        (CAMERA + "[page]\naddress='1'\n[health]\naddress='1'", r":7: health\.address: 1 is the page's"),
+        (CAMERA + "[page]\naddress='1'\n[health]\naddress='1'", r":7: health\.address: 127.0.0.1:1 is the page's"),
         (CAMERA + "since = 2026-01-01", r":4: camera\[1\]\.since: unknown key"),
     ],
 )

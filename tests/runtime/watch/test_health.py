@@ -86,7 +86,7 @@ def test_a_lost_camera_is_no_reason_to_restart_and_a_stuck_thread_is(serve):
     gate, yard = Camera("gate"), Camera("yard")
     gate.meter.add(result())
     yard.meter.end("lost", "gone")
-    url = serve(Watched([gate, yard], [Sink()], Model(), {}))
+    url = serve(Watched([gate, yard], [Sink(dropped=0, failed=0, waiting=2)], Model(), {}))
     status, body, _ = fetch(f"{url}healthz")
     state = json.loads(body)
     assert (status, state["status"]) == (200, "degraded")

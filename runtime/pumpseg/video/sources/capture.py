@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,11 @@ log = logging.getLogger("pumpseg")
 # A stream that delivers packets for so long without ever making us wait is read slower than it is sent.
 BEHIND_SECONDS = 0.5
 _WAITED_SECONDS = 0.001
+# No camera sends more frames a second; one that does must not take the processor from the others.
+MAX_RATE = 120
+_FLOOD_PAUSE = 0.001  # after each packet beyond them: reading takes the processor, too
+# A stream that never makes us wait is behind for ever: of it, a frame that stands alone is decoded so often.
+MAX_SKIPPED_SECONDS = 0.5
 _BAD_PACKETS = 100
 
 _WEBCAM = re.compile(r"webcam(?::(\d{1,3}))?")
@@ -161,8 +166,9 @@ def is_still(container: Any) -> bool:
 class StreamCapture:
     """A network stream that is open as `container`.
 
-    Packets that cannot be decoded are skipped. When packets arrive faster than they are decoded, the backlog is
-    discarded up to the next packet that can be decoded alone, so that the delay stays bounded.
+    Packets that cannot be decoded are skipped. When packets arrive faster than they are decoded, or more than MAX_RATE
+    a second, the backlog is discarded up to the next packet that can be decoded alone, so that delay and load stay
+    bounded.
     ring: keeps all packets of the last seconds as well.
     """
 
@@ -182,6 +188,7 @@ class StreamCapture:
         self._decoded: list[tuple[Any, float]] = []
         self._waited = perf_counter()
         self._skips = False
+        self._second, self._in_second, self._last = self._waited, 0, self._waited  # of the frames that are decoded
         self.skipped = 0
         self._bad = 0
         self._to_bgr = BgrConverter()
@@ -230,12 +237,25 @@ class StreamCapture:
         return packet, arrived
 
     def _is_skipped(self, packet: Any, arrived: float) -> bool:
-        """Whether a packet belongs to a backlog, which ends when we have caught up, at a frame that stands alone."""
+        """Whether a packet belongs to a backlog or a flood, which end at a frame that stands alone."""
+        if arrived - self._second >= 1:
+            self._second, self._in_second = arrived, 0
         behind = arrived - self._waited > BEHIND_SECONDS
-        if behind and not self.skipped:
-            log.info("decoding is slower than the stream: frames are skipped to catch up whenever it falls behind")
-        self._skips = behind or (self._skips and not (packet.is_keyframe or self._only_key_frames))
-        self.skipped += self._skips
+        flooded = self._in_second >= MAX_RATE
+        if (behind or flooded) and not self.skipped:
+            cause = f"sends more than {MAX_RATE} frames a second" if flooded else "is faster than its decoding"
+            log.info("the stream %s: frames are skipped to catch up whenever it falls behind", cause)
+        alone = packet.is_keyframe or self._only_key_frames
+        if alone and arrived - self._last > MAX_SKIPPED_SECONDS:
+            self._skips = False
+        else:
+            self._skips = behind or flooded or (self._skips and not alone)
+        if self._skips:
+            self.skipped += 1
+            if flooded:
+                sleep(_FLOOD_PAUSE)
+        else:
+            self._last, self._in_second = arrived, self._in_second + 1
         return self._skips
 
     def close(self) -> None:

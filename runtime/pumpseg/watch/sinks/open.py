@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pumpseg.watch.config import SinksSection
+from pumpseg.watch.sinks.clips import ClipSink
 from pumpseg.watch.sinks.event_sink import EventSink
 from pumpseg.watch.sinks.json_lines import JsonLinesEventSink
 from pumpseg.watch.sinks.mqtt import Announced, MqttSink
@@ -65,6 +66,17 @@ def open_event_sinks(sinks: SinksSection, state: Path, announced: Sequence[Annou
                     announced=announced if mqtt.discovery else (),
                     discovery_prefix=mqtt.discovery_prefix,
                     snapshot=mqtt.snapshot,
+                )
+            )
+        if sinks.clips is not None:
+            clips = sinks.clips
+            add(
+                ClipSink(
+                    clips.folder,
+                    before=clips.before,
+                    after=clips.after,
+                    max_bytes=clips.max_gb * _GB,
+                    max_age=clips.max_days * _DAY,
                 )
             )
         stack.pop_all()

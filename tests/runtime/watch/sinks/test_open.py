@@ -21,6 +21,8 @@ def test_what_is_named_is_opened(tmp_path):
 path = "events.jsonl"
 [sinks.snapshots]
 folder = "snapshots"
+[sinks.clips]
+folder = "clips"
 [sinks.webhook]
 url = "http://127.0.0.1:9/hook"
 secret = "x"
@@ -31,7 +33,13 @@ port = 9
     sinks = open_event_sinks(sinks_of(text, tmp_path), tmp_path / "state", [])
     try:
         names = [sink.name.replace(str(tmp_path), "") for sink in sinks]
-        assert names == ["JSON lines /events.jsonl", "snapshots /snapshots", "webhook 127.0.0.1:9", "MQTT 127.0.0.1:9"]
+        assert names == [
+            "JSON lines /events.jsonl",
+            "snapshots /snapshots",
+            "webhook 127.0.0.1:9",
+            "MQTT 127.0.0.1:9",
+            "clips /clips",
+        ]
         assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["mqtt", "webhook"]
     finally:
         for sink in sinks:

@@ -99,7 +99,7 @@ class CollectedSet:
             return None
         moment = moment.astimezone(UTC)
         file_name = f"{moment:%Y%m%dT%H%M%SZ}-{camera}-{reason}-{name}.jpg"
-        if any(image["file_name"] == file_name for image in content["images"]):
+        if any(image["file_name"].endswith(f"-{name}.jpg") for image in content["images"]):
             return None
         image_id = 1 + max((int(image["id"]) for image in content["images"]), default=0)
         content["images"].append(

@@ -66,7 +66,7 @@ def draw(
         seen, found = ("x".join(map(str, size[::-1])) for size in (frame.shape[:2], instances.frame_size))
         raise ValueError(f"the frame is {seen}, its instances were found in one of {found}")
     drawn = frame.copy()
-    unit = max(0.75, min(frame.shape[:2]) / 540)
+    unit = stroke_unit(instances.frame_size)
     colours = instance_colours(instances, color)
     crops = instances.crop_masks
     # The best score comes first and is drawn last, on top.
@@ -86,7 +86,8 @@ def draw(
     for i in reversed(range(len(instances))):
         text = _label(instances, i) if labels is None else labels[i]
         if text:
-            _draw_label(drawn, text, instances.boxes[i], colours[i], unit)
+            x, y = instances.boxes[i, :2].tolist()
+            draw_tag(drawn, text, x, y, colours[i], unit)
     return drawn
 
 
@@ -122,23 +123,40 @@ def _label(instances: Instances, i: int) -> str:
     return label if track_id is None else f"#{track_id} {label}"
 
 
-def _draw_label(
+def stroke_unit(frame_size: tuple[int, int]) -> float:
+    """The width of a thin stroke in a frame of frame_size (height, width), in pixels; texts are in proportion."""
+    return max(0.75, min(frame_size) / 540)
+
+
+def draw_tag(
     drawn: NDArray[np.uint8],
     text: str,
-    box: NDArray[np.float32],
+    x: float,
+    y: float,
     colour: tuple[int, int, int],
     unit: float,
-) -> None:
-    """A filled tag on the upper edge of the box, kept inside the frame."""
+    *,
+    above: bool = True,
+    avoid: Sequence[tuple[int, int, int, int]] = (),
+) -> tuple[int, int, int, int]:
+    """Draw a text on a filled tag whose lower left corner is at (x, y), or the upper left one, kept inside the frame.
+
+    above: draw it above y if there is room. avoid: tags (left, top, right, bottom) below which it moves if it overlaps
+    them. Returns where it is.
+    """
     frame_h, frame_w = drawn.shape[:2]
     scale, stroke, pad = 0.45 * unit, max(1, round(0.9 * unit)), max(2, round(4 * unit))
     (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, scale, stroke)
     tag_w, tag_h = text_w + 2 * pad, text_h + baseline + pad
-    left = max(0, min(round(float(box[0])), frame_w - tag_w))
-    top = round(float(box[1])) - tag_h
-    top = max(0, min(top if top >= 0 else round(float(box[1])), frame_h - tag_h))
+    left = max(0, min(round(x), frame_w - tag_w))
+    top = round(y) - tag_h if above else round(y)
+    top = max(0, min(top if top >= 0 else round(y), frame_h - tag_h))
+    for other in sorted(avoid, key=lambda tag: tag[1]):
+        if left < other[2] and other[0] < left + tag_w and top < other[3] and other[1] < top + tag_h:
+            top = max(0, min(other[3] + 1, frame_h - tag_h))
     cv2.rectangle(drawn, (left, top), (left + tag_w - 1, top + tag_h - 1), colour, cv2.FILLED)
     luminance = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2]
     ink = (20, 20, 20) if luminance > 110 else (255, 255, 255)
     origin = (left + pad, top + pad // 2 + text_h)
     cv2.putText(drawn, text, origin, _FONT, scale, ink, stroke, cv2.LINE_AA)
+    return left, top, left + tag_w, top + tag_h

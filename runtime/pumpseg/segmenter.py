@@ -23,6 +23,7 @@ from pumpseg.inference.threads import plan_threads
 from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
 from pumpseg.instances import Instances
 from pumpseg.timings import Timings
+from pumpseg.zones.counter import ZoneCounter
 
 if TYPE_CHECKING:
     from pumpseg.video.result import Result
@@ -148,12 +149,18 @@ class Segmenter:
         return self.timed(frame.image)
 
     def stream(
-        self, source: str | Path | Source, *, track: bool = False, workers: int | None = None
+        self,
+        source: str | Path | Source,
+        *,
+        track: bool = False,
+        zones: ZoneCounter | None = None,
+        workers: int | None = None,
     ) -> Generator[Result, None, None]:
         """Results of a source: its frames with their index, time and instances, decoded and inferred ahead in threads.
 
         source: anything that `pumpseg-video` takes (see `open_source`). A file yields every frame in order, a camera
-        its newest one each time. track: give instances track ids, see `Tracker`.
+        its newest one each time. track: give instances track ids, see `Tracker`. zones: makes the results'
+        `counts`; one for each source.
         workers: frames of a file to infer at the same time in this segmenter's session. By default as many as it has
         threads, each in one thread, in a second session that is opened at the first file.
         Raises SourceError for a source that cannot be read to its end, or for still images with `track`.
@@ -174,7 +181,7 @@ class Segmenter:
             workers = plan.workers_on(self.provider)
             if workers > 1 and not PROVIDERS[self.provider].device:
                 segmenter = self._one_thread_a_frame(plan.threads)
-        return video.stream(opened, segmenter.infer, workers=workers, tracker=tracker)
+        return video.stream(opened, segmenter.infer, workers=workers, tracker=tracker, zones=zones)
 
     def _one_thread_a_frame(self, threads: int) -> Segmenter:
         """The same on a second session, whose threads do not wait for each other; opened once."""

@@ -29,6 +29,8 @@ from pumpseg.video.sources.open import open_video
 from pumpseg.video.sources.video_file import WHOLE, Section
 from pumpseg.video.stats import Summary
 from pumpseg.video.tracking import Tracker, tracker_of
+from pumpseg.zones.counter import ZoneCounter
+from pumpseg.zones.shapes import Shape, Zone
 
 log = logging.getLogger("pumpseg")
 
@@ -39,7 +41,8 @@ DONE, SKIPPED, FAILED, STOPPED = "done", "skipped", "failed", "stopped"
 class BatchOptions:
     """What is written for each input: annotated copies, JSON lines, COCO results, crops.
 
-    codec: of videos. track: whether instances of videos get track ids. style: of the annotated copies.
+    codec: of videos. track: whether instances of videos get track ids. shapes: zones and lines to count in every input;
+    images have no lines. style: of the annotated copies.
     """
 
     annotate: bool = True
@@ -48,6 +51,7 @@ class BatchOptions:
     crops: bool = False
     codec: str = DEFAULT_CODEC
     track: bool = False
+    shapes: tuple[Shape, ...] = ()
     style: Style = DEFAULT_STYLE
 
     def outputs(self, file: InputFile, folder: Path) -> Outputs:
@@ -140,6 +144,8 @@ def run_batch(
         "outputs": [name for name in ("annotate", "json_lines", "coco", "crops") if getattr(options, name)],
         **asdict(options.style),
     }
+    if options.shapes:
+        settings["shapes"] = [repr(shape) for shape in options.shapes]
     stop, observer = stop or threading.Event(), observer or BatchObserver()
     outcomes: dict[InputFile, Outcome] = {}
     with locked_folder(folder):
@@ -215,6 +221,7 @@ class _Batch:
                 # An earlier, interrupted run may have left more crops than there are now.
                 shutil.rmtree(outputs.crops)
             tracker = tracker_of(source) if self.options.track and source.timing is not None else None
+            shapes = [shape for shape in self.options.shapes if isinstance(shape, Zone) or tracker is not None]
             try:
                 with open_sinks(source, outputs, self.segmenter.info.class_names) as sinks:
                     self.observer.start(file, source.length)
@@ -225,6 +232,7 @@ class _Batch:
                             sinks,
                             workers=self.workers,
                             tracker=tracker,
+                            zones=ZoneCounter(shapes) if shapes else None,
                             style=self.options.style,
                             stop=self.stop,
                             on_frame=lambda done: self.observer.frame(file, done),

@@ -34,6 +34,8 @@ from pumpseg.video.sources.open import open_source
 from pumpseg.video.tracking import tracker_of
 from pumpseg.video.viewers.live_page import LivePage
 from pumpseg.video.viewers.window import OpenCvWindow, screen_problem
+from pumpseg.zones.counter import ZoneCounter
+from pumpseg.zones.shapes import Shape, check_classes
 
 Figures = dict[str, Any]
 
@@ -78,6 +80,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, Figures]:
         tracker = tracker_of(source) if arguments.track else None
         plan = plan_threads(arguments.threads, live=source.live)
         segmenter = _segmenter(arguments, plan.threads)
+        shapes = _shapes(arguments, segmenter)
         sinks = opened.enter_context(
             open_sinks(
                 source,
@@ -100,6 +103,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, Figures]:
             sinks,
             workers=plan.workers_on(segmenter.provider),
             tracker=tracker,
+            zones=ZoneCounter(shapes) if shapes else None,
             style=_style(arguments),
             viewer=viewer,
             limit=arguments.limit,
@@ -113,6 +117,10 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, Figures]:
 
 def _run_batch(arguments: argparse.Namespace) -> tuple[int, Figures]:
     files = find_files(arguments.sources, arguments.save_dir)
+    stop = threading.Event()
+    jobs = arguments.jobs or 1
+    plan = plan_threads(arguments.threads, jobs=jobs)
+    segmenter = _segmenter(arguments, plan.threads)
     options = BatchOptions(
         annotate=not arguments.no_annotate,
         json_lines=arguments.json is not None,
@@ -120,12 +128,9 @@ def _run_batch(arguments: argparse.Namespace) -> tuple[int, Figures]:
         crops=arguments.save_crops is not None,
         codec=arguments.codec,
         track=arguments.track,
+        shapes=_shapes(arguments, segmenter),
         style=_style(arguments),
     )
-    stop = threading.Event()
-    jobs = arguments.jobs or 1
-    plan = plan_threads(arguments.threads, jobs=jobs)
-    segmenter = _segmenter(arguments, plan.threads)
     workers = plan.workers_on(segmenter.provider)
     check_names(_stats(arguments), [segmenter.path, *(file.path for file in files), *_also_read(arguments)])
     with contextlib.ExitStack() as opened:
@@ -170,6 +175,13 @@ def _segmenter(arguments: argparse.Namespace, threads: int) -> Segmenter:
         tiles=arguments.tiles,
         allow_spinning=False,  # spinning threads would take the cores that decoding and encoding need
     )
+
+
+def _shapes(arguments: argparse.Namespace, segmenter: Segmenter) -> tuple[Shape, ...]:
+    """The zones and lines that were asked for, all of whose classes the model has."""
+    shapes = (*arguments.zone, *arguments.line)
+    check_classes(shapes, segmenter.class_names)
+    return shapes
 
 
 def _style(arguments: argparse.Namespace) -> Style:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pumpseg.cli.arguments import count, path, positive, seconds, share, size, whole
 from pumpseg.cli.command import CommandParser
 from pumpseg.drawing import COLORS
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import OptionError, PumpsegError
 from pumpseg.inference.model_file import DEFAULT_MODEL, SHIPPED_MODELS
 from pumpseg.inference.providers import AUTO, MAX_THREADS, provider_names
 from pumpseg.inference.threads import MAX_WORKERS
@@ -19,6 +19,7 @@ from pumpseg.video.sinks.open import STANDARD_OUTPUT
 from pumpseg.video.sinks.video import CODECS, DEFAULT_CODEC
 from pumpseg.video.viewers.live_page import STILL_SECONDS
 from pumpseg.video.viewers.page_access import PageAddress
+from pumpseg.zones.shapes import Line, Shape, Zone, check_names
 
 PROGRAM = "pumpseg-video"
 LOCAL, RAY = "local", "ray"
@@ -78,6 +79,25 @@ def make_parser() -> CommandParser:
         "--track",
         action="store_true",
         help="track instances through videos and cameras: each keeps its ID, and distinct ones are counted",
+    )
+    results.add_argument(
+        "--zone",
+        action="append",
+        type=_shape(Zone.parse),
+        default=[],
+        metavar="NAME=X,Y,X,Y,...",
+        help="count what is in a polygon by its masks, and the share of it that they cover; corners in pixels, or in "
+        "fractions of the frame if all are from 0 to 1; NAME:CLASS,CLASS=... for some classes; with --track also who "
+        "enters, leaves and stays how long; may be repeated",
+    )
+    results.add_argument(
+        "--line",
+        action="append",
+        type=_shape(Line.parse),
+        default=[],
+        metavar="NAME=X,Y,X,Y",
+        help="count tracks that cross a line, in either direction: in is to the right of who walks from the first "
+        "point to the second; needs --track; may be repeated",
     )
     results.add_argument("--stats", type=path, metavar="FILE", help="save the time of every stage as JSON")
 
@@ -169,6 +189,16 @@ def make_parser() -> CommandParser:
     return parser
 
 
+def _shape(parse: Callable[[str], Shape]) -> Callable[[str], Shape]:
+    def parsed(text: str) -> Shape:
+        try:
+            return parse(text)
+        except OptionError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
+
+
 def _page_address(text: str) -> PageAddress:
     try:
         return PageAddress.parse(text)
@@ -181,6 +211,8 @@ def _check(arguments: argparse.Namespace) -> None:
         if wrong:
             raise PumpsegError(message)
 
+    check_names([*arguments.zone, *arguments.line])
+    refuse(arguments.line and not arguments.track, "--line counts tracks: it goes with --track")
     batch = arguments.save_dir is not None
     refuse(arguments.stats == STANDARD_OUTPUT, "--stats cannot go to standard output")
     token = arguments.serve_token

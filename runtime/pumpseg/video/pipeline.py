@@ -26,6 +26,7 @@ from pumpseg.video.sinks.open import Sinks
 from pumpseg.video.sources.frame_source import Frame, Source
 from pumpseg.video.stats import RunMeter, Summary, stage_names
 from pumpseg.video.tracking import Tracker
+from pumpseg.zones.counter import ZoneCounter
 
 QUEUED_FRAMES = 4
 _POLL_SECONDS = 0.1
@@ -108,6 +109,7 @@ def stream(
     *,
     workers: int = 1,
     tracker: Tracker | None = None,
+    zones: ZoneCounter | None = None,
     style: Style = DEFAULT_STYLE,
     stop: threading.Event | None = None,
 ) -> Generator[Result, None, None]:
@@ -115,7 +117,8 @@ def stream(
 
     infer: such as `Segmenter.infer`. workers: frames of a file that are inferred at the same time. A live source has
     one worker, which takes the newest frame only when there is room for its result, so that no result grows old in a
-    queue. tracker: gives the instances ids; one for each source. stop: ends the stream early when set.
+    queue. tracker: gives the instances ids; zones: counts them; one of each for each source. stop: ends the stream
+    early when set.
     Raises whatever the source or `infer` raised.
     """
     check_count("workers", workers)
@@ -159,14 +162,14 @@ def stream(
         while not (stop is not None and stop.is_set()):
             item = pending.get(_POLL_SECONDS)
             if item is not None:
-                yield _result(source, item, tracker, style)
+                yield _result(source, item, tracker, zones, style)
     except StreamClosed:
         return
     finally:
         clean_up(end)
 
 
-def _result(source: Source, item: _Pending, tracker: Tracker | None, style: Style) -> Result:
+def _result(source: Source, item: _Pending, tracker: Tracker | None, zones: ZoneCounter | None, style: Style) -> Result:
     frame = item.frame
     instances, timings = item.inferred.result()
     seconds = [item.wait_seconds, timings.pre, timings.session, timings.post]
@@ -174,6 +177,10 @@ def _result(source: Source, item: _Pending, tracker: Tracker | None, style: Styl
     if tracker is not None:
         instances = tracker.update(instances, frame.time)
         seconds.append(perf_counter() - before_tracking)
+    before_counting = perf_counter()
+    counts = None if zones is None else zones.update(instances, frame.time)
+    seconds += [] if zones is None else [perf_counter() - before_counting]
+    stages = stage_names(live=source.live, tracked=tracker is not None, zones=zones is not None)
     seconds += [0.0, 0.0]  # drawing and writing are yet to come
     return Result(
         frame.image,
@@ -182,12 +189,13 @@ def _result(source: Source, item: _Pending, tracker: Tracker | None, style: Styl
         frame.index,
         frame.time,
         frame.pts,
-        dict(zip(stage_names(live=source.live, tracked=tracker is not None), seconds, strict=True)),
+        dict(zip(stages, seconds, strict=True)),
         None if frame.arrived is None else perf_counter() - frame.arrived,
         source.dropped,
         source.reconnects,
         style,
         frame.pixel_aspect,
+        counts,
     )
 
 
@@ -198,6 +206,7 @@ def process(
     *,
     workers: int = 1,
     tracker: Tracker | None = None,
+    zones: ZoneCounter | None = None,
     style: Style = DEFAULT_STYLE,
     viewer: Viewer | None = None,
     limit: int | None = None,
@@ -210,12 +219,13 @@ def process(
     and with the frames done so far when the source fails midway, before SourceError is raised. A sink that fails does
     not end the run while others, or the viewer, go on: WriteError is raised when they are complete. After any other
     failure they are neither completed nor discarded: that is for the with statement of whoever opened them.
-    workers, tracker, style: see `stream`. on_frame: called with the number of frames done.
+    workers, tracker, zones, style: see `stream`. on_frame: called with the number of frames done.
     """
     sinks, stop = sinks or Sinks(), stop or threading.Event()
-    meter = RunMeter(source, tracker)
+    meter = RunMeter(source, tracker, zones)
     ended_early = False
-    with contextlib.closing(stream(source, infer, workers=workers, tracker=tracker, style=style, stop=stop)) as results:
+    results = stream(source, infer, workers=workers, tracker=tracker, zones=zones, style=style, stop=stop)
+    with contextlib.closing(results):
         try:
             for result in results:
                 before_writing = perf_counter()

@@ -9,13 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.drawing import Color, draw
 from pumpseg.instances import Instances
+from pumpseg.zones.counts import ZoneCounts
+from pumpseg.zones.drawing import draw_counts, draw_shapes
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,20 @@ class Style:
     labels: bool = True
     masks_only: bool = False
 
-    def draw(self, frame: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
-        """A copy of the frame, uint8 BGR (H, W, 3), with the instances drawn on it."""
+    def draw(
+        self, frame: NDArray[np.uint8], instances: Instances, counts: ZoneCounts | None = None
+    ) -> NDArray[np.uint8]:
+        """A copy of the frame, uint8 BGR (H, W, 3), with the instances, and zones and lines, drawn on it."""
         color: Color = "auto" if self.color == "track" and instances.track_ids is None else self.color
-        return draw(frame, instances, None if self.labels else False, color=color, masks_only=self.masks_only)
+        labels: Literal[False] | None = None if self.labels else False
+        if counts is None or self.masks_only:
+            return draw(frame, instances, labels, color=color, masks_only=self.masks_only)
+        frame = frame.copy()
+        draw_shapes(frame, counts)
+        drawn = draw(frame, instances, labels, color=color)
+        if self.labels:
+            draw_counts(drawn, counts)
+        return drawn
 
 
 DEFAULT_STYLE = Style()
@@ -43,7 +55,7 @@ class Result:
     from 0. time: seconds since the source's first frame. pts: the same in units of the source's time base, None for
     images. stage_seconds: what each stage took, in the order of `stats.stage_names`. latency: seconds from a live
     frame's arrival to its result, None for files. dropped, reconnects: of the source so far. pixel_aspect: width of a
-    pixel of the frame by its height, as it is to be shown.
+    pixel of the frame by its height, as it is to be shown. counts: of zones and lines, None where there are none.
     """
 
     frame: NDArray[np.uint8]
@@ -58,6 +70,7 @@ class Result:
     reconnects: int = 0
     style: Style = DEFAULT_STYLE
     pixel_aspect: Fraction = Fraction(1)
+    counts: ZoneCounts | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _annotated: list[NDArray[np.uint8]] = field(default_factory=list, init=False)
 
@@ -71,7 +84,7 @@ class Result:
         with self._lock:
             if not self._annotated:
                 start = perf_counter()
-                self._annotated.append(self.style.draw(self.frame, self.instances))
+                self._annotated.append(self.style.draw(self.frame, self.instances, self.counts))
                 self.stage_seconds["draw"] = perf_counter() - start
             return self._annotated[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -11,15 +11,18 @@ from typing import Any
 from pumpseg.video.result import Result
 from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.tracking import Tracker
+from pumpseg.zones.counter import ZoneCounter
+from pumpseg.zones.counts import ZoneCounts
 
 _FINEST = 1e-6
 _BINS_PER_DOUBLING = 8
 _BINS = 36 * _BINS_PER_DOUBLING  # up to 19 hours
 
 
-def stage_names(*, live: bool, tracked: bool) -> tuple[str, ...]:
+def stage_names(*, live: bool, tracked: bool, zones: bool = False) -> tuple[str, ...]:
     """The stages of a frame, in order: "wait" is for a live source what "decode" is for a file."""
-    return ("wait" if live else "decode", "letterbox", "session", "select", *["track"] * tracked, "draw", "write")
+    counted = [*["track"] * tracked, *["zones"] * zones]
+    return ("wait" if live else "decode", "letterbox", "session", "select", *counted, "draw", "write")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Summary:
     dropped, reconnects, failed: see `Source`. stages: in the order in which a frame passes them; they overlap,
     so they add up to more than the time a frame takes; completing the outputs counts as the last frame's "write".
     latency: from a live frame's arrival to its result, None for files. distinct: instances by track id, None without
-    a tracker.
+    a tracker. counts: what zones and lines counted, see `ZoneCounts.totals`; None without any.
     """
 
     frames: int
@@ -101,6 +104,7 @@ class Summary:
     stages: Mapping[str, StageTimes]
     latency: StageTimes | None = None
     distinct: int | None = None
+    counts: Mapping[str, Any] | None = None
 
     @property
     def fps(self) -> float:
@@ -123,8 +127,19 @@ class Summary:
         stages = ", ".join(f"{name} {times.mean:.1f}" for name, times in self.stages.items())
         latency = f"; latency {self.latency.median:.0f}" if self.latency else ""
         distinct = "" if self.distinct is None else f"; {self.distinct} distinct instances"
-        done = f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{notes}{distinct}"
+        counted = "".join(f"; {text}" for text in _counted(self.counts or {}))
+        done = f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{notes}{distinct}{counted}"
         return f"{done}; ms a frame: {stages}{latency}"
+
+
+def _counted(totals: Mapping[str, Any]) -> Iterator[str]:
+    """What zones and lines counted, in words."""
+    for name, zone in totals.get("zones", {}).items():
+        moved = [f"{sum(zone[verb].values())} {verb}" for verb in ("entered", "left") if verb in zone]
+        covered = f"{zone['mean_occupancy']:.1%} covered on average"
+        yield f"{name}: at most {zone['max_count']} at once, {', '.join([*moved, covered])}"
+    for name, line in totals.get("lines", {}).items():
+        yield f"{name}: {sum(line['in'].values())} in, {sum(line['out'].values())} out"
 
 
 class RunMeter:
@@ -133,11 +148,13 @@ class RunMeter:
     Attributes: `start`, on the `time.perf_counter` clock; `frames`, counted so far.
     """
 
-    def __init__(self, source: Source, tracker: Tracker | None) -> None:
+    def __init__(self, source: Source, tracker: Tracker | None, zones: ZoneCounter | None = None) -> None:
         self.start = perf_counter()
         self.frames = self._instances = 0
         self._source, self._tracker = source, tracker
-        self._stages = {name: Stopwatch() for name in stage_names(live=source.live, tracked=tracker is not None)}
+        names = stage_names(live=source.live, tracked=tracker is not None, zones=zones is not None)
+        self._stages = {name: Stopwatch() for name in names}
+        self._counts: ZoneCounts | None = None
         self._latency = Stopwatch()
 
     def add(self, result: Result) -> None:
@@ -145,6 +162,7 @@ class RunMeter:
         self._instances += len(result.instances)
         for name, watch in self._stages.items():
             watch.add(result.stage_seconds[name])
+        self._counts = result.counts
         if result.latency is not None:
             self._latency.add(result.latency)
 
@@ -165,4 +183,5 @@ class RunMeter:
             stages={name: watch.times(seconds) for name, watch in self._stages.items()},
             latency=self._latency.times(seconds) if self._source.live else None,
             distinct=None if self._tracker is None else self._tracker.count,
+            counts=None if self._counts is None else self._counts.totals(),
         )

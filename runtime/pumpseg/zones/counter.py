@@ -17,7 +17,7 @@ from pumpseg.instances import Instances
 from pumpseg.masks.paste import CropMask, shared_pixels
 from pumpseg.opencv import cv2
 from pumpseg.zones.counts import LineCount, ZoneCount, ZoneCounts, ZoneObject
-from pumpseg.zones.shapes import Line, Shape, Zone, check_names, on_frame, zone_mask
+from pumpseg.zones.shapes import Line, Shape, Zone, check_classes, check_names, on_frame, zone_mask
 
 HOLD_SECONDS = 2.0
 """How long an unseen track keeps its place, as long as `Tracker` keeps its id; a longer gap between frames ends all."""
@@ -235,10 +235,7 @@ class ZoneCounter:
         elif not 0 <= time - self._time <= HOLD_SECONDS:
             self._interrupt(time)
         if instances.class_names != self._class_names:
-            for shape in self.shapes:
-                unknown = [name for name in shape.classes if name not in instances.class_names]
-                if unknown:
-                    raise OptionError(f"{shape}: no class {unknown[0]!r}; there are {', '.join(instances.class_names)}")
+            check_classes(self.shapes, instances.class_names)
             self._class_names = instances.class_names
         self._time = time
         self._frames_since_gap += 1

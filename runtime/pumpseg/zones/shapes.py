@@ -45,7 +45,7 @@ class Zone:
     name: str
     corners: Points
     share: float = 0.5
-    classes: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Line:
 
     name: str
     ends: Points
-    classes: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -129,6 +129,14 @@ def check_names(shapes: Iterable[Shape]) -> None:
         if shape.name in names:
             raise OptionError(f"there are two zones or lines named {shape.name}: name each differently")
         names.add(shape.name)
+
+
+def check_classes(shapes: Iterable[Shape], class_names: Sequence[str]) -> None:
+    """Raise OptionError if a zone or line names a class that a model with these classes does not have."""
+    for shape in shapes:
+        for name in shape.classes:
+            if name not in class_names:
+                raise OptionError(f"{shape}: no class {name!r}; there are {', '.join(class_names)}")
 
 
 def in_fractions(shape: Shape) -> bool:

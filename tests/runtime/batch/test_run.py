@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import struct
@@ -9,7 +10,7 @@ import av
 import cv2
 import pytest
 
-from pumpseg import Segmenter
+from pumpseg import Line, Segmenter, Zone
 from pumpseg.batch.manifest import MANIFEST
 from pumpseg.batch.report import batch_table
 from pumpseg.batch.run import DONE, FAILED, SKIPPED, STOPPED, BatchObserver, BatchOptions, run_batch
@@ -53,6 +54,23 @@ def test_results_are_no_inputs_of_a_pattern_from_above(inputs, segmenter):
     assert [outcome.path for outcome in again] == [outcome.path for outcome in first]
     assert {outcome.status for outcome in again} == {SKIPPED}
     assert len(find_files([f"{inputs}/*.*"], inputs)) == 3, "results next to their inputs"
+
+
+def test_zones_are_counted_in_every_input(inputs, tmp_path, segmenter):
+    zone, line = Zone("all", [0, 0, 1, 0, 1, 1, 0, 1]), Line("down", [0, 0.5, 1, 0.5])
+    options = BatchOptions(annotate=False, json_lines=True, track=True, shapes=(zone, line))
+    outcomes = run(inputs, tmp_path / "out", segmenter, options)
+    assert {outcome.status for outcome in outcomes.values()} == {DONE}
+    for name, of_video in (("a.mp4", True), ("a.png", False)):
+        totals = outcomes[name].summary.counts
+        assert totals["zones"]["all"]["max_occupancy"] > 0
+        assert (totals["lines"].keys() == {"down"}) == of_video
+        first = json.loads((tmp_path / "out" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[0])
+        assert first["zones"]["all"]["occupancy"] == pytest.approx(totals["zones"]["all"]["max_occupancy"], abs=0.2)
+    again = run(inputs, tmp_path / "out", segmenter, options)
+    assert {outcome.status for outcome in again.values()} == {SKIPPED}
+    other = run(inputs, tmp_path / "out", segmenter, replace(options, shapes=(replace(zone, share=0.9), line)))
+    assert {outcome.status for outcome in other.values()} == {DONE}
 
 
 def test_every_input_has_results_of_its_own(inputs, tmp_path, segmenter):

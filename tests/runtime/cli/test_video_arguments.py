@@ -35,6 +35,11 @@ def test_values_out_of_range(run, clip, option, value, message):
         (["a.mp4", "--reconnect=-1"], "at least 0"),
         (["a.mp4", "--camera-fps", "0"], "a number above 0"),
         (["a.mp4", "--codec", "mpeg4"], "invalid choice"),
+        (["a.mp4", "--zone", "gate"], "--zone: a zone must be NAME=x,y,x,y,x,y,..."),
+        (["a.mp4", "--zone", "gate=0,0,1,0"], "--zone: zone gate: a zone needs at least 3 corners, got 2"),
+        (["a.mp4", "--line", "road=0,0,1", "--track"], "--line: line road: must be pairs of x and y, got 3 numbers"),
+        (["a.mp4", "--line", "road=0,0,1,1"], "it goes with --track"),
+        (["a.mp4", "--zone", "a=0,0,1,0,1,1", "--track", "--line", "a=0,0,1,1"], "two zones or lines named a"),
     ],
 )
 def test_options_that_do_not_go_together(run, arguments, message):

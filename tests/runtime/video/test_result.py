@@ -1,9 +1,10 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pumpseg import draw
+from pumpseg import Line, Zone, ZoneCounter, draw
 from pumpseg.video import Sink, Style, Viewer
 
 
@@ -66,6 +67,21 @@ def test_tracked_instances_have_the_colour_of_their_track(marked):
         Style("track").draw(marked.frame, tracked), draw(marked.frame, tracked, color="track")
     )
     assert (Style("instance").draw(marked.frame, tracked) != draw(marked.frame, tracked, color="track")).any()
+
+
+def test_zones_are_drawn_with_the_instances(marked):
+    tracked = marked.instances.with_track_ids(np.array([5, 2]))
+    zones = ZoneCounter([Zone("left", [0, 0, 0.5, 0, 0.5, 1, 0, 1]), Line("down", [0, 0.5, 1, 0.5])])
+    result = replace(marked, instances=tracked, counts=zones.update(tracked, 0.0), stage_seconds={"draw": 0.0})
+    plain = draw(marked.frame, tracked)
+    without_tags = Style(labels=False).draw(marked.frame, tracked, result.counts)
+    assert (result.annotated != plain).any(axis=2).sum() > 100
+    assert (result.annotated != without_tags).any()
+    assert (without_tags != draw(marked.frame, tracked, False)).any()
+    np.testing.assert_array_equal(
+        Style(masks_only=True).draw(marked.frame, tracked, result.counts), draw(marked.frame, tracked, masks_only=True)
+    )
+    assert (marked.frame == 90).all()
 
 
 class Notes(Sink):

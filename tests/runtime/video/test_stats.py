@@ -69,6 +69,7 @@ def test_the_last_duration_can_be_extended(durations, more):
 def test_stages_of_files_cameras_and_tracked_videos():
     assert stage_names(live=False, tracked=False) == ("decode", "letterbox", "session", "select", "draw", "write")
     assert stage_names(live=True, tracked=True)[0::4] == ("wait", "track")
+    assert stage_names(live=False, tracked=True, zones=True)[4:6] == ("track", "zones")
 
 
 def test_a_meter_counts_results(make_result):

@@ -155,7 +155,7 @@ def frame_record(result: Result) -> dict[str, Any]:
 
     time is in seconds, to the microsecond. bbox is [x, y, width, height] in frame pixels, to a hundredth,
     as COCO json has it; segmentation is a COCO RLE. With a tracker every instance has a "track_id", null while it is
-    unconfirmed.
+    unconfirmed. "zones" and "lines": see `ZoneCounts.to_json`, if there are any.
     """
     instances = result.instances
     height, width = instances.frame_size
@@ -177,4 +177,5 @@ def frame_record(result: Result) -> dict[str, Any]:
         "width": width,
         "height": height,
         "instances": records,
+        **({} if result.counts is None else result.counts.to_json()),
     }

@@ -21,6 +21,7 @@ from pumpseg.opencv import cv2
 from pumpseg.video.result import Result, Viewer
 from pumpseg.video.viewers.page_access import Access, PageAddress
 from pumpseg.video.viewers.page_server import Answer, PageServer
+from pumpseg.zones.counts import ZoneCounts
 
 MAX_PIXELS = (1280, 960)
 STILL_SECONDS = 3.0
@@ -124,7 +125,7 @@ class _Frames:
     def figures(self, result: Result) -> dict[str, Any]:
         """What the page shows next to a frame, for JSON: stages and latency in milliseconds, fps of the last seconds.
 
-        distinct: track ids given so far, None without a tracker.
+        distinct: track ids given so far, None without a tracker. zones, lines: see `ZoneCounts.to_json`.
         """
         recent = [stages for _, stages in self._recent]
         seconds = self._recent[-1][0] - self._recent[0][0]
@@ -143,6 +144,7 @@ class _Frames:
             "dropped": result.dropped,
             "reconnects": result.reconnects,
             "viewers": self.viewers,
+            **(ZoneCounts((), {}, {}, False) if result.counts is None else result.counts).to_json(),
         }
 
     def _wake(self) -> None:

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pumpseg import Instances
+from pumpseg import Instances, Line, Zone, ZoneCounter
 from pumpseg.errors import SinkError
 from pumpseg.video import Result
 from pumpseg.video.sinks.json import CocoIds, CocoSink, JsonLinesSink, frame_record
@@ -53,6 +53,17 @@ class FullDisk(io.BytesIO):
 
     def close(self):
         raise OSError(28, "No space left on device")
+
+
+def test_records_hold_zones_and_lines_if_there_are_any(make_result, make_instances):
+    instances = make_instances((80, 100), [(0, 0, 20, 20)]).with_track_ids(np.array([4]))
+    counts = ZoneCounter([Zone("left", [0, 0, 0.5, 0, 0.5, 1, 0, 1]), Line("down", [0, 0.5, 1, 0.5])]).update(
+        instances, 0
+    )
+    frame = np.zeros((80, 100, 3), np.uint8)
+    record = frame_record(make_result(frame, instances=instances, counts=counts))
+    assert {"zones": record["zones"], "lines": record["lines"]} == counts.to_json()
+    assert not {"zones", "lines"} & frame_record(make_result(frame)).keys()
 
 
 def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch, make_result):

@@ -58,10 +58,10 @@ def show_camera(segmenter, stop):
     """Runs the loop on a camera into a page, in a thread; gives the list of moments at which frames were done."""
     threads = []
 
-    def run(page, pause=0.0):
+    def run(page, pause=0.0, **more):
         moments = []
         source = Camera(pause)
-        options = {"viewer": page, "stop": stop, "on_frame": lambda done: moments.append(time.perf_counter())}
+        options = {"viewer": page, "stop": stop, "on_frame": lambda done: moments.append(time.perf_counter())} | more
         threads.append(threading.Thread(target=process, args=(source, segmenter.infer), kwargs=options))
         threads[-1].start()
         return moments

@@ -13,6 +13,7 @@ import pytest
 from page_client import deaf_viewers, fetch, next_frame, watch
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
+from pumpseg import Zone, ZoneCounter
 from pumpseg.errors import PumpsegError
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video.viewers import live_page, page_server
@@ -155,7 +156,19 @@ def test_large_pictures_are_scaled_and_a_trackers_ids_are_counted(make_page, vie
             figures, picture = next_frame(viewer)
             assert figures["counts"] == {"pumpkin": count}
     assert figures["distinct"] == 3
+    assert figures["zones"] == figures["lines"] == {}
     assert picture.shape == (853, 1280, 3)
+
+
+def test_a_viewer_gets_the_counts_of_zones(make_page, make_instances, view):
+    page = make_page()
+    instances = make_instances((64, 96), [(0, 0, 20, 20)]).with_track_ids(np.array([4]))
+    counts = ZoneCounter([Zone("left", [0, 0, 0.5, 0, 0.5, 1, 0, 1])]).update(instances, 0.0)
+    with watch(page) as viewer:
+        page.show(view(instances=instances, counts=counts))
+        figures, _ = next_frame(viewer)
+    assert figures["zones"]["left"]["count"] == 1
+    assert figures["zones"]["left"]["track_ids"] == [4]
 
 
 def test_the_end_reaches_all_viewers_even_those_who_wait(make_page, view):

@@ -1,5 +1,6 @@
 """The page in a real browser."""
 
+import re
 import time
 
 import cv2
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from chromium_tab import CHROMIUM, ChromiumTab
 from page_client import deaf_viewers
+
+from pumpseg import Zone, ZoneCounter
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ PIXELS = "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height
 
 def test_a_browser_shows_the_picture_and_the_figures(make_page, show_camera, chromium, tmp_path):
     page = make_page(token="abc")
-    show_camera(page, pause=0.02)
+    show_camera(page, pause=0.02, zones=ZoneCounter([Zone("front-yard", [0, 0, 1, 0, 1, 1, 0, 1])]))
     chromium("Page.navigate", url=page.url)
     chromium.until("document.getElementById('state')?.textContent === 'live'")
     assert chromium.run("[canvas.width, canvas.height]") == [320, 240]
@@ -37,8 +40,11 @@ def test_a_browser_shows_the_picture_and_the_figures(make_page, show_camera, chr
         times.add(chromium.run("document.getElementById('fps').textContent"))
     assert float(chromium.run("document.getElementById('fps').textContent")) > 1
     stages = chromium.run("[...document.querySelectorAll('#stages tr')].map(row => row.innerText.split(/\\s+/))")
-    assert [name for name, _ in stages] == ["wait", "letterbox", "session", "select", "draw", "write"]
+    assert [name for name, _ in stages] == ["wait", "letterbox", "session", "select", "zones", "draw", "write"]
     assert float(stages[0][1]) > 10
+    zones = chromium.run("document.getElementById('zones-tile').innerText.split(/\\s+/)")
+    assert zones[:4] == ["zones", "and", "lines", "front-yard"]
+    assert re.fullmatch(r"\d+ now, \d+%", " ".join(zones[4:]))
     for width in (1280, 390):
         chromium.picture(tmp_path / f"{width}.png", width, 800)
         assert chromium.run("document.documentElement.scrollWidth <= innerWidth")

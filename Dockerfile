@@ -6,17 +6,22 @@ WORKDIR /source
 COPY . .
 RUN python3 -m venv /opt/pip && /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
+# The package trackers asks for the OpenCV with windows, which needs libGL: the headless one takes its place again.
 FROM ${BASE} AS cpu-environment
 COPY --from=wheel /wheels /wheels
 RUN python3 -m venv /opt/pumpseg && \
-    /opt/pumpseg/bin/pip install --no-cache-dir "pumpseg[headless,video,serve,track] @ file://$(ls /wheels/*.whl)"
+    /opt/pumpseg/bin/pip install --no-cache-dir "pumpseg[headless,watch] @ file://$(ls /wheels/*.whl)" && \
+    /opt/pumpseg/bin/pip uninstall --yes opencv-python && \
+    /opt/pumpseg/bin/pip install --no-cache-dir --force-reinstall --no-deps opencv-python-headless
 
+# CUDA and cuDNN come as wheels, so that the image needs nothing of the host but NVIDIA's driver.
 FROM ${BASE} AS cuda-environment
 COPY --from=wheel /wheels /wheels
-# CUDA and cuDNN come as wheels, so that the image needs nothing of the host but NVIDIA's driver.
 RUN python3 -m venv /opt/pumpseg && \
     /opt/pumpseg/bin/pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]" \
-        "pumpseg[headless-gpu,video,serve,track] @ file://$(ls /wheels/*.whl)"
+        "pumpseg[headless-gpu,watch] @ file://$(ls /wheels/*.whl)" && \
+    /opt/pumpseg/bin/pip uninstall --yes opencv-python && \
+    /opt/pumpseg/bin/pip install --no-cache-dir --force-reinstall --no-deps opencv-python-headless
 
 FROM ${BASE} AS train-environment
 COPY --from=wheel /wheels /wheels

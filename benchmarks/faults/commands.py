@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_SECONDS = 60.0
-"""A command that takes longer hangs."""
+"""A command that takes longer hangs; run.py --max-seconds changes it."""
 
 MODULES = {
     "pumpseg-video": "pumpseg.cli.video",
@@ -93,10 +93,10 @@ def run(
     command: Sequence[str],
     folder: Path,
     *,
-    limit: float = MAX_SECONDS,
+    slow: float = 1.0,
     disturb: Callable[[subprocess.Popen], None] | None = None,
 ) -> Ended:
-    """A command to its end. disturb: called once it runs; sends it signals, say."""
+    """A command to its end. slow: how many times MAX_SECONDS it may take. disturb: called once it runs."""
     errors = errors_of(folder)
     began = time.monotonic()
     process = start(command, folder, errors)
@@ -104,7 +104,7 @@ def run(
     try:
         if disturb is not None:
             disturb(process)
-        process.wait(limit)
+        process.wait(slow * MAX_SECONDS)
     except subprocess.TimeoutExpired:
         hung = True
     finally:
@@ -123,7 +123,7 @@ class WarmCommands:
     def __init__(self, *programs: str) -> None:
         self._mains = {program: importlib.import_module(MODULES[program]).main for program in programs}
 
-    def run(self, program: str, words: Words, folder: Path, *, limit: float = MAX_SECONDS) -> Ended:
+    def run(self, program: str, words: Words, folder: Path) -> Ended:
         errors = errors_of(folder)
         sys.stdout.flush()
         began = time.monotonic()
@@ -132,7 +132,7 @@ class WarmCommands:
             os._exit(self._in_child(program, list(map(str, words)), folder, errors))
         status, hung = 0, False
         while not (waited := os.waitpid(child, os.WNOHANG))[0]:
-            if time.monotonic() - began > limit:
+            if time.monotonic() - began > MAX_SECONDS:
                 hung = True
                 os.kill(child, signal.SIGKILL)
                 waited = os.waitpid(child, 0)

@@ -34,7 +34,7 @@ def run(count: int, rng: random.Random, work: Path, warm: WarmCommands) -> Itera
 def _case(job: Job, inputs: Path, folder: Path, expected: dict[str, str], kib: int) -> Case:
     with _small_disk(folder, kib) as mounted:
         limited = job.command(inputs) if mounted else ["prlimit", f"--fsize={1024 * kib}", *job.command(inputs)]
-        first: Ended = run_command(limited, folder, limit=job.limit)
+        first: Ended = run_command(limited, folder, slow=job.slow)
         problems = first.problems({0, 1, 2})
         if job.name != "pumpseg-train":
             problems += job.wrong(folder, expected)

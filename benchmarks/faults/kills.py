@@ -66,10 +66,11 @@ def run_stops(count: int, rng: random.Random, work: Path, warm: WarmCommands) ->
 
 def _shares(count: int) -> Iterator[tuple[Job, int]]:
     """How many of `count` kills each job gets, at least one as long as there are any."""
-    total = sum(job.share for job in JOBS)
-    left = count
-    for job in JOBS:
+    total, left = sum(job.share for job in JOBS), count
+    for job in sorted(JOBS, key=lambda job: job.share):
         number = min(left, max(1, round(count * job.share / total)))
+        if job.share == max(job.share for job in JOBS):
+            number = left
         left -= number
         if number:
             yield job, number
@@ -85,7 +86,7 @@ def _killed(job: Job, inputs: Path, folder: Path, expected: dict[str, str], mome
         process.wait()
         problems.extend(_left_running(process.pid))
 
-    first = run_command(job.command(inputs), folder, limit=job.limit, disturb=kill)
+    first = run_command(job.command(inputs), folder, slow=job.slow, disturb=kill)
     problems += first.problems({0, -signal.SIGKILL})
     if job.name != "pumpseg-train":  # the best weights so far are those of an earlier epoch
         problems += job.wrong(folder, expected)
@@ -114,7 +115,7 @@ def _left_running(group: int) -> list[str]:
 
 def _record(server: Server, *more: str) -> list[str]:
     url = f"{server.url}/endless_camera"
-    return line("pumpseg-video", url, "--save", "rec.mp4", "--no-show", "--model", "fast", *CPU, *more)
+    return line("pumpseg-video", url, "--save", "rec.mp4", "--no-show", "--model", "fast-int8", *CPU, *more)
 
 
 def _killed_live(server: Server, folder: Path, moment: float) -> Case:

@@ -45,7 +45,7 @@ def _case(server: Server, folder: Path, host: str, rng: random.Random) -> Case:
             opened.append(connection)
 
     words = [f"{server.url}/endless_camera", "--save", "rec.mp4", "--json", "rec.jsonl", "--limit", str(FRAMES)]
-    words += ["--serve", f"{host}:0", "--threads", "1", "--model", "fast"]
+    words += ["--serve", f"{host}:0", "--threads", "1", "--model", "fast-int8"]
     ended = run_command(line("pumpseg-video", *words), folder, disturb=crowd)
     problems = ended.problems({0})
     if len(opened) != CONNECTIONS:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import commands
 import disks
 import kills
 import labels
@@ -34,7 +35,7 @@ import urls
 from commands import Case, WarmCommands, errors_of
 
 from pumpseg.atomic_file import write_json
-from pumpseg.cli.arguments import count, seed
+from pumpseg.cli.arguments import count, positive, seed
 from pumpseg.cli.command import CommandParser, run_command
 
 Kind = Callable[[int, random.Random, Path, WarmCommands], Iterator[Case]]
@@ -56,6 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--count", type=count, metavar="N", help="cases of each kind (default: see the table)")
     parser.add_argument("--seed", type=seed, default=0, help="the same seed draws the same faults")
+    parser.add_argument(
+        "--max-seconds",
+        type=positive,
+        default=60.0,
+        metavar="S",
+        help="after which a command hangs; more on a busy machine",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="save every case")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep the folders of cases in which something went wrong"
@@ -65,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_all(arguments: argparse.Namespace) -> int:
+    commands.MAX_SECONDS = arguments.max_seconds
     warm = WarmCommands("pumpseg-video", "pumpseg-data")
     cases: dict[str, list[Case]] = defaultdict(list)
     for kind in arguments.only:

@@ -206,7 +206,7 @@ def run(count: int, rng: random.Random, work: Path, warm: WarmCommands) -> Itera
 def _case(server: Server, folder: Path, scheme: str, name: str) -> Case:
     url = f"{scheme}://127.0.0.1:{server.port}/{name}{_SUFFIX.get(name.partition('_')[0], '')}"
     outputs = ("--save", "out.mp4", "--json", "out.jsonl")
-    words = [url, *outputs, "--reconnect", "1", "--no-show", "--threads", "1", "--model", "fast"]
+    words = [url, *outputs, "--reconnect", "1", "--no-show", "--threads", "1", "--model", "fast-int8"]
 
     def interrupt(process: subprocess.Popen) -> None:
         try:

@@ -70,7 +70,7 @@ def options():
     helps = [help_of(name) for name in ("pumpseg", *COMMANDS)]
     subcommands = re.search(r"\{([\w,-]+)\}", help_of("pumpseg-data"))[1].split(",")
     helps += [help_of("pumpseg-data", subcommand) for subcommand in subcommands]
-    scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("[ep]*/*.py")]
+    scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("[efp]*/*.py")]
     return set(OPTION.findall(" ".join(helps + scripts)))
 
 

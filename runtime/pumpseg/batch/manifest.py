@@ -112,7 +112,7 @@ class Manifest:
                 int(record["frames"]),
                 int(record["instances"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise SinkError(
                 f"line {number} of {self.path} is damaged ({type(error).__name__}): remove it to repeat its input"
             ) from None

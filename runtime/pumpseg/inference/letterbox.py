@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ class Rule:
     def __post_init__(self) -> None:
         if self.placement not in ("top-left", "centred"):
             raise ValueError(f"unknown letterbox placement {self.placement!r}, 'top-left' and 'centred' are known")
+        if not (0 <= self.min_side < math.inf and 0 <= self.min_scale < math.inf):
+            raise ValueError(f"min_side {self.min_side} and min_scale {self.min_scale} must be finite, from 0")
 
     @property
     def is_centred(self) -> bool:

@@ -23,6 +23,9 @@ def test_damaged_settings_are_reported(tmp_path):
     path = tmp_path / "settings.toml"
     for text, message in (
         ("data = ", r"settings[.]toml is not valid TOML"),
+        ("a = " + "[" * 10_000, "nested too deeply"),
+        ("epochs = " + "9" * 10_000, r"settings[.]toml is not valid TOML"),
+        ("epochs = 9" + "_" * 9, r"settings[.]toml is not valid TOML"),
         ('data = "x"\ncolour = 1', "there is no setting 'colour'"),
         ('data = "x"\n[augmentation]\nmosaic = 1', "there is no setting 'augmentation.mosaic'"),
         ("epochs = 3", "data: field required"),

@@ -159,8 +159,10 @@ def _assignment(text: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RunError(f"--set {text}: not NAME=VALUE in TOML ({error})") from None
+    except ValueError as error:
+        raise RunError(f"--set {text:.100}: not NAME=VALUE in TOML ({error})") from None
+    except RecursionError:
+        raise RunError(f"--set {text:.100}: nested too deeply") from None
 
 
 def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:

@@ -97,8 +97,10 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of UTF-8, and of numbers with thousands of digits
         raise RunError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise RunError(f"{path} is not valid TOML: it is nested too deeply") from None
 
 
 def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> None:

@@ -90,7 +90,7 @@ class CocoIds:
             categories = {category["name"]: int(category["id"]) for category in content["categories"]}
         except OSError as error:
             raise SinkError(f"cannot read {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SinkError(f"{path} is not a COCO json: {type(error).__name__} {error}") from None
         if len(images) < len(content["images"]):
             raise SinkError(f"{path} has several images of one file name: their results could not be told apart")

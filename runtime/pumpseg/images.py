@@ -106,4 +106,7 @@ def check_image_format(target: Path) -> None:
     """Raise SinkError unless OpenCV writes images of this suffix."""
     # Only the suffix is tested: OpenCV ends the process at names that are not UTF-8.
     if not target.suffix or not cv2.haveImageWriter(f"image{target.suffix}"):
-        raise SinkError(f"cannot write {target}: {target.suffix or 'no suffix'} is not an image format; try .png")
+        raise SinkError(
+            f"cannot write {target}: {target.suffix or 'no suffix'} is not an image format that OpenCV writes; "
+            "try .png, .jpg or .webp"
+        )

@@ -53,7 +53,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a.xyz"])
 def test_an_unknown_format(name):
-    with pytest.raises(SinkError, match=r"is not an image format; try \.png"):
+    with pytest.raises(SinkError, match=r"is not an image format that OpenCV writes; try \.png"):
         check_image_format(Path(name))
 
 

@@ -27,7 +27,7 @@ from pumpseg.segmenter import Segmenter
 from pumpseg.video.pipeline import process
 from pumpseg.video.result import Style, Viewer
 from pumpseg.video.sinks.json import CocoIds
-from pumpseg.video.sinks.open import Outputs, open_sinks
+from pumpseg.video.sinks.open import Outputs, check_outputs, open_sinks
 from pumpseg.video.sources.capture import CameraSettings
 from pumpseg.video.sources.files import find_files, is_file_like
 from pumpseg.video.sources.open import open_source
@@ -77,6 +77,7 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, Figures]:
         source = opened.enter_context(
             open_source(*arguments.sources, camera=camera, reconnect_timeout=arguments.reconnect)
         )
+        check_outputs(source, outputs)
         tracker = tracker_of(source) if arguments.track else None
         plan = plan_threads(arguments.threads, live=source.live)
         segmenter = _segmenter(arguments, plan.threads)

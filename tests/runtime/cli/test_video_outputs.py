@@ -21,6 +21,18 @@ def test_outputs_that_cannot_be_written(run, clip, tmp_path):
     assert_error(run(clip, "--save", "out.avi"), "videos are saved as")
 
 
+def test_a_format_that_is_not_written_is_refused_before_the_model_is_opened(run, clip, square_frame, tmp_path):
+    cv2.imwrite(str(tmp_path / "photo.png"), square_frame)
+    cv2.imwrite(str(tmp_path / "other.png"), square_frame)
+    for sources, name, message in (
+        ([clip], "out.gif", r"cannot write out\.gif: videos are saved as \.mp4, \.m4v, \.mov, \.mkv"),
+        ([tmp_path / "photo.png"], "out.mp4", r"\.mp4 is not an image format that OpenCV writes; try \.png, \.jpg"),
+        ([tmp_path / "photo.png", tmp_path / "other.png"], "out.png", "cannot save 2 images as out.png: name a folder"),
+    ):
+        assert_error(run(*sources, "--save", name, "--model", "missing.onnx", model=False), message)
+    assert files(run.folder) == []
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(run, clip, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)

@@ -11,11 +11,12 @@ from types import TracebackType
 
 from pumpseg.atomic_file import check_names
 from pumpseg.errors import SinkError, WriteError
+from pumpseg.images import check_image_format
 from pumpseg.video.result import Result, Sink
 from pumpseg.video.sinks.images import CropSink, FrameFolderSink, ImageFolderSink, ImageSink, image_outputs
 from pumpseg.video.sinks.json import CocoIds, CocoSink, JsonLinesSink
 from pumpseg.video.sinks.raw import RawSink
-from pumpseg.video.sinks.video import DEFAULT_CODEC, VideoSink
+from pumpseg.video.sinks.video import DEFAULT_CODEC, VideoSink, check_video_format
 from pumpseg.video.sources.frame_source import Source
 
 log = logging.getLogger("pumpseg")
@@ -121,6 +122,21 @@ class Outputs:
         return [path for path in (self.save, self.json_lines, self.coco, self.crops) if path is not None]
 
 
+def check_outputs(source: Source, outputs: Outputs) -> None:
+    """Raise SinkError if the annotated frames of a source cannot be saved in the format that their name means.
+
+    `open_sinks` checks it, too; here it is known before a model is loaded.
+    """
+    save = outputs.save
+    if save in (None, STANDARD_OUTPUT):
+        return
+    if source.timing is None:
+        if not _is_folder(source, save):
+            check_image_format(save)
+    elif not _names_folder(save):
+        check_video_format(save)
+
+
 def open_sinks(
     source: Source,
     outputs: Outputs,
@@ -164,15 +180,19 @@ def _opened(source: Source, outputs: Outputs, class_names: Sequence[str]) -> Ite
         yield RawSink(source.timing)
     elif source.timing is None:
         yield ImageFolderSink(source.inputs, save) if _is_folder(source, save) else ImageSink(save)
-    elif save.is_dir() or not save.suffix:
+    elif _names_folder(save):
         yield FrameFolderSink(save)
     else:
         yield VideoSink(save, source.timing, source.audio, codec=outputs.codec, live=source.live)
 
 
+def _names_folder(save: Path) -> bool:
+    return save.is_dir() or not save.suffix
+
+
 def _is_folder(source: Source, save: Path) -> bool:
     """Whether images are saved into a folder. Raises SinkError for several images and one file."""
-    if save.is_dir() or not save.suffix:
+    if _names_folder(save):
         if not source.inputs:
             raise SinkError(f"cannot save {source.name} into {save}: name an image file, such as {save}/snapshot.png")
         return True

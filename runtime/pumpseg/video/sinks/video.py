@@ -52,6 +52,12 @@ _LIMITED_RANGE = 1
 _USUAL_LAYOUTS = dict(enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1))  # FFmpeg's defaults
 
 
+def check_video_format(target: Path) -> None:
+    """Raise SinkError unless videos are saved with this suffix."""
+    if target.suffix.lower() not in VIDEO_FORMATS:
+        raise SinkError(f"cannot write {target}: videos are saved as {', '.join(VIDEO_FORMATS)}")
+
+
 class VideoSink(Sink):
     """Encodes annotated frames into one file, which appears when complete.
 
@@ -75,8 +81,7 @@ class VideoSink(Sink):
         codec: str = DEFAULT_CODEC,
         live: bool = False,
     ) -> None:
-        if target.suffix.lower() not in VIDEO_FORMATS:
-            raise SinkError(f"cannot write {target}: videos are saved as {', '.join(VIDEO_FORMATS)}")
+        check_video_format(target)
         if codec not in CODECS:
             raise SinkError(f"unknown codec {codec!r}; there are {', '.join(CODECS)}")
         if timing.rate <= 0 or timing.time_base <= 0:

@@ -1,13 +1,16 @@
 from fractions import Fraction
+from pathlib import Path
 from unittest.mock import Mock
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from pumpseg.errors import SinkError, WriteError
 from pumpseg.video import Sink
 from pumpseg.video.sinks.json import JsonLinesSink
-from pumpseg.video.sinks.open import STANDARD_OUTPUT, Outputs, Sinks, open_sinks
+from pumpseg.video.sinks.open import STANDARD_OUTPUT, Outputs, Sinks, check_outputs, open_sinks
 from pumpseg.video.sinks.video import VideoSink
 from pumpseg.video.sources.frame_source import VideoTiming
 from pumpseg.video.sources.images import ImageSource
@@ -25,6 +28,19 @@ def test_outputs_never_replace_inputs(tmp_path, make_clip):
     with pytest.raises(SinkError, match="is an input"):
         open_sinks(source, Outputs(save=tmp_path / "link.mp4"))
     assert (tmp_path / "in.mp4").read_bytes() == before
+
+
+def test_formats_are_checked_before_anything_is_opened(tmp_path, clip):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    with open_source(clip) as video, open_source(tmp_path / "a.png") as image:
+        for source, good, bad in (
+            (video, ("o.mp4", "frames", "-"), "o.webp"),
+            (image, ("o.webp", "marked", "-"), "o.mkv"),
+        ):
+            for name in good:
+                check_outputs(source, Outputs(save=Path(name)))
+            with pytest.raises(SinkError, match=f"cannot write {bad}"):
+                check_outputs(source, Outputs(save=Path(bad)))
 
 
 def test_images_are_not_saved_over_themselves(tmp_path):

@@ -184,7 +184,7 @@ def tiny_training(tiny_settings, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         training.spy(monkeypatch, training.trainers, training.drawn)
         with untraced():
-            fit(tiny_settings, training.folder, verbose=0)
+            fit(tiny_settings, training.folder)
     return training
 
 

@@ -21,8 +21,8 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
         for _ in range(4):
             advance(1)
     assert capsys.readouterr().err.splitlines() == [
-        "reading: 3 images of 5 images, 00:12 left",
-        "reading: 5 images of 5 images, 00:00 left",
+        "reading: 3 of 5 images, 00:12 left",
+        "reading: 5 of 5 images, 00:00 left",
     ]
 
 

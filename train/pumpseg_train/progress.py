@@ -56,14 +56,19 @@ class StderrProgress(Progress):
                 now = time.monotonic()
                 if now - shown >= _PLAIN_SECONDS:
                     shown = now
-                    line = f"{what}: {_amount(done, unit)}"
                     if total:
                         left = (total - done) * (now - begun) / max(done - start, 1)
-                        line += f" of {_amount(total, unit)}, {tqdm.format_interval(left)} left"
-                    self.note(line)
+                        amount = f"{_amount(done, unit)} of {_amount(total, unit)} {_shown(unit)}"
+                        self.note(f"{what}: {amount}, {tqdm.format_interval(left)} left")
+                    else:
+                        self.note(f"{what}: {_amount(done, unit)} {_shown(unit)}")
 
         yield say
 
 
 def _amount(count: int, unit: str) -> str:
-    return f"{count / 1e6:.1f} MB" if unit == "B" else f"{count} {unit}"
+    return f"{count / 1e6:.1f}" if unit == "B" else str(count)
+
+
+def _shown(unit: str) -> str:
+    return "MB" if unit == "B" else unit

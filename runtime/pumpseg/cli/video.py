@@ -93,11 +93,11 @@ def _run_one(arguments: argparse.Namespace) -> tuple[int, Figures]:
         )
         viewer = _open_viewer(arguments, stop, opened)
         limits = [limit for limit in (source.length, arguments.limit) if limit]
-        progress = opened.enter_context(Progress(min(limits, default=None)))
         opened.enter_context(handle_signals(stop_then_interrupt(stop)))
         if isinstance(viewer, LivePage) and not (sinks or source.live):
             # A clip that is only watched would be over before the browser is open.
             viewer.wait_for_browser()
+        progress = opened.enter_context(Progress(min(limits, default=None)))
         summary = process(
             source,
             segmenter.infer,

@@ -12,7 +12,10 @@ import pytest
 from page_client import next_frame
 from websockets.sync.client import connect
 
+from pumpseg.cli import video
+from pumpseg.cli.progress import Progress
 from pumpseg.cli.video import main
+from pumpseg.video.viewers.live_page import LivePage
 
 
 def command(clip, model_path, *arguments):
@@ -42,6 +45,20 @@ def test_a_clip_that_is_saved_does_not_wait_for_a_viewer(clip, model_path, tmp_p
     assert main([str(clip), "--model", str(model_path), "--json", str(out), "--serve", "0.0.0.0:0"]) == 0
     assert len(out.read_text(encoding="utf-8").splitlines()) == 20
     assert re.search(r"live page: http://\S+:\d+/\?token=\S{20,}\n", capfd.readouterr().err)
+
+
+def test_the_wait_for_a_viewer_does_not_count_as_progress(clip, model_path, monkeypatch):
+    order = []
+
+    class NotedProgress(Progress):
+        def __init__(self, total):
+            order.append("progress")
+            super().__init__(total)
+
+    monkeypatch.setattr(video, "Progress", NotedProgress)
+    monkeypatch.setattr(LivePage, "wait_for_browser", lambda page: order.append("waited"))
+    assert main([str(clip), "--model", str(model_path), "--serve", "0", "--limit", "2"]) == 0
+    assert order == ["waited", "progress"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def fitted(monkeypatch):
     """Notes what `fit` is called with instead of training."""
     calls = []
 
-    def noted(settings, run, *, workers, distributed, verbose):
+    def noted(settings, run, *, workers, distributed, progress):
         assert (workers, distributed) in ((0, False), (3, True))
         calls.append((settings, run))
 

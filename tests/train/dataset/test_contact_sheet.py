@@ -1,9 +1,11 @@
 """A contact sheet with the masks where they belong."""
 
+import itertools
 import json
 
 import cv2
 import numpy as np
+import pytest
 
 from pumpseg_train.cli.data import main
 from pumpseg_train.dataset.annotations import read_dataset
@@ -70,3 +72,38 @@ def test_colours_labels_and_contours_are_drawn_as_asked(tmp_path, make_split):
     assert changed((), ("--color", "class")) == 0  # two classes: by class unless asked for
     assert changed((), ("--color", "instance")) > 100
     assert 0 < changed((), ("--no-labels",)) < changed((), ("--masks-only",))
+
+
+@pytest.fixture
+def caption(tmp_path, make_split):
+    """The caption of a sheet of one photo with this name, as bool (rows, columns) of its ink."""
+
+    def drawn(name):
+        folder = make_split(tmp_path / f"set{len(list(tmp_path.iterdir()))}", [[(0, SMALL)]])
+        (photo,) = (folder / "images").iterdir()
+        photo.rename(folder / "images" / name)
+        labels = folder / "annotations.json"
+        labels.write_text(labels.read_text(encoding="utf-8").replace(photo.name, name), encoding="utf-8")
+        out = tmp_path / "sheet.png"
+        assert main(["show", str(folder), "--save", str(out), "--side", "160"]) == 0
+        sheet = cv2.imread(str(out))
+        return sheet[sheet.shape[0] - 6 - 22 :, 6:].max(axis=2) < 150
+
+    return drawn
+
+
+@pytest.mark.skipif(cv2.__version__.startswith("4."), reason="OpenCV 4 draws Latin letters only")
+def test_names_in_other_scripts_are_drawn(caption):
+    names = [caption(f"{name}.png") for name in ("??", "\u5357\u74dc", "\ud638\ubc15", "\u0442\u044b")]
+    assert all(name.any() for name in names)
+    for first, second in itertools.combinations(names, 2):
+        assert (first != second).any()
+
+
+def test_of_a_long_name_the_end_is_drawn_inside_the_sheet(caption):
+    short, *long = (caption(f"{name}01.png") for name in ("", "a" * 100, "m" * 100))
+    for name in long:
+        assert not name[:, 160:].any()
+        ink = [np.flatnonzero(drawn.any(axis=0)).max() for drawn in (short, name)]
+        assert 140 < ink[1] < 160
+        assert (short[:, ink[0] - 30 : ink[0]] == name[:, ink[1] - 30 : ink[1]]).mean() > 0.95

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from pumpseg.errors import DatasetError
+from pumpseg_train.progress import StderrProgress
 from pumpseg_train.samples.config import AugmentationConfig
 from pumpseg_train.training import callbacks
 from pumpseg_train.training.fit import fit, read_objects
@@ -36,7 +38,7 @@ def distance(some, others):
 @pytest.fixture
 def unvalidated(monkeypatch, metrics_of):
     """Spares a run the detections of its validation, where it is the training that counts."""
-    monkeypatch.setattr(callbacks, "evaluate", lambda dataset, predict: metrics_of(0.5))
+    monkeypatch.setattr(callbacks, "evaluate", lambda dataset, predict, advance: metrics_of(0.5))
 
 
 def test_run_leaves_its_settings_best_weights_and_history(tiny_run, tiny_settings, read_history):
@@ -47,6 +49,7 @@ def test_run_leaves_its_settings_best_weights_and_history(tiny_run, tiny_setting
         "history.csv",
         "pictures",
         "settings.toml",
+        "state",
         *(["tensorboard"] if importlib.util.find_spec("tensorboard") else []),
     ]
     content = tomllib.loads((tiny_run / "settings.toml").read_text())
@@ -54,7 +57,7 @@ def test_run_leaves_its_settings_best_weights_and_history(tiny_run, tiny_setting
     assert content["input_size"] == 96
     assert read_settings(tiny_run) == tiny_settings
     rows = read_history(tiny_run)
-    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
     losses = {"loss", "rpn_class", "rpn_box", "class", "box", "mask"}
     validation = {"val_mask_ap", "val_mask_ap50", "val_box_ap", "val_box_ap50"}
     assert set(rows[0]) == losses | validation | {"epoch", "images_per_second", "waiting_share"}
@@ -73,7 +76,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     # In the validation of the first epoch: the epoch is done again.
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(callbacks, "evaluate", interrupt)
-        fit(tiny_settings, run, verbose=0)
+        fit(tiny_settings, run)
     assert not read_history(run)
 
     # In the second epoch.
@@ -87,18 +90,18 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
                 interrupt()
 
         patch.setattr(callbacks.SeedEpoch, "on_train_batch_end", second_epoch)
-        fit(tiny_settings, run, verbose=0)
-    assert [row["epoch"] for row in read_history(run)] == ["0"]
+        fit(tiny_settings, run)
+    assert [row["epoch"] for row in read_history(run)] == ["1"]
     assert (run / "state").is_dir()
     weights, averages = before["trainer"]
     saved = recorded_best(run)
     assert distance(saved, averages) < 0.1 * distance(saved, weights), "the moving average is what is saved"
 
     drawn.clear()
-    fit(tiny_settings, run, verbose=0)
+    fit(tiny_settings, run)
     assert {epoch for epoch, _ in drawn[-2:]} == {1}
     assert len([pair for pair in drawn if pair[0] == 1]) == 2
-    assert not (run / "state").exists()
+    assert sorted(path.name for path in (run / "state").iterdir()) == ["latest.weights.h5", "training_metadata.json"]
     timings = ("images_per_second", "waiting_share")
     for row, wanted in zip(read_history(run), read_history(tiny_training.folder), strict=True):
         assert {name: float(value) for name, value in row.items() if name not in timings} == pytest.approx(
@@ -132,18 +135,47 @@ def test_other_settings_for_the_same_folder_are_refused(tiny_run, tiny_settings)
         fit(dataclasses.replace(tiny_settings, seed=6, batch_size=3), tiny_run)
 
 
-def test_a_finished_run_is_not_trained_again(tiny_run, tiny_settings):
-    before = (tiny_run / "history.csv").read_text()
-    with pytest.raises(RunError, match="is finished: give another --out; --init-from"):
-        fit(tiny_settings, tiny_run)
-    assert (tiny_run / "history.csv").read_text() == before
+def test_a_finished_run_is_not_trained_again(tiny_run, tiny_settings, capsys):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.iterdir()}
+    fit(tiny_settings, tiny_run, progress=StderrProgress())
+    said = capsys.readouterr().err
+    assert re.search(r"is finished: its best epoch is \d, mask AP 0\.\d+; the same command with --epochs above 2", said)
+    assert {path: path.stat().st_mtime_ns for path in tiny_run.iterdir()} == before
+
+
+def test_a_finished_run_goes_on_with_more_epochs(
+    tiny_run, tiny_settings, tiny_training, tmp_path, step_by_step, unvalidated, monkeypatch, capsys, read_history
+):
+    trainers, drawn = [], []
+    tiny_training.spy(monkeypatch, trainers, drawn)
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    more = dataclasses.replace(tiny_settings, epochs=3)
+    fit(more, run, progress=StderrProgress())
+    said = capsys.readouterr().err
+    assert re.search(r"^resuming from epoch 3 of 3$", said, re.MULTILINE)
+    assert re.findall(r"^epoch (\d) of 3: loss", said, re.MULTILINE) == ["3"]
+    assert "1 class (pumpkin): training on 6 images with" in said
+    assert [row["epoch"] for row in read_history(run)] == ["1", "2", "3"]
+    assert {epoch for epoch, _ in drawn[-2:]} == {2}
+    assert int(trainers[0].optimizer.iterations) == 3 * tiny_settings.steps
+    assert read_settings(run) == more
+    assert (run / "finished").exists()
+
+    with pytest.raises(RunError, match=r"another epochs: .*; only --epochs may grow"):
+        fit(tiny_settings, run)
+    shutil.rmtree(run / "state")
+    with pytest.raises(RunError, match="was finished without its state: --init-from"):
+        fit(dataclasses.replace(tiny_settings, epochs=4), run)
+    assert (run / "finished").exists()
+    assert read_settings(run) == more
 
 
 def test_a_run_starts_from_the_best_weights_of_an_earlier_one(
     tiny_run, tiny_settings, tmp_path, step_by_step, unvalidated, saved_arrays
 ):
     settings = dataclasses.replace(tiny_settings, init_from=str(tiny_run), epochs=1, steps=1, learning_rate=1e-12)
-    fit(settings, tmp_path / "on", verbose=0)
+    fit(settings, tmp_path / "on")
     started, ended = (saved_arrays(run) for run in (tiny_run, tmp_path / "on"))
     for before, after in zip(started, ended, strict=True):
         np.testing.assert_allclose(before, after, atol=1e-6)
@@ -158,13 +190,13 @@ def test_a_run_of_other_classes_gives_all_but_the_class_layer(
     settings = dataclasses.replace(
         tiny_settings, data=str(tmp_path / "data"), init_from=str(tiny_run), epochs=1, steps=1, pictures_every=0
     )
-    fit(settings, tmp_path / "run", verbose=2)
-    assert "randomly initialised: class_logits" in capsys.readouterr().out
+    fit(settings, tmp_path / "run", progress=StderrProgress())
+    assert "randomly initialised: class_logits" in capsys.readouterr().err
 
 
 def test_a_source_of_weights_that_is_none_is_refused_before_anything_is_written(tiny_settings, tmp_path):
     with pytest.raises(RunError, match="--init-from nowhere: not general, imagenet"):
-        fit(dataclasses.replace(tiny_settings, init_from="nowhere"), tmp_path / "run", verbose=0)
+        fit(dataclasses.replace(tiny_settings, init_from="nowhere"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -173,7 +205,7 @@ def test_a_validation_split_without_instances_is_refused(tiny_settings, fruit, t
     path = tmp_path / "data" / "val" / "annotations.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
     with pytest.raises(DatasetError, match="holds no instances"):
-        fit(dataclasses.replace(tiny_settings, data=str(tmp_path / "data")), tmp_path / "run", verbose=0)
+        fit(dataclasses.replace(tiny_settings, data=str(tmp_path / "data")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -197,7 +229,7 @@ def test_gradients_of_several_batches_make_one_update(
 ):
     trainers = []
     tiny_training.spy(monkeypatch, trainers, [])
-    fit(dataclasses.replace(tiny_settings, accumulate=2, epochs=1), tmp_path / "run", verbose=0)
+    fit(dataclasses.replace(tiny_settings, accumulate=2, epochs=1), tmp_path / "run")
     (trainer,) = trainers
     assert int(trainer.optimizer.iterations) == 1
 
@@ -208,7 +240,7 @@ def test_mixed_precision_keeps_weights_and_answers_in_float32(
     trainers = []
     tiny_training.spy(monkeypatch, trainers, [])
     settings = dataclasses.replace(tiny_settings, precision="mixed_bfloat16", epochs=1, steps=1, pictures_every=0)
-    fit(settings, tmp_path / "run", verbose=0)
+    fit(settings, tmp_path / "run")
     trainer = trainers[0]
     trunk = trainer.trunk
     assert {variable.dtype for variable in trainer.trainable_variables} == {"float32"}
@@ -223,7 +255,7 @@ def test_mixed_precision_keeps_weights_and_answers_in_float32(
 
 def test_only_jax_shares_batches_among_devices(tiny_settings, tmp_path):
     with pytest.raises(RunError, match="tensorflow cannot distribute batches"):
-        fit(tiny_settings, tmp_path / "run", distributed=True, verbose=0)
+        fit(tiny_settings, tmp_path / "run", distributed=True)
 
 
 DISTRIBUTED = """
@@ -234,7 +266,7 @@ from pumpseg_train.training.fit import fit
 from pumpseg_train.training.run import make_settings
 
 assert len(keras.distribution.list_devices()) == 2
-fit(make_settings({"data": sys.argv[1], **eval(sys.argv[3])}), Path(sys.argv[2]), distributed=True, verbose=0)
+fit(make_settings({"data": sys.argv[1], **eval(sys.argv[3])}), Path(sys.argv[2]), distributed=True)
 """
 
 
@@ -275,7 +307,7 @@ def test_a_damaged_validation_photo_is_reported_before_the_training(tiny_setting
     photo = next((tmp_path / "data" / "val" / "images").iterdir())
     photo.write_bytes(photo.read_bytes()[:100])
     with pytest.raises(DatasetError, match=f"{photo.name} cannot be read"):
-        fit(dataclasses.replace(tiny_settings, data=str(tmp_path / "data")), tmp_path / "run", verbose=0)
+        fit(dataclasses.replace(tiny_settings, data=str(tmp_path / "data")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -287,7 +319,7 @@ def test_an_error_while_a_sample_is_drawn_is_reported_unchanged(tiny_settings, t
     augmentation = AugmentationConfig(mosaic_prob=0, negative_prob=1, paste_prob=0, aux_prob=0)
     settings = dataclasses.replace(tiny_settings, backgrounds=(str(backgrounds),), augmentation=augmentation)
     with pytest.raises(DatasetError, match=r"bad\.png cannot be read"):
-        fit(settings, tmp_path / "run", workers=workers, verbose=0)
+        fit(settings, tmp_path / "run", workers=workers)
 
 
 def test_cutouts_may_be_a_data_set_with_a_train_split(fruit):

@@ -32,7 +32,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser(
         prog="pumpseg-train",
         description="Fine-tune a Mask R-CNN on DATA/{train,val}/images + annotations.json (COCO json). "
-        "Re-run the same command to resume an interrupted run.",
+        "Re-run the same command to resume an interrupted run; with more --epochs a finished one goes on.",
         examples=[
             "pumpseg-train data/fruit --out runs/fruit --epochs 24",
             "pumpseg-train data/fruit --out runs/fruit --init-from fast --size 384 --backgrounds photos/empty",
@@ -120,9 +120,10 @@ def _train(arguments: argparse.Namespace) -> None:
     values.update(given)
     settings = make_settings(values, str(config or "settings"))
 
+    from pumpseg_train.progress import StderrProgress
     from pumpseg_train.training.fit import fit
 
-    fit(settings, out, workers=workers, distributed=distributed, verbose=1 if sys.stdout.isatty() else 2)
+    fit(settings, out, workers=workers, distributed=distributed, progress=StderrProgress())
     print(f"done: the best model is in {out}; pumpseg-export {out} -o model.onnx")
 
 

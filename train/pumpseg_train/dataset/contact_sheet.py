@@ -16,6 +16,7 @@ from pumpseg_train.dataset.photo_file import read_frame
 _CAPTION = 22  # pixels
 _GAP = 6
 _PAPER, _INK = (245, 245, 245), (40, 40, 40)
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 _CELLS = 256  # a side of a drawn mask
 
 
@@ -95,9 +96,20 @@ def _instances(labelled: LabelledSet, photo: Photo, width: int, height: int) -> 
 def _caption(area: NDArray[np.uint8], split: str, photo: Photo) -> None:
     crowds = sum(annotation.crowd for annotation in photo.annotations)
     counts = f"{len(photo.annotations) - crowds}" + (f"+{crowds}c" if crowds else "")
-    text = f"{split}/{photo.path.name}"
-    # The end of a name says more than its beginning; about 7 pixels a letter.
-    room = area.shape[1] // 7 - len(counts) - 1
-    text = text if len(text) <= room else "..." + text[-max(1, room - 3) :]
-    text = text.encode("ascii", "replace").decode()  # all that OpenCV's font has
-    cv2.putText(area, f"{text} {counts}", (0, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
+    text = _drawable(f"{split}/{photo.path.name}")
+    # The end of a name says more than its beginning.
+    shown = text
+    while _text_width(f"{shown} {counts}") > area.shape[1] and len(text) > 1:
+        text = text[1:]
+        shown = f"...{text}"
+    cv2.putText(area, f"{shown} {counts}", (0, 15), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
+
+
+def _text_width(text: str) -> int:
+    return cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0]
+
+
+def _drawable(text: str) -> str:
+    """The text as far as OpenCV can draw it: from version 5 on, most scripts; ASCII before."""
+    code = "utf-8" if int(cv2.__version__.partition(".")[0]) >= 5 else "ascii"
+    return text.encode(code, "replace").decode(code)

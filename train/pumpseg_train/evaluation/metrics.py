@@ -74,13 +74,15 @@ def finite(figures: "DataclassInstance") -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(figures).items()}
 
 
-def evaluate(dataset: LabelledSet, predict: Predict) -> Metrics:
+def evaluate(dataset: LabelledSet, predict: Predict, advance: Advance = lambda count: None) -> Metrics:
     """The COCO figures of `predict` on every photo of the split, by pycocotools (100 detections a photo).
+
+    advance: as `detect` calls it.
 
     Raises:
         DatasetError: as `detect` does.
     """
-    return score(dataset, detect(dataset, predict))
+    return score(dataset, detect(dataset, predict, advance))
 
 
 def detect(dataset: LabelledSet, predict: Predict, advance: Advance = lambda count: None) -> list[dict[str, Any]]:

@@ -217,11 +217,11 @@ def _draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], threshold: 
     side = 2.5 + 0.7 * len(names)
     figure = Figure(figsize=(side + 0.5, side), dpi=120, layout="tight")
     axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    most = max(int(matrix.max()), 1)
+    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=most)
     for row, column in np.ndindex(*matrix.shape):
         if (row, column) != (len(names) - 1,) * 2:
-            colour = "white" if shares[row, column] > 0.6 else "black"
+            colour = "white" if matrix[row, column] > 0.6 * most else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)

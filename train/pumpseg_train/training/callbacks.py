@@ -1,7 +1,8 @@
 """What happens during a run: own samples for each epoch, validation, checkpoints, logs, an early end."""
 
+import contextlib
+import datetime
 import importlib.util
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,40 @@ from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import evaluate
 from pumpseg_train.evaluation.prediction_sheet import PredictionSheet
 from pumpseg_train.model.network import MaskRCNN
+from pumpseg_train.progress import Progress
 from pumpseg_train.samples.loader import Batches
 from pumpseg_train.training.predictor import predictor
-from pumpseg_train.training.run import BEST_METRICS, BEST_WEIGHTS, RunError, Settings, save_weights
+from pumpseg_train.training.run import (
+    BEST_METRICS,
+    BEST_WEIGHTS,
+    STATE,
+    RunError,
+    Settings,
+    read_best,
+    save_weights,
+)
+
+_BATCHES_TO_ESTIMATE = 10
 
 
 def run_callbacks(
-    model: MaskRCNN, validation: LabelledSet, batches: Batches, settings: Settings, run: Path
-) -> list[keras.callbacks.Callback]:
-    """All callbacks of a run, in their order."""
+    model: MaskRCNN, validation: LabelledSet, batches: Batches, settings: Settings, run: Path, progress: Progress
+) -> tuple[list[keras.callbacks.Callback], "ShowEpochs"]:
+    """All callbacks of a run, in their order; and the one to close."""
+    shown = ShowEpochs(settings, progress)
     # The backup comes after the validation: an epoch whose validation was interrupted is repeated.
-    # Its folder is kept until the run is marked as finished.
-    return [
+    # Its folder is kept: a finished run may get more epochs.
+    callbacks = [
         SeedEpoch(batches, settings.seed),
         Speed(batches, settings.batch_size),
-        Validate(model, validation, run, settings),
-        keras.callbacks.CSVLogger(run / "history.csv", append=True),
+        Validate(model, validation, run, settings, progress),
+        History(run / "history.csv", append=True),
         *_tensorboard(run),
-        keras.callbacks.BackupAndRestore(run / "state", double_checkpoint=True, delete_checkpoint=False),
+        keras.callbacks.BackupAndRestore(run / STATE, double_checkpoint=True, delete_checkpoint=False),
         StopAtNaN(f"start again with a learning rate below {settings.learning_rate:g}"),
+        shown,
     ]
+    return callbacks, shown
 
 
 class SeedEpoch(keras.callbacks.Callback):
@@ -76,15 +91,17 @@ class Validate(keras.callbacks.Callback):
     Also draws predictions every few epochs, and ends a run that no longer improves.
     """
 
-    def __init__(self, model: MaskRCNN, dataset: LabelledSet, run: Path, settings: Settings) -> None:
+    def __init__(
+        self, model: MaskRCNN, dataset: LabelledSet, run: Path, settings: Settings, progress: Progress
+    ) -> None:
         super().__init__()
         self._mask_rcnn, self._dataset, self._run, self._settings = model, dataset, run, settings
+        self._progress = progress
         self._predict = predictor(model)
         self._average = keras.callbacks.SwapEMAWeights()
-        path = run / BEST_METRICS
         self._best, self._best_epoch = -1.0, 0
-        if path.is_file():
-            best = json.loads(path.read_text(encoding="utf-8"))
+        if (run / BEST_METRICS).is_file():
+            best = read_best(run)
             self._best, self._best_epoch = best["mask"]["ap"], best["epoch"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -94,7 +111,8 @@ class Validate(keras.callbacks.Callback):
         self._average.set_model(self.model)
         self._average.on_test_begin()
         try:
-            metrics = evaluate(self._dataset, sheet or self._predict)
+            with self._progress.stage("validating", len(self._dataset.photos), "images") as advance:
+                metrics = evaluate(self._dataset, sheet or self._predict, advance)
             if metrics.mask.ap > self._best:
                 self._best, self._best_epoch = metrics.mask.ap, number
                 save_weights(self._mask_rcnn, self._run / BEST_WEIGHTS)
@@ -112,6 +130,72 @@ class Validate(keras.callbacks.Callback):
             )
         if self._settings.patience and number - self._best_epoch >= self._settings.patience:
             self.model.stop_training = True
+
+
+class History(keras.callbacks.CSVLogger):
+    """A row for each epoch, which counts from 1 as everywhere else."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch + 1, logs)
+
+
+class ShowEpochs(keras.callbacks.Callback):
+    """Reports the batches of an epoch as they pass, one line when it is over, and how long the rest takes.
+
+    `close` ends a stage that an error has interrupted.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        super().__init__()
+        self._settings, self._progress = settings, progress
+        self._stage = contextlib.ExitStack()
+        self._first_epoch = -1
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+        number, epochs, steps = epoch + 1, self._settings.epochs, self._settings.steps
+        if self._first_epoch < 0:
+            self._first_epoch, self._begin = epoch, time.monotonic()
+            if epoch:
+                self._progress.note(f"resuming from epoch {number} of {epochs}")
+            self._progress.note("the first batch takes longer than the others: the training step is prepared")
+        self._advance = self._stage.enter_context(self._progress.stage(f"epoch {number} of {epochs}", steps, "batches"))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._advance(1)
+        if batch + 1 == self._settings.steps:
+            self.close()
+        if self._epoch != self._first_epoch:
+            return
+        # The first batch tells nothing about the others.
+        if batch == 0:
+            self._second = time.monotonic()
+        elif batch == _BATCHES_TO_ESTIMATE:
+            batches = (self._settings.epochs - self._first_epoch) * self._settings.steps
+            seconds = (time.monotonic() - self._second) * batches / _BATCHES_TO_ESTIMATE
+            self._progress.note(f"about {_time(seconds)} of training in all, validation not included")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.close()
+        done, left = epoch + 1 - self._first_epoch, self._settings.epochs - epoch - 1
+        now = logs or {}
+        losses = ", ".join(f"{name} {now[name]:.3f}" for name in ("rpn_class", "rpn_box", "class", "box", "mask"))
+        speed = f"{now['images_per_second']:.2g} images/s"
+        line = (
+            f"epoch {epoch + 1} of {self._settings.epochs}: loss {now['loss']:.3f} ({losses}), "
+            f"mask AP {now['val_mask_ap']:.3f}, AP50 {now['val_mask_ap50']:.3f}, {speed}"
+        )
+        if left:
+            line += f", {_time((time.monotonic() - self._begin) / done * left)} left"
+        self._progress.note(line)
+
+    def close(self) -> None:
+        self._stage.close()
+
+
+def _time(seconds: float) -> str:
+    """Hours, minutes and seconds as a clock shows them."""
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 class StopAtNaN(keras.callbacks.Callback):

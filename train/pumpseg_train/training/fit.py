@@ -1,18 +1,19 @@
 """Fine-tunes a Mask R-CNN on a data set, resuming where it was interrupted."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 
 from pumpseg.errors import DatasetError
+from pumpseg.plural import counted
 from pumpseg_train.dataset.annotations import read_dataset
 from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import read_photo
 from pumpseg_train.model.losses import Trainer
 from pumpseg_train.model.network import build_mask_rcnn
+from pumpseg_train.progress import Progress
 from pumpseg_train.samples.batches import BatchSampler
 from pumpseg_train.samples.loader import Batches, one_opencv_thread
 from pumpseg_train.samples.sources import load_sources
@@ -20,24 +21,27 @@ from pumpseg_train.training.callbacks import run_callbacks
 from pumpseg_train.training.initial_weights import check_source, initialise
 from pumpseg_train.training.optimizer import make_optimizer
 from pumpseg_train.training.predictor import JIT
-from pumpseg_train.training.run import FINISHED, RunError, Settings, write_settings
+from pumpseg_train.training.run import FINISHED, STATE, RunError, Settings, read_best, write_settings
 
 
 def fit(
-    settings: Settings, run: Path, *, workers: int = 0, distributed: bool = False, verbose: int | str = "auto"
+    settings: Settings, run: Path, *, workers: int = 0, distributed: bool = False, progress: Progress | None = None
 ) -> None:
     """Trains as `settings` say into the folder `run`; the same call resumes it after a crash.
 
     Writes `settings.toml`, `best.weights.h5` + `best.json` (the epoch with the highest mask AP),
-    `history.csv`, `tensorboard/`, `pictures/`, `state/` while unfinished, and an empty file `finished`.
+    `history.csv`, `tensorboard/`, `pictures/`, `state/`, and an empty file `finished` at the end. A finished run is
+    left as it is; with more epochs it goes on from its `state/`, at the learning rate that the longer run has there.
     `workers`: processes that draw the samples, see `loader.Batches`.
     `distributed`: split each batch over all devices (`keras.distribution.DataParallel`).
+    `progress`: where to report; silent by default.
 
     Raises:
         DatasetError: the data cannot be used.
         RunError: `run` was started with other settings, there are no weights to initialise from, the loss
             became NaN or infinite, or the backend cannot distribute.
     """
+    progress = progress or Progress()
     profile = settings.to_profile()
     if settings.average_runs:
         raise RunError("average_runs only records what pumpseg-train --average-runs did: leave it out to train")
@@ -62,14 +66,19 @@ def fit(
         _distribute(settings.batch_size)
     write_settings(run, settings, training.classes)
     if (run / FINISHED).exists():
-        raise RunError(f"{run} is finished: give another --out; --init-from {run} starts from its weights")
+        best = read_best(run)
+        progress.note(
+            f"{run} is finished: its best epoch is {best['epoch']}, mask AP {best['mask']['ap']:.3f}; "
+            f"the same command with --epochs above {settings.epochs} goes on"
+        )
+        return
+    progress.note(_summary(settings, training, validation))
 
     keras.utils.set_random_seed(settings.seed)
     with _dtype_policy(settings.precision):
         model = build_mask_rcnn(profile, training.classes, imagenet=True)
     transfer = initialise(model, settings.init_from)
-    if verbose:
-        print(transfer.describe())
+    progress.note(transfer.describe())
     trainer = Trainer(model, settings.seed)
     trainer.compile(make_optimizer(settings, model), jit_compile=JIT)
     sampler = BatchSampler(
@@ -82,12 +91,26 @@ def fit(
     )
     trainer.optimizer.build(trainer.trainable_variables)
     with one_opencv_thread(), Batches(sampler, steps=settings.steps, processes=workers) as batches:
-        callbacks = run_callbacks(model, validation, batches, settings, run)
-        with batches.original_error():
+        callbacks, shown = run_callbacks(model, validation, batches, settings, run, progress)
+        with contextlib.closing(shown), batches.original_error():
             # The samples are random already, and drawn ahead in this order.
-            trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=verbose, shuffle=False)
+            trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=0, shuffle=False)
+    for copy in (run / STATE).glob("*.bkp"):
+        copy.unlink()
     (run / FINISHED).touch()
-    shutil.rmtree(run / "state", ignore_errors=True)
+
+
+def _summary(settings: Settings, training: LabelledSet, validation: LabelledSet) -> str:
+    splits = []
+    for split in (training, validation):
+        instances = sum(not annotation.crowd for photo in split.photos for annotation in photo.annotations)
+        splits.append(f"{counted(len(split.photos), 'image')} with {counted(instances, 'instance')}")
+    classes = f"{counted(len(training.classes), 'class', 'classes')} ({', '.join(training.classes)})"
+    length = f"{counted(settings.epochs, 'epoch')} of {counted(settings.steps, 'batch', 'batches')}"
+    return (
+        f"{classes}: training on {splits[0]}, validation on {splits[1]}; {length} of "
+        f"{counted(settings.batch_size, 'picture')} of {settings.input_size}x{settings.input_size}"
+    )
 
 
 def read_objects(folder: Path) -> LabelledSet:

@@ -1,6 +1,7 @@
 """A training run on disk: its settings, its checkpoints, and the way back to a model."""
 
 import dataclasses
+import json
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ SETTINGS = "settings.toml"
 BEST_WEIGHTS = "best.weights.h5"
 BEST_METRICS = "best.json"
 FINISHED = "finished"
+STATE = "state"
 FOLDERS = ("data", "init_from", "average_runs", "auxiliary", "paste_from", "distractors", "backgrounds")
 """The settings that name folders of the machine that trains."""
 
@@ -104,26 +106,46 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> None:
-    """Creates the run folder; one that exists must have been made with the same settings.
+    """Creates the run folder; one that exists must have been made with the same settings, but may get more epochs.
 
     Raises:
-        RunError: it was made with others, or cannot be made.
+        RunError: it was made with others, or cannot be made, or cannot get more epochs.
         SinkError: its settings cannot be written.
     """
     if (run / SETTINGS).is_file():
-        old, new = dataclasses.asdict(read_settings(run)), dataclasses.asdict(settings)
+        before = read_settings(run)
+        old, new = dataclasses.asdict(before), dataclasses.asdict(settings)
         changed = [name for name in new if _comparable(name, new[name]) != _comparable(name, old[name])]
-        if changed or read_classes(run) != classes:
+        more = changed == ["epochs"] and settings.epochs > before.epochs
+        if (changed and not more) or read_classes(run) != classes:
             raise RunError(
                 f"{run} was started with another {', '.join(changed) or 'set of classes'}: "
-                "give the same options to resume it, or another --out"
+                "give the same options to resume it, or another --out; only --epochs may grow"
             )
-        return
+        if not more:
+            return
+        if (run / FINISHED).exists():
+            if not (run / STATE).is_dir():
+                raise RunError(f"{run} was finished without its state: --init-from {run} starts from its weights")
+            (run / FINISHED).unlink()
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {run}: {error.strerror}") from None
     write_text(run / SETTINGS, tomli_w.dumps({"classes": list(classes), **dataclasses.asdict(settings)}))
+
+
+def read_best(run: Path) -> dict[str, Any]:
+    """The epoch with the best weights of a run, from 1, and its metrics.
+
+    Raises:
+        RunError: the folder has no such file, or a damaged one.
+    """
+    try:
+        best: dict[str, Any] = json.loads((run / BEST_METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run / BEST_METRICS} cannot be read: {first_line(error)}") from None
+    return best
 
 
 def load_run(run: Path) -> MaskRCNN:

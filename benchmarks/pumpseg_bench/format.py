@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pumpseg.plural import counted
 from pumpseg_bench.latency import MIN_FOR_FPS
 from pumpseg_bench.report import STAGES, BenchReport, Row
 
@@ -27,9 +28,9 @@ def headline(report: BenchReport) -> list[str]:
     """What was measured, and on what."""
     machine, (height, width) = report.machine, report.frame_size
     lines = [
-        f"{machine.processor}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB, {machine.system}",
+        f"{machine.processor}, {counted(machine.cores, 'core')}, {machine.memory / 2**30:.0f} GiB, {machine.system}",
         ", ".join(f"{name} {number}" for name, number in machine.versions.items()),
-        f"{report.distinct_frames} frames of {width}x{height} from {report.source}, {report.created}",
+        f"{counted(report.distinct_frames, 'frame')} of {width}x{height} from {report.source}, {report.created}",
     ]
     for model in report.models:
         side = "x".join(str(side) for side in reversed(model.input_size))

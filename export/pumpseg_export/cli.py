@@ -10,6 +10,7 @@ from pumpseg.cli.arguments import count, path, share, size_or_side
 from pumpseg.cli.command import CommandParser, when_interrupted
 from pumpseg.errors import PumpsegError, SinkError
 from pumpseg.images import IMAGE_SUFFIXES
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, input_size, is_weights
 
@@ -197,7 +198,7 @@ def _export_int8(arguments: argparse.Namespace, float32: Path) -> None:
         float16=arguments.float16,
         recommended_threshold=arguments.recommended_threshold,
     )
-    print(f"int8: {' and '.join(result.parts)}, calibrated on {result.photos} photos ({result.method})")
+    print(f"int8: {' and '.join(result.parts)}, calibrated on {counted(result.photos, 'photo')} ({result.method})")
     if result.float32 and result.int8:
         print(f"mask AP {result.float32.mask.ap:.3f} in float32, {result.int8.mask.ap:.3f} in int8")
     else:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.model import Model
+from pumpseg.plural import counted
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.network import MaskRCNN
 
@@ -105,22 +106,23 @@ class Agreement:
 
     def __str__(self) -> str:
         agreeing, count = self.agreeing, len(self.differences)
+        photos = counted(self.frames, "photo")
         if not count:
             return (
-                f"nothing was detected on {self.frames} photos, so the file could not be compared with Keras: "
+                f"nothing was detected on {photos}, so the file could not be compared with Keras: "
                 "name photos that show the classes"
             )
         own = "" if self.own is None else f"Keras from itself by {self.own:.0%} when its weights change by rounding"
         if self.sufficient:
             box, score, mask = (max(getattr(d, name) for d in agreeing) for name in ("box", "score", "mask"))
             return (
-                f"{len(agreeing)} of {count} detections on {self.frames} photos agree with Keras (differing by at most "
+                f"{len(agreeing)} of {count} detections on {photos} agree with Keras (differing by at most "
                 f"{box:.3g} px, score {score:.3g}, mask {mask:.3g})"
                 + (f"; the others are near-ties: the file differs by {self.differing_share:.0%}, {own}" if own else "")
             )
         worst = sorted((d for d in self.differences if not d.within(self.tolerance)), key=lambda d: (-d.box, -d.score))
         return (
-            f"{count - len(agreeing)} of {count} detections on {self.frames} photos differ from Keras by more than "
+            f"{count - len(agreeing)} of {count} detections on {photos} differ from Keras by more than "
             f"{self.tolerance} ({1 - self.tolerance.share:.0%} may): {'; '.join(map(str, worst[:2]))}"
             + (f"; the file differs by {self.differing_share:.0%}, {own}" if own else "")
         )

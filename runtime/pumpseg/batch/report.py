@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pumpseg.batch.run import DONE, FAILED, SKIPPED, STOPPED, Outcome
+from pumpseg.plural import counted
 
 _MAX_ROWS = 40
 
@@ -25,7 +26,8 @@ def batch_table(outcomes: Sequence[Outcome]) -> str:
     counts = {status: sum(o.status == status for o in outcomes) for status in (DONE, SKIPPED, FAILED, STOPPED)}
     totals = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     frames, found = sum(o.frames for o in outcomes), sum(o.instances for o in outcomes)
-    return "\n".join([*lines, f"{len(outcomes)} inputs: {totals}; {frames} frames, {found} instances"])
+    done = f"{counted(frames, 'frame')}, {counted(found, 'instance')}"
+    return "\n".join([*lines, f"{counted(len(outcomes), 'input')}: {totals}; {done}"])
 
 
 def _row(outcome: Outcome) -> tuple[str, str, str, str, str]:

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Self, TextIO
 
 from pumpseg.batch.run import BatchObserver, Outcome
+from pumpseg.plural import counted
 from pumpseg.video.sources.files import InputFile
 
 _TERMINAL_SECONDS = 0.1
@@ -90,7 +91,7 @@ class BatchProgress(_Line, BatchObserver):
             self.show(self._inputs)
 
     def _inputs(self) -> str:
-        return f"{self._ended} of {self._total} inputs"
+        return f"{self._ended} of {counted(self._total, 'input')}"
 
 
 def frames_line(done: int, total: int | None, seconds: float) -> str:

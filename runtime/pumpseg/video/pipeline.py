@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from pumpseg.checks import check_count
 from pumpseg.errors import SourceError, WriteError
 from pumpseg.instances import Instances
+from pumpseg.plural import counted
 from pumpseg.timings import Timings
 from pumpseg.video.clean_up import clean_up
 from pumpseg.video.result import DEFAULT_STYLE, Result, Style, Viewer
@@ -242,7 +243,7 @@ def process(
         except SourceError as error:
             if not meter.frames:
                 raise
-            kept = f"; the {meter.frames} frames before that are saved" if sinks else ""
+            kept = f"; saved: {counted(meter.frames, 'frame')} before that" if sinks else ""
             try:
                 sinks.complete(interrupted=True)
             except WriteError as failure:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
+from pumpseg.plural import counted
 from pumpseg.video.result import Result
 from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.tracking import Tracker
@@ -126,9 +127,9 @@ class Summary:
         )
         stages = ", ".join(f"{name} {times.mean:.1f}" for name, times in self.stages.items())
         latency = f"; latency {self.latency.median:.0f}" if self.latency else ""
-        distinct = "" if self.distinct is None else f"; {self.distinct} distinct instances"
-        counted = "".join(f"; {text}" for text in _counted(self.counts or {}))
-        done = f"{self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} fps{notes}{distinct}{counted}"
+        distinct = "" if self.distinct is None else f"; {counted(self.distinct, 'distinct instance')}"
+        zones = "".join(f"; {text}" for text in _counted(self.counts or {}))
+        done = f"{counted(self.frames, 'frame')} in {self.seconds:.1f} s, {self.fps:.1f} fps{notes}{distinct}{zones}"
         return f"{done}; ms a frame: {stages}{latency}"
 
 

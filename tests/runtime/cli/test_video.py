@@ -94,7 +94,7 @@ def test_frames_before_a_cut_are_saved_and_intact(run, tmp_path, make_clip):
     code, err = run(path, "--save", "out.mp4", "--json", "out.jsonl")
     assert code == 2
     reached, kept = re.search(
-        r"cut short: it ends after frame (\d+) of 60; the (\d+) frames before that are saved", err
+        r"cut short: it ends after frame (\d+) of 60; saved: (\d+) frames before that", err
     ).groups()
     assert files(run.folder) == ["out.jsonl", "out.mp4"]
     assert 0 < int(kept) == int(reached) < 60

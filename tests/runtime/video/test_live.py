@@ -101,7 +101,7 @@ def test_a_server_that_stays_away_ends_the_run_with_what_was_written_intact(live
     server, url = live
     source = open_source(url, reconnect_timeout=0.3)
     outputs = Outputs(save=tmp_path / "out.mp4", json_lines=tmp_path / "out.jsonl")
-    lost = r"is lost and did not come back within 0\.3 s.*the \d+ frames before that are saved"
+    lost = r"is lost and did not come back within 0\.3 s.*saved: \d+ frames before that"
     with pytest.raises(SourceError, match=lost), open_sinks(source, outputs) as sinks:
         process(source, segmenter.infer, sinks, on_frame=lambda done: done == 4 and server.stop())
     with av.open(str(tmp_path / "out.mp4")) as container:

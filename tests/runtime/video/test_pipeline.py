@@ -191,7 +191,7 @@ def test_a_failing_sink_ends_everything(infer, failing):
 def test_frames_before_a_source_failed_are_saved(infer, live):
     source, notes = Frames(5, SourceError("unplugged")), Notes()
     source.live = live
-    with pytest.raises(SourceError, match=r"^unplugged; the 5 frames before that are saved$"):
+    with pytest.raises(SourceError, match=r"^unplugged; saved: 5 frames before that$"):
         run(source, infer, notes)
     assert (notes.ended, notes.indices) == ("interrupted", [0, 1, 2, 3, 4])
 

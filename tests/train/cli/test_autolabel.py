@@ -39,7 +39,7 @@ def test_a_folder_that_is_not_empty_is_told_before_anything_is_labelled(command,
 def test_nothing_labelled_leaves_no_folder(grey_photo, tmp_path, capsys):
     line = ["label-on-white", str(grey_photo.parent), "--class", "a", "--out", str(tmp_path / "out")]
     assert main(line) == 2
-    assert "nothing could be labelled in the 1 photos" in capsys.readouterr().err
+    assert "nothing could be labelled in 1 photo of" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [grey_photo]
 
 

@@ -21,7 +21,7 @@ def test_faults_are_printed_written_and_counted(faulty, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "fault   no mask                   in 1",
         "          in: 0.png, annotation 2: its segmentation is []",
-        f"{faulty}: 1 images in 1 splits, 1 faults, 0 warnings",
+        f"{faulty}: 1 image in 1 split, 1 fault, 0 warnings",
     ]
     (finding,) = json.loads((tmp_path / "findings.json").read_text())
     assert finding == {

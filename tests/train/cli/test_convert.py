@@ -31,7 +31,7 @@ def test_masks_that_are_regions_to_ignore_are_a_warning_and_may_be_instances(tmp
     assert main(["convert", str(folder), "--out", str(tmp_path / "a")]) == 0
     assert "warning: 2 of 2 masks are regions that training ignores (iscrowd)" in capsys.readouterr().out
     assert main(["convert", str(folder), "--out", str(tmp_path / "b"), "--crowds-as-instances"]) == 0
-    assert capsys.readouterr().out.startswith("train: 1 images, 2 instances, 0 crowd regions\n")
+    assert capsys.readouterr().out.startswith("train: 1 image, 2 instances, 0 crowd regions\n")
 
 
 def test_masks_that_convert_wrote_need_no_classes(fruit, tmp_path, capsys):

@@ -125,15 +125,15 @@ def test_coco_labels_without_pixels_are_left_out_and_told(tmp_path, capsys, phot
     annotation = {"id": 1, "image_id": 1, "category_id": 2, "segmentation": empty}
     coco(folder, [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], [annotation])
     assert main(["convert", str(folder), "--out", str(tmp_path / "out")]) == 0
-    assert "1 labels without a pixel were left out, the first in a.png" in capsys.readouterr().out
+    assert "labels left out because they have no pixel: 1, the first in a.png" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("to", ["coco", "labelme", "masks", "index", "yolo", "via"])
 @pytest.mark.parametrize(
     ("empty", "note"),
     [
-        ([[2, 2, 5, 5]], "1 annotations without a mask were left out, the first: a.png, annotation 1"),
-        (encode(np.zeros((8, 8), bool)), "1 labels without a pixel were left out, the first in a.png"),
+        ([[2, 2, 5, 5]], "annotations left out because they have no mask: 1, the first: a.png, annotation 1"),
+        (encode(np.zeros((8, 8), bool)), "labels left out because they have no pixel: 1, the first in a.png"),
     ],
     ids=["corners", "rle"],
 )
@@ -220,7 +220,7 @@ def test_photos_under_another_path_are_told_once(tmp_path, photo, coco):
     found = read(tmp_path / "result.json", "train", ())
     assert [photo.path for photo in found.photos] == [tmp_path / "images" / "a b.png", tmp_path / "c.png"]
     assert found.notes == (
-        f"2 photos were found by the end of their path, the first in {names[0]} at {tmp_path / 'images' / 'a b.png'}",
+        f"photos found by the end of their path: 2, the first in {names[0]} at {tmp_path / 'images' / 'a b.png'}",
     )
 
 

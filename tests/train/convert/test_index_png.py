@@ -20,8 +20,8 @@ def test_instances_that_an_index_cannot_hold_are_not_counted(tmp_path, capsys, p
     coco(tmp_path / "in", [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], annotations)
     assert main(["convert", str(tmp_path / "in"), "--to", "index", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "1 instances are covered by others entirely and lost" in said
-    assert "train: 1 images, 1 instances" in said
+    assert "instances lost because others cover them entirely: 1" in said
+    assert "train: 1 image, 1 instance," in said
 
 
 def test_a_palette_is_read_by_its_indices_and_255_is_void(tmp_path, photo):

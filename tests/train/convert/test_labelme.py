@@ -53,7 +53,7 @@ def test_labelme_shapes(tmp_path, labelme):
     ("shapes", "message"),
     [
         ([{"label": "a"}], "KeyError"),
-        ([shape([[1, 1]], "point")], r"none of the labels has a mask: 1 shapes .* \(1 point\)"),
+        ([shape([[1, 1]], "point")], r"none of the labels has a mask: shapes .*: 1 \(1 point\)"),
         ([shape([[*BOX[0]]] * 8, "cuboid")], r"\(1 cuboid\)"),
         ([shape([[0, 0], [99_999, 99_999]], "mask", mask=tiny_png(100_000))], "DecompressionBombError"),
         ([shape([[1, 1], [2, 2]], "mask", mask="!!!")], "is not labelme json"),
@@ -76,7 +76,7 @@ def test_labelme_photos_without_json_are_told(tmp_path, photo, labelme):
     photo(tmp_path, "b.jpg")
     labelled = read(tmp_path, "train", ())
     assert len(labelled.splits["train"]) == 1
-    assert labelled.notes == ("1 images without a json were left out",)
+    assert labelled.notes == ("images left out because they have no json: 1",)
 
 
 def test_labels_of_stored_pixels_are_turned_with_the_photo(tmp_path, labelme):
@@ -102,7 +102,7 @@ def test_shapes_without_an_area_are_left_out_and_counted(tmp_path, labelme):
     assert labelled.classes == ("a",)
     kinds = "2 point, 1 line, 1 linestrip, 1 polygon"
     first = tmp_path / "a.json"
-    assert labelled.notes == (f"5 shapes without an area were left out ({kinds}), the first in {first}",)
+    assert labelled.notes == (f"shapes left out because they have no area: 5 ({kinds}), the first in {first}",)
     assert [int(annotation.mask(50, 40).sum()) for annotation in labelled.photos[0].annotations] == [200]
 
 

@@ -38,7 +38,7 @@ def test_masks_that_fit_no_photo_are_told(tmp_path, photo):
     photo(tmp_path / "images", "a.jpg", (8, 8))
     (tmp_path / "masks").mkdir()
     cv2.imwrite(str(tmp_path / "masks" / "b_1.png"), np.full((8, 8), 255, np.uint8))
-    with pytest.raises(DatasetError, match=r"no photo has a mask: 1 masks match no photo's name .*b_1\.png"):
+    with pytest.raises(DatasetError, match=r"no photo has a mask: masks left out .*: 1, .*b_1\.png"):
         read(tmp_path, "train", ("pumpkin",))
     cv2.imwrite(str(tmp_path / "masks" / "a_1.png"), np.full((8, 8), 255, np.uint8))
     found = read(tmp_path, "train", ("pumpkin",))
@@ -103,7 +103,7 @@ def test_jpeg_masks_are_taken_from_half_brightness_on_with_a_note(tmp_path, phot
     cv2.imwrite(str(tmp_path / "masks" / "a" / "1.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 60])
     found = read(tmp_path, "train", ("pumpkin",))
     assert np.array_equal(found.photos[0].annotations[0].mask(64, 64), pixels > 0)
-    assert found.notes[0].startswith("1 masks are JPEG, whose edges are inexact, and were cut at half brightness")
+    assert found.notes[0].startswith("JPEG masks, whose edges are inexact, cut at half brightness: 1")
 
 
 def test_classes_are_those_of_the_file_names(tmp_path, photo):
@@ -126,7 +126,7 @@ def test_parts_that_are_a_little_transparent_are_seen_and_what_is_invisible_is_n
     cv2.imwrite(str(tmp_path / "masks" / "a_2.png"), pixels * np.array([1, 1, 1, 0], np.uint8))
     found = read(tmp_path, "train", ("pumpkin",))
     assert [int(annotation.mask(8, 8).sum()) for annotation in found.photos[0].annotations] == [4]
-    assert found.notes == ("1 labels without a pixel were left out, the first in a.jpg",)
+    assert found.notes == ("labels left out because they have no pixel: 1, the first in a.jpg",)
 
 
 def test_a_class_that_begins_like_its_photo_keeps_its_name(tmp_path, photo):

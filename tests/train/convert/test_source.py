@@ -66,8 +66,8 @@ def test_what_does_not_fit_is_clipped_or_left_out_and_counted(tmp_path, photo):
     assert (found.classes, found.notes) == (
         ("pumpkin",),
         (
-            "2 polygons left their photo and were clipped, the first in a.png",
-            "1 labels without a pixel were left out, the first in a.png",
+            "polygons clipped to their photo: 2, the first in a.png",
+            "labels left out because they have no pixel: 1, the first in a.png",
         ),
     )
     assert [int(annotation.mask(8, 8).sum()) for annotation in found.photos[0].annotations] == [16, 16]
@@ -89,15 +89,15 @@ def test_classes_may_be_listed_in_a_file(tmp_path):
 def test_a_set_of_labels_without_a_mask_only_is_refused(tmp_path, photo):
     reading = Reading()
     reading.begin("train")
-    reading.leave_out("boxes were left out", "a.txt", "flat")
+    reading.leave_out("boxes left out", "a.txt", "flat")
     reading.add(photo(tmp_path, "a.png", (8, 8)), [])
-    with pytest.raises(DatasetError, match=r"none of the labels has a mask: 1 boxes were left out \(1 flat\), the"):
+    with pytest.raises(DatasetError, match=r"none of the labels has a mask: boxes left out: 1 \(1 flat\), the"):
         reading.finish()
-    reading.count("photos are odd", "a.png")
+    reading.count("odd photos", "a.png")
     reading.add(tmp_path / "a.png", [Annotation(reading.class_id("pumpkin"), SQUARE)])
     assert reading.finish().notes == (
-        "1 boxes were left out (1 flat), the first in a.txt",
-        "1 photos are odd, the first in a.png",
+        "boxes left out: 1 (1 flat), the first in a.txt",
+        "odd photos: 1, the first in a.png",
     )
 
 

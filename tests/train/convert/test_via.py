@@ -93,7 +93,7 @@ def test_polygons_that_leave_the_photo_are_clipped_and_told(tmp_path, capsys, ma
     region["shape_attributes"]["all_points_x"] = [40, 70, 70, 40]
     via(tmp_path / "in", [region])
     assert main(["convert", str(tmp_path / "in"), "--from", "via", "--out", str(tmp_path / "out")]) == 0
-    assert "note: 1 polygons left their photo and were clipped, the first in a.png" in capsys.readouterr().out
+    assert "note: polygons clipped to their photo: 1, the first in a.png" in capsys.readouterr().out
     ((_, ((_, _, mask),)),) = masks_of(tmp_path / "out").items()
     assert mask.sum() == mask[5:25, 40:].sum() == 200
 
@@ -114,7 +114,7 @@ def test_points_are_left_out_and_counted(tmp_path, via):
     via(tmp_path, [square(name="a"), point, point])
     found = read(tmp_path, "train", ())
     assert len(found.photos[0].annotations) == 1
-    assert found.notes[0].startswith("2 regions without an area were left out (2 point)")
+    assert found.notes[0].startswith("regions left out because they have no area: 2 (2 point)")
 
 
 @pytest.mark.parametrize("by_folder", [True, False])
@@ -126,4 +126,4 @@ def test_what_via_exports_as_coco_json_is_read(tmp_path, by_folder, photo, coco)
     path = (tmp_path / "annotations.json").rename(tmp_path / "via_export_coco.json")
     found = read(tmp_path if by_folder else path, "train", ())
     assert [int(annotation.mask(50, 40).sum()) for annotation in found.photos[0].annotations] == [200]
-    assert found.notes[0].startswith("1 annotations without a mask were left out")
+    assert found.notes[0].startswith("annotations left out because they have no mask: 1")

@@ -33,7 +33,7 @@ def test_yolo_of_every_make(tmp_path, settings, photo, yolo):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 0.5 0.5 0.2 0.2", r"none of the labels has a mask: 1 boxes .*a\.txt, line 1"),
+        ("0 0.5 0.5 0.2 0.2", r"none of the labels has a mask: boxes .*: 1, .*a\.txt, line 1"),
         ("2 0.2 0.1 0.4 0.1 0.4 0.6", "has class 2, there are 2 classes"),
         ("-1 0.2 0.1 0.4 0.1 0.4 0.6", "has class -1"),
         ("0 0.2 0.1 0.4 0.1 0.4 0.6 0.1", "has 7 coordinates"),
@@ -147,7 +147,7 @@ def test_boxes_among_polygons_are_left_out_and_counted(tmp_path, yolo):
     yolo(tmp_path, "0 0.2 0.125 0.4 0.125 0.4 0.625 0.2 0.625\n1 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.1 0.1")
     found = read(tmp_path, "train", ())
     assert len(found.photos[0].annotations) == 1
-    assert found.notes[0].startswith("2 boxes without a mask were left out, the first in")
+    assert found.notes[0].startswith("boxes left out because they have no mask: 2, the first in")
 
 
 @pytest.mark.parametrize("name", ["classes.txt", "obj.names"])

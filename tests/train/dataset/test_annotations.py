@@ -98,7 +98,7 @@ def test_annotations_without_a_mask_are_left_out_and_counted(tmp_path, make_spli
     edit_json(tmp_path, lambda content: content["annotations"][0].update(segmentation=segmentation))
     (photo,) = read_dataset(tmp_path).photos
     assert [annotation.id for annotation in photo.annotations] == [2]
-    assert "1 annotations without a mask were left out, the first: 0.png, annotation 1" in caplog.text
+    assert "annotations left out because they have no mask: 1, the first: 0.png, annotation 1" in caplog.text
 
 
 def test_a_set_for_detection_is_refused(tmp_path, make_split, edit_json):

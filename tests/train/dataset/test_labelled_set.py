@@ -79,6 +79,6 @@ def test_crowd_regions_are_counted_and_left_out_with_a_note():
     assert (crowds.count("train"), crowds.count("train", crowd=True)) == (0, 2)
     left = without_crowds(crowds, "this format has none")
     assert left.photos[0].annotations == ()
-    assert left.notes == ("2 crowd regions were left out: this format has none",)
+    assert left.notes == ("crowd regions left out because this format has none: 2",)
     instances = labelled_set(1)
     assert without_crowds(instances, "") is instances

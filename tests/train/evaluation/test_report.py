@@ -108,6 +108,19 @@ def test_a_report_is_pictures_and_a_table(dataset, tmp_path, results):
         assert cv2.imread(str(path)).std() > 5
 
 
+def test_cells_of_the_confusion_are_shaded_by_their_count(dataset, tmp_path):
+    reported(tmp_path, dataset, perfect(dataset))  # two pumpkins, one apple
+    picture = cv2.imread(str(tmp_path / "confusion.png")).astype(int)
+    blue = picture[..., 0] - picture[..., 2]
+
+    def cells(shade):
+        count, _, stats, _ = cv2.connectedComponentsWithStats(shade.astype(np.uint8))
+        return sum(stats[label, cv2.CC_STAT_AREA] > 2000 for label in range(1, count))
+
+    assert cells((blue > 80) & (picture[..., 0] < 130)) == 1  # the count of two, darkest
+    assert cells((blue > 80) & (picture[..., 0] > 180)) == 1  # half of that
+
+
 def test_recall_is_drawn_against_false_alarms_where_these_were_counted(dataset, tmp_path):
     paths = reported(tmp_path, dataset, perfect(dataset), highest=[0.0, 0.3, 0.7])
     (alarms,) = (path for path in paths if path.name == "recall_alarms.png")

@@ -27,7 +27,7 @@ def test_everything_comes(server, command, checked, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "train: 5 images, 7 instances, 2 crowd regions" in captured.out
     assert "val: 2 images, 3 instances, 0 crowd regions" in captured.out
-    assert "test: 1 images, 1 instances, 0 crowd regions" in captured.out
+    assert "test: 1 image, 1 instance, 0 crowd regions" in captured.out
     assert "images without a usable mask: 1" in captured.out
     assert "rows a second" in captured.err
     # Only what is needed was asked for: no photo without a pumpkin, of every archive but pieces.

@@ -17,7 +17,7 @@ def test_a_photo_that_is_gone_is_named_and_left_out(server, command, checked, tm
     assert list(manifest["failures"]) == [TRAIN[1]]
     captured = capsys.readouterr()
     assert f"{TRAIN[1]}: {server.url}/.../{TRAIN[1]}.jpg: the server answers 404" in captured.out
-    assert "1 images are missing" in captured.out
+    assert "missing: 1 image, re-run" in captured.out
     assert len(server.asked(TRAIN[1])) == 1  # 404 is not tried again
 
     server.files[f"/images/train/{TRAIN[1]}.jpg"] = kept

@@ -155,7 +155,7 @@ def test_a_finished_run_goes_on_with_more_epochs(
     said = capsys.readouterr().err
     assert re.search(r"^resuming from epoch 3 of 3$", said, re.MULTILINE)
     assert re.findall(r"^epoch (\d) of 3: loss", said, re.MULTILINE) == ["3"]
-    assert "1 class (pumpkin): training on 6 images with" in said
+    assert "1 class (pumpkin): training on 3 images with 4 instances, validation on 2 images with 3" in said
     assert [row["epoch"] for row in read_history(run)] == ["1", "2", "3"]
     assert {epoch for epoch, _ in drawn[-2:]} == {2}
     assert int(trainers[0].optimizer.iterations) == 3 * tiny_settings.steps

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pumpseg.cli.arguments import share, whole
 from pumpseg.errors import PumpsegError
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import Commands
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ def _write(arguments: argparse.Namespace, label: _Label) -> None:
         with StderrProgress().stage("labelling", len(photos), "photos") as advance:
             labelled = label(photos, lambda: advance(1))
         if not labelled.photos:
-            raise PumpsegError(f"nothing could be labelled in the {len(photos)} photos of {arguments.photos}")
+            raise PumpsegError(f"nothing could be labelled in {counted(len(photos), 'photo')} of {arguments.photos}")
         write_set(labelled, unfinished)
     count = len(labelled.photos)
-    print(f"wrote {out}: {count} of {len(photos)} photos, {labelled.count('train')} instances")
+    print(f"wrote {out}: {count} of {counted(len(photos), 'photo')}, {counted(labelled.count('train'), 'instance')}")
     print(f"to look through them: pumpseg-data show {out} --save sheet.png --count {count} --columns 12")
 
 

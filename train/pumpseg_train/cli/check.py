@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pumpseg.atomic_file import write_json
 from pumpseg.cli.arguments import whole
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import Commands, check_output
 
 _SHOWN = 10
@@ -67,6 +68,6 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"          ... and {len(same) - len(shown)} more: --all prints them")
     number = sum(finding.fault for finding in findings)
     warnings = len(findings) - number
-    size = f"{len(labelled.photos)} images in {len(labelled.splits)} splits"
-    print(f"{arguments.data}: {size}, {number} faults, {warnings} warnings")
+    size = f"{counted(len(labelled.photos), 'image')} in {counted(len(labelled.splits), 'split')}"
+    print(f"{arguments.data}: {size}, {counted(number, 'fault')}, {counted(warnings, 'warning')}")
     return 1 if number or (arguments.strict and warnings) else 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from pumpseg.errors import PumpsegError
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import Commands, class_names
 
 # The names of convert.formats.FORMATS, which is imported only when it is needed.
@@ -68,8 +69,8 @@ def _run(arguments: argparse.Namespace) -> None:
     for note in labelled.notes:
         print(f"note: {note}")
     for split, photos in labelled.splits.items():
-        counts = f"{labelled.count(split)} instances, {labelled.count(split, crowd=True)} crowd regions"
-        print(f"{split}: {len(photos)} images, {counts}")
+        regions = counted(labelled.count(split, crowd=True), "crowd region")
+        print(f"{split}: {counted(len(photos), 'image')}, {counted(labelled.count(split), 'instance')}, {regions}")
     if crowds := sum(labelled.count(split, crowd=True) for split in labelled.splits):
         instances = sum(map(labelled.count, labelled.splits))
         print(

@@ -12,6 +12,7 @@ from pumpseg.cli.command import CommandParser
 from pumpseg.errors import PumpsegError
 from pumpseg.inference.providers import MAX_THREADS
 from pumpseg.inference.tiles import MAX_TILES
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import run_command
 from pumpseg_train.cli.model import LoadedModel, load_model, load_weights_model
 from pumpseg_train.cli.weights import WEIGHTS_OPTIONS, add_weights_options, describe_weights, is_weights
@@ -105,7 +106,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     figures: dict[str, Any] = {**metrics.to_json(), "classes": metrics.classes_to_json()}
 
     size = f"{model.input_size[1]}x{model.input_size[0]}"
-    print(f"{arguments.model} at {size} on {len(dataset.photos)} photos of {dataset.json_path.parent}")
+    print(f"{arguments.model} at {size} on {counted(len(dataset.photos), 'photo')} of {dataset.json_path.parent}")
     names = [field.name for field in dataclasses.fields(metrics.mask)]
     print(f"{'':6}" + "".join(f"{name:>8}" for name in names))
     for kind in ("box", "mask"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pumpseg.cli.arguments import share
 from pumpseg.errors import PumpsegError
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import Commands
 
 ALARMS = "alarms.csv"
@@ -54,4 +55,5 @@ def _mine_negatives(arguments: argparse.Namespace) -> None:
             table = csv.writer(file)
             table.writerow(["photo", "score"])
             table.writerows([name, f"{score:.3f}"] for (_, name), (_, score) in zip(placed, alarms, strict=True))
-    print(f"wrote {arguments.out}: {len(alarms)} of {len(photos)} photos raise an alarm at {arguments.threshold:g}")
+    share = f"{len(alarms)} of {counted(len(photos), 'photo')}"
+    print(f"wrote {arguments.out}: an alarm at {arguments.threshold:g} on {share}")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from pumpseg.cli.arguments import count, positive, share, whole
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import Commands, class_names
 
 _SHOWN = 20
@@ -90,17 +91,18 @@ def _run(arguments: argparse.Namespace) -> int:
     transfer = Transfer(report, jobs=arguments.jobs, retries=arguments.retries, timeout=arguments.timeout)
     results = fetch_open_images(request, transfer)
     for result in results:
-        print(f"{result.split}: {result.images} images, {result.instances} instances, {result.crowds} crowd regions")
+        counts = f"{counted(result.images, 'image')}, {counted(result.instances, 'instance')}"
+        print(f"{result.split}: {counts}, {counted(result.crowds, 'crowd region')}")
         for name, number in sorted(result.counts.items()):
             if number:
                 print(f"  {name}: {number}")
         if result.failures:
-            print(f"  left out because a part of them is missing: {len(result.failures)} images")
+            print(f"  left out because a part of them is missing: {counted(len(result.failures), 'image')}")
             for image_id, why in sorted(result.failures.items())[:_SHOWN]:
                 print(f"    {image_id}: {why}")
             if len(result.failures) > _SHOWN:
                 print(f"    ... the others are in {arguments.out / 'manifest.json'}")
     missing = sum(len(result.failures) for result in results)
-    more = f", {missing} images are missing: re-run the same command to retry" if missing else ""
+    more = f", missing: {counted(missing, 'image')}, re-run the same command to retry" if missing else ""
     print(f"wrote {arguments.out}{more}")
     return 1 if missing else 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pumpseg.cli.arguments import count, whole
 from pumpseg.errors import PumpsegError
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import Commands, check_output
 
 
@@ -65,4 +66,4 @@ def _run(arguments: argparse.Namespace) -> None:
         chosen = [photos[place] for place in sorted(places)]
     style = Style(arguments.color, labels=not arguments.no_labels, masks_only=arguments.masks_only)
     write_image(arguments.save, contact_sheet(labelled, chosen, arguments.columns, arguments.side, style))
-    print(f"wrote {arguments.save}: {len(chosen)} of {len(photos)} photos")
+    print(f"wrote {arguments.save}: {len(chosen)} of {counted(len(photos), 'photo')}")

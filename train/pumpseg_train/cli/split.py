@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from pumpseg.errors import PumpsegError
+from pumpseg.plural import counted
 from pumpseg_train.cli.command import Commands
 
 _MIN_SHARE = 1e-9
@@ -52,5 +53,8 @@ def _run(arguments: argparse.Namespace) -> None:
         link=arguments.link,
     )
     for split, counts in result.items():
-        print(f"{split}: {counts.images} images, " + ", ".join(f"{n} {name}" for name, n in counts.instances.items()))
+        print(
+            f"{split}: {counted(counts.images, 'image')}, "
+            + ", ".join(f"{n} {name}" for name, n in counts.instances.items())
+        )
     print(f"wrote {arguments.out}")

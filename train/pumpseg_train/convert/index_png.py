@@ -81,7 +81,7 @@ def write(labelled: LabelledSet, out: Path, *, link: bool = False) -> LabelledSe
             written.append(replace(photo, annotations=annotations))
             Image.fromarray(pixels).save(out / split / "masks" / f"{Path(name).stem}.png")
         splits[split] = tuple(written)
-    notes = (f"{hidden} instances are covered by others entirely and lost",) if hidden else ()
+    notes = (f"instances lost because others cover them entirely: {hidden}",) if hidden else ()
     return replace(labelled, splits=splits, notes=(*labelled.notes, *notes))
 
 

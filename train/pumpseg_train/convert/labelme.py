@@ -40,7 +40,7 @@ def read(source: Path, split: str, classes: Sequence[str], scratch: Path | None 
         images = {_read_file(path, reading, scratch) for path in sorted(folder.glob("*.json"))}
         unlabelled += len(set(images_in(folder)) - images)
     if unlabelled:
-        reading.notes.append(f"{unlabelled} images without a json were left out")
+        reading.notes.append(f"images left out because they have no json: {unlabelled}")
     return sort_classes(reading.finish())
 
 
@@ -61,7 +61,7 @@ def _read_file(path: Path, reading: Reading, scratch: Path | None) -> Path:
             kind = shape.get("shape_type") or "polygon"
             segmentation = _segmentation(kind, shape, size)
             if segmentation is None:
-                reading.leave_out("shapes without an area were left out", str(path), f"{kind:.30}")
+                reading.leave_out("shapes left out because they have no area", str(path), f"{kind:.30}")
             else:
                 parts[key].append((shape["label"], segmentation, crowd))
     except DatasetError:

@@ -50,7 +50,7 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
     found = reading.finish() if classes else sort_classes(reading.finish())
     if not unmatched:
         return found
-    note = f"{len(unmatched)} masks match no photo's name and were left out, the first is {unmatched[0]}"
+    note = f"masks left out because no photo has their name: {len(unmatched)}, the first is {unmatched[0]}"
     if not any(photo.annotations for photo in found.photos):
         raise DatasetError(f"no photo has a mask: {note}")
     return replace(found, notes=(*found.notes, note))
@@ -92,7 +92,7 @@ def _mask(path: Path, reading: Reading) -> NDArray[np.bool_]:
     """(h, w): what is bright in a JPEG; what is opaque where anything is not; else what is not black."""
     with open_mask(path) as image:
         if image.format == "JPEG":
-            reading.count("masks are JPEG, whose edges are inexact, and were cut at half brightness", str(path))
+            reading.count("JPEG masks, whose edges are inexact, cut at half brightness", str(path))
             return np.asarray(image.convert("L")) > _HALF
         coloured = image.mode in ("P", "PA") or "transparency" in image.info
         pixels = np.asarray(image.convert("RGBA") if coloured else image)

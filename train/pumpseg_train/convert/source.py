@@ -94,7 +94,7 @@ class Reading:
     def found(self, path: Path, name: str) -> None:
         """Counts a photo that is not where its label file says."""
         if is_elsewhere(path, name):
-            self.count("photos were found by the end of their path", f"{name} at {path}")
+            self.count("photos found by the end of their path", f"{name} at {path}")
 
     def count(self, what: str, where: str) -> None:
         """Something to report in a note: the number of times and the first place."""
@@ -126,11 +126,11 @@ class Reading:
             if isinstance(segmentation, list):
                 segmentation, moved = clip_polygons(segmentation, width, height)
                 if moved:
-                    self.count("polygons left their photo and were clipped", path.name)
+                    self.count("polygons clipped to their photo", path.name)
             if segmentation and decode(segmentation, width, height).any():
                 fitted.append(replace(annotation, segmentation=segmentation))
             else:
-                self.count("labels without a pixel were left out", path.name)
+                self.count("labels left out because they have no pixel", path.name)
         self._photos.append(Photo(path, width, height, tuple(fitted)))
 
     def finish(self) -> LabelledSet:
@@ -140,9 +140,9 @@ class Reading:
         without_mask = []
         for what, labels in self._left_out.items():
             kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(kind for _, kind in labels).items() if kind)
-            without_mask.append(f"{len(labels)} {what}{f' ({kinds})' if kinds else ''}, the first in {labels[0][0]}")
+            without_mask.append(f"{what}: {len(labels)}{f' ({kinds})' if kinds else ''}, the first in {labels[0][0]}")
         splits = {split: tuple(photos) for split, photos in self.splits.items()}
         if without_mask and not any(photo.annotations for photos in splits.values() for photo in photos):
             raise DatasetError(f"none of the labels has a mask: {'; '.join(without_mask)}")
-        counted = [f"{len(places)} {what}, the first in {places[0]}" for what, places in self._counted.items()]
+        counted = [f"{what}: {len(places)}, the first in {places[0]}" for what, places in self._counted.items()]
         return LabelledSet(tuple(self.classes), splits, (*self.notes, *without_mask, *counted))

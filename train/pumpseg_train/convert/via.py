@@ -48,7 +48,9 @@ def read(source: Path, split: str, classes: Sequence[str]) -> LabelledSet:
                     if polygon := _polygon(shape):
                         annotations.append(Annotation(class_id, [polygon]))
                     else:
-                        reading.leave_out("regions without an area were left out", str(path), f"{shape['name']:.30}")
+                        reading.leave_out(
+                            "regions left out because they have no area", str(path), f"{shape['name']:.30}"
+                        )
                 image = find_photo([path.parent], entry["filename"])
             except DatasetError:
                 raise

@@ -186,7 +186,7 @@ def _annotations(image: Path, reading: Reading) -> list[Annotation]:
         if not 0 <= class_number < len(reading.classes):
             raise DatasetError(f"{what} has class {class_number:g}, there are {len(reading.classes)} classes")
         if len(points) == 4:
-            reading.leave_out("boxes without a mask were left out", what)
+            reading.leave_out("boxes left out because they have no mask", what)
             continue
         if len(points) < 6 or len(points) % 2:
             raise DatasetError(f"{what} has {len(points)} coordinates, an even number from 6 is needed")

@@ -115,7 +115,7 @@ def read_masks(files: Mapping[str, tuple[Path, Sequence[Path]]]) -> LabelledSet:
     first, count = without_mask[0], sum(len(photo.annotations) for photo in labelled.photos)
     if len(without_mask) == count:
         raise DatasetError(f"{first.json_path}: none of the {count} annotations has a mask: {first.detail}")
-    note = f"{len(without_mask)} annotations without a mask were left out, the first: {first.what}"
+    note = f"annotations left out because they have no mask: {len(without_mask)}, the first: {first.what}"
     masked = map_annotations(labelled, lambda annotation: None if annotation.segmentation is None else annotation)
     return replace(masked, notes=(note,))
 

@@ -121,7 +121,7 @@ def without_crowds(labelled: LabelledSet, why: str) -> LabelledSet:
     crowds = sum(labelled.count(split, crowd=True) for split in labelled.splits)
     if not crowds:
         return labelled
-    note = f"{crowds} crowd regions were left out: {why}"
+    note = f"crowd regions left out because {why}: {crowds}"
     without = map_annotations(labelled, lambda annotation: None if annotation.crowd else annotation)
     return replace(without, notes=(*labelled.notes, note))
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from pumpseg.atomic_file import complete_file
 from pumpseg.inference.model_file import SHIPPED_MODELS, find_model, parse_metadata
+from pumpseg.plural import counted
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.onnx_weights import read_onnx_weights
 from pumpseg_train.training.run import BEST_WEIGHTS, RunError, load_run
@@ -28,11 +29,12 @@ class Transfer:
     def describe(self) -> str:
         """One line for the user."""
         if not self.taken:
-            return f"starting from the backbone's ImageNet weights; {len(self.fresh)} layers start from random weights"
+            fresh = counted(len(self.fresh), "layer")
+            return f"starting from the backbone's ImageNet weights; randomly initialised: {fresh}"
         if not self.fresh:
-            return f"starting from {self.source}: all {len(self.taken)} layers"
+            return f"starting from {self.source}: all {counted(len(self.taken), 'layer')}"
         names = ", ".join(self.fresh)
-        return f"starting from {self.source}: {len(self.taken)} layers; randomly initialised: {names}"
+        return f"starting from {self.source}: {counted(len(self.taken), 'layer')}; randomly initialised: {names}"
 
 
 def check_source(source: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError
-from pumpseg.instances import Instances
+from pumpseg.instances import UNCONFIRMED, Instances
 from pumpseg.masks.paste import CropMask, shared_pixels
 from pumpseg.opencv import cv2
 from pumpseg.zones.counts import LineCount, ZoneCount, ZoneCounts, ZoneObject
@@ -43,10 +43,12 @@ class _Stay:
 class _Side:
     """Of a track at a line: the side it was last surely on (-1, 1; 0 unknown), and how it last changed sides since.
 
-    through: between the line's ends, not around them.
+    through: between the line's ends, not around them. beside: the side on which its whole box was when last seen,
+    farther than LINE_MARGIN from the line; 0 if it was not.
     """
 
     settled: int = 0
+    beside: int = 0
     through: bool = False
 
 
@@ -54,21 +56,18 @@ class _Side:
 class _Track:
     """What is known of a track, seen first and last at these times.
 
-    place: centroid of its mask. at_border: its box touched the frame's border.
+    mask: when it was last seen. at_border: its box touched the frame's border.
     """
 
     track_id: int
     first: float
     seen: float
+    mask: CropMask
+    label: str = ""
     labels: Labels = field(default_factory=Counter)
-    place: tuple[float, float] | None = None
     at_border: bool = False
     stays: dict[str, _Stay] = field(default_factory=dict)
     sides: dict[str, _Side] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        return self.labels.most_common(1)[0][0]
 
 
 @dataclass
@@ -156,7 +155,7 @@ class ZoneCounter:
         self._masks: dict[str, CropMask] = {}
         self._areas: dict[str, int] = {}
         self._points: dict[str, NDArray[np.float64]] = {}
-        self._covered = np.zeros((0, 0), np.bool_)
+        self._covered = np.zeros((0, 0), np.uint8)
         if state is not None:
             self._restore(state)
 
@@ -171,17 +170,16 @@ class ZoneCounter:
         if self._lines and instances.track_ids is None:
             raise OptionError(f"{self._lines[0]} needs track ids: track the frames first")
         self._begin(instances, time)
-        seen = {i: track for i in range(len(instances)) if (track := self._see(instances, i)) is not None}
+        seen = self._see(instances)
         labels = [seen[i].label if i in seen else label for i, label in enumerate(instances.labels)]
         lost = [track for track in self._tracks.values() if time - track.seen > HOLD_SECONDS]
         for track in lost:
             del self._tracks[track.track_id]
         occupancies = self._occupancies(instances, labels)
         zones = {zone.name: self._count_zone(zone, instances, labels, seen, lost, occupancies) for zone in self._zones}
-        centroids = {i: _centroid_and_size(instances.crop_masks[i]) for i in seen} if self._lines else {}
-        lines = {line.name: self._count_line(line, seen, centroids) for line in self._lines}
-        for i, (x, y, _) in centroids.items():
-            seen[i].place = x, y
+        lines = {line.name: self._count_line(line, instances, seen) for line in self._lines}
+        for i, track in seen.items():
+            track.mask = instances.crop_masks[i]
         if instances.track_ids is None:
             objects = [ZoneObject(None, label) for label in labels]
         else:
@@ -248,7 +246,7 @@ class ZoneCounter:
         self._points = {shape.name: on_frame(shape, frame_size, first_size) for shape in self.shapes}
         self._masks, self._areas = masks, {name: mask.area for name, mask in masks.items()}
         self._first_size, self._frame_size = first_size, frame_size
-        self._covered = np.zeros(frame_size, np.bool_)
+        self._covered = np.zeros(frame_size, np.uint8)
 
     def _interrupt(self, time: float) -> None:
         """Forget all tracks; how many were in each zone is carried over."""
@@ -280,18 +278,24 @@ class ZoneCounter:
         """Tracks that are in the frame, seen or hidden."""
         return [track for track in self._tracks.values() if track.seen == self._time or not track.at_border]
 
-    def _see(self, instances: Instances, i: int) -> _Track | None:
-        """The track of an instance that has an id and a pixel."""
-        track_id = instances.track_id(i)
-        if track_id is None or not instances.areas[i]:
-            return None
-        track = self._tracks.setdefault(track_id, _Track(track_id, self._time, self._time))
-        track.seen = self._time
-        track.labels[instances.labels[i]] += 1
-        x1, y1, x2, y2 = instances.boxes[i]
-        height, width = instances.frame_size
-        track.at_border = bool(x1 < 1 or y1 < 1 or x2 > width - 1 or y2 > height - 1)
-        return track
+    def _see(self, instances: Instances) -> dict[int, _Track]:
+        """The tracks of the instances that have an id and a pixel, by the instance's index."""
+        seen: dict[int, _Track] = {}
+        if instances.track_ids is None:
+            return seen
+        boxes, (height, width) = instances.boxes, instances.frame_size
+        at_border = (boxes[:, :2] < 1).any(axis=1) | (boxes[:, 2] > width - 1) | (boxes[:, 3] > height - 1)
+        confirmed = (instances.track_ids != UNCONFIRMED) & (instances.areas > 0)
+        for i in np.flatnonzero(confirmed).tolist():
+            track_id = int(instances.track_ids[i])
+            track = self._tracks.get(track_id)
+            if track is None:
+                track = self._tracks[track_id] = _Track(track_id, self._time, self._time, instances.crop_masks[i])
+            track.seen, track.at_border = self._time, bool(at_border[i])
+            track.labels[instances.labels[i]] += 1
+            track.label = track.labels.most_common(1)[0][0]
+            seen[i] = track
+        return seen
 
     def _occupancies(self, instances: Instances, labels: Sequence[str]) -> dict[str, float]:
         """The share of each zone that masks cover. Zones that count the same classes share one union of them."""
@@ -301,14 +305,14 @@ class ZoneCounter:
             crops = list(itertools.compress(instances.crop_masks, counted))
             parts = [_part(self._covered, crop) for crop in crops]
             for part, crop in zip(parts, crops, strict=True):
-                part |= crop.mask
+                cv2.bitwise_or(part, crop.mask.view(np.uint8), dst=part)
             for zone in self._zones:
                 if zone.classes == classes:
                     mask = self._masks[zone.name]
-                    covered = np.count_nonzero(_part(self._covered, mask) & mask.mask)
-                    occupancies[zone.name] = int(covered) / self._areas[zone.name]
+                    covered = cv2.bitwise_and(_part(self._covered, mask), mask.mask.view(np.uint8))
+                    occupancies[zone.name] = cv2.countNonZero(covered) / self._areas[zone.name]
             for part in parts:
-                part[:] = False
+                part[:] = 0
         return occupancies
 
     def _count_zone(
@@ -375,24 +379,25 @@ class ZoneCounter:
         ]
         return np.array(inside) / np.maximum(instances.areas, 1)
 
-    def _count_line(
-        self, line: Line, seen: Mapping[int, _Track], centroids: Mapping[int, tuple[float, float, float]]
-    ) -> LineCount:
+    def _count_line(self, line: Line, instances: Instances, seen: Mapping[int, _Track]) -> LineCount:
         totals, ends = self._line_totals[line.name], self._points[line.name]
         crossings_in: list[ZoneObject] = []
         crossings_out: list[ZoneObject] = []
+        beside = _sides(ends, instances.crop_masks)
         for i, track in seen.items():
             if line.classes and track.label not in line.classes:
                 continue
-            x, y, size = centroids[i]
-            behind, along = _behind_and_along(ends, x, y)
             side = track.sides.setdefault(line.name, _Side())
-            if track.place is not None:
-                behind_before, along_before = _behind_and_along(ends, *track.place)
-                if (behind_before < 0) != (behind < 0):
-                    passed = behind_before / (behind_before - behind)
-                    side.through = 0 <= along_before + passed * (along - along_before) <= 1
-            if abs(behind) < max(_MIN_LINE_MARGIN, LINE_MARGIN * size):
+            was_beside, side.beside = side.beside, int(beside[i])
+            if was_beside == side.beside == side.settled != 0:
+                continue  # wherever in the boxes the centroids are
+            mask = instances.crop_masks[i]
+            behind, along = _behind_and_along(ends, *mask.centroid)
+            behind_before, along_before = _behind_and_along(ends, *track.mask.centroid)
+            if (behind_before < 0) != (behind < 0):
+                passed = behind_before / (behind_before - behind)
+                side.through = 0 <= along_before + passed * (along - along_before) <= 1
+            if abs(behind) < _line_margin(mask.area):
                 continue
             now = 1 if behind > 0 else -1
             if side.settled == -now and side.through:
@@ -431,17 +436,26 @@ def _left(totals: _ZoneTotals, track: _Track, stay: _Stay) -> ZoneObject:
     return ZoneObject(track.track_id, track.label, totals.end_stay(stay))
 
 
-def _part(frame: NDArray[np.bool_], crop: CropMask) -> NDArray[np.bool_]:
+def _part(frame: NDArray[np.uint8], crop: CropMask) -> NDArray[np.uint8]:
     """The part of a frame (H, W) under a crop, as a view."""
     height, width = crop.mask.shape
     return frame[crop.y : crop.y + height, crop.x : crop.x + width]
 
 
-def _centroid_and_size(crop: CropMask) -> tuple[float, float, float]:
-    """x and y of a mask's centroid in frame pixels, and the root of its area, which is not 0."""
-    moments = cv2.moments(crop.mask.view(np.uint8), binaryImage=True)
-    area = moments["m00"]
-    return crop.x + 0.5 + moments["m10"] / area, crop.y + 0.5 + moments["m01"] / area, math.sqrt(area)
+def _line_margin(area: int) -> float:
+    """How far behind a line the centroid of a mask must be."""
+    return max(_MIN_LINE_MARGIN, LINE_MARGIN * math.sqrt(area))
+
+
+def _sides(ends: NDArray[np.float64], crops: Sequence[CropMask]) -> NDArray[np.int64]:
+    """On which side of a line the whole box of each mask is, farther than the margin: -1, 1, or 0 for neither, (N,)."""
+    boxes = np.array([(crop.x, crop.y, *crop.mask.shape) for crop in crops], np.float64).reshape(-1, 4)
+    x, y, height, width = boxes.T
+    (x1, y1), (dx, dy) = ends[0], ends[1] - ends[0]
+    behind = dx * (y + height / 2 - y1) - dy * (x + width / 2 - x1)
+    reach = abs(dx) * height / 2 + abs(dy) * width / 2
+    margin = np.maximum(_MIN_LINE_MARGIN, LINE_MARGIN * np.sqrt(height * width)) * math.hypot(dx, dy)
+    return np.where(np.abs(behind) - reach >= margin, np.sign(behind), 0).astype(np.int64)
 
 
 def _behind_and_along(ends: NDArray[np.float64], x: float, y: float) -> tuple[float, float]:

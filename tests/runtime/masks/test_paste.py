@@ -112,3 +112,11 @@ def test_shared_pixels_are_those_of_full_masks(one, other):
     for frame, crop in zip(frames, (one, other), strict=True):
         frame[crop.y : crop.y + crop.mask.shape[0], crop.x : crop.x + crop.mask.shape[1]] = crop.mask
     assert shared_pixels(one, other) == shared_pixels(other, one) == np.count_nonzero(frames[0] & frames[1])
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_a_centroid_is_the_mean_of_the_pixels(height, width, random):
+    mask = np.array([[random.random() < 0.3 for _ in range(width)] for _ in range(height)])
+    assume(mask.any())
+    rows, columns = np.nonzero(mask)
+    np.testing.assert_allclose(CropMask(7, 3, mask).centroid, (columns.mean() + 7.5, rows.mean() + 3.5))

@@ -239,13 +239,16 @@ class SinksSection(_Section):
 class CollectSection(_Section):
     folder: Path
     """Frames that would teach a model most, as a data set with the model's masks as labels."""
-    per_hour: Annotated[int, Field(ge=1)] = 20
+    per_hour: Annotated[int, Field(ge=1, le=3600)] = 20
+    """At most, of all cameras together."""
+    max_frames: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """The oldest are removed beyond this, and beyond the next two."""
     max_gb: Positive = 2.0
     max_days: Positive = 30.0
     near_threshold: Share = 0.1
     """Scores that are so close to the threshold count as unsure."""
-    random: Share = 0.001
-    """Share of other frames to keep."""
+    random_share: Share = 0.001
+    """Share of the other frames to keep."""
 
 
 class HealthSection(_Section):

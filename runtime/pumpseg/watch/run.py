@@ -18,7 +18,9 @@ from pumpseg.video.tracking import Tracker
 from pumpseg.video.viewers.page_access import PageAddress
 from pumpseg.watch.camera_events import CameraEvents, Today
 from pumpseg.watch.cameras import WatchedCamera
-from pumpseg.watch.config import CameraSection, Config, rules_of
+from pumpseg.watch.collect import Collector
+from pumpseg.watch.config import CameraSection, CollectSection, Config, rules_of
+from pumpseg.watch.event import Event
 from pumpseg.watch.health import HealthServer, Watched, health
 from pumpseg.watch.hours import Schedule
 from pumpseg.watch.notify import ServiceManager
@@ -72,6 +74,9 @@ class Watch:
                 opened.enter_context(sink)
             self._clips = next((sink for sink in self.sinks if isinstance(sink, ClipSink)), None)
             self._mqtt = [sink for sink in self.sinks if isinstance(sink, MqttSink)]
+            self._collector = None if config.collect is None else open_collector(config.collect)
+            if self._collector is not None:
+                opened.callback(self._collector.close)
             self._recent = RecentEvents(config.state.folder / "recent")
             self._events: list[CameraEvents] = []
             self.cameras: list[WatchedCamera] = []
@@ -93,7 +98,7 @@ class Watch:
             self._folder,
             tracker=tracker,
             blur=None if blur is None else Blur(blur.kind, blur.classes),
-            on_event=lambda event, _: self._fired.update([(event.camera, event.rule)]),
+            on_event=self._note_event,
         )
         schedule = section if section.hours or section.days else self._config.schedule
         self._events.append(events)
@@ -103,11 +108,22 @@ class Watch:
                 self.model,
                 self._turns,
                 Schedule.parse(schedule.hours, schedule.days),
-                _Observer(events, self),
+                _Observer(events, self._show),
                 tracker=tracker,
                 ring=None if self._clips is None else self._clips.ring(section.name),
             )
         )
+
+    def _note_event(self, event: Event, result: Result | None) -> None:
+        self._fired[event.camera, event.rule] += 1
+        if self._collector is not None:
+            self._collector.remember(event, result)
+
+    def _show(self, camera: str, result: Result) -> None:
+        if self.page is not None:
+            self.page.show(camera, result)
+        if self._collector is not None:
+            self._collector.offer(camera, result, self.model.segmenter.threshold)
 
     def _serve(self, opened: contextlib.ExitStack) -> None:
         page, health = self._config.page, self._config.health
@@ -122,6 +138,7 @@ class Watch:
                 self._recent,
                 self.model,
                 self.reload,
+                None if self._collector is None else self._collector.mark_wrong,
             )
             opened.callback(self.page.close)
         if health is not None:
@@ -197,16 +214,15 @@ class Watch:
 
 
 class _Observer:
-    """Passes results on to the counts and the page."""
+    """Passes a camera's results on to its counts and rules, then to whoever looks. show: called with its name."""
 
-    def __init__(self, events: CameraEvents, watch: Watch) -> None:
-        self._events, self._watch = events, watch
+    def __init__(self, events: CameraEvents, show: Callable[[str, Result], None]) -> None:
+        self._events, self._show = events, show
         self.on_lost, self.on_back = events.on_lost, events.on_back
 
     def on_result(self, result: Result) -> None:
         self._events.on_result(result)
-        if self._watch.page is not None:
-            self._watch.page.show(self._events.camera, result)
+        self._show(self._events.camera, result)
 
 
 def _announced(config: Config, camera: CameraSection) -> Announced:
@@ -243,6 +259,19 @@ def plan_turns(cores: int | None, cameras: int) -> tuple[int, int]:
     cores = cores or physical_cores() or 1
     turns = min(cores, cameras)
     return turns, cores - turns + 1
+
+
+def open_collector(section: CollectSection) -> Collector:
+    """The keeper of hard frames. Raises PumpsegError."""
+    return Collector(
+        section.folder,
+        per_hour=section.per_hour,
+        near_threshold=section.near_threshold,
+        random_share=section.random_share,
+        max_frames=section.max_frames,
+        max_bytes=1e9 * section.max_gb,
+        max_age=24 * 3600.0 * section.max_days,
+    )
 
 
 def open_segmenter(config: Config, threads: int) -> Segmenter:

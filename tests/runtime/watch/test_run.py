@@ -49,6 +49,9 @@ name = "right"
 source = "{clip}"
 rotate = 180
 track = false
+[collect]
+folder = "hard"
+random_share = 1.0
 """
     manager, stop, failures = Manager(), threading.Event(), []
     with Watch(parse_config(text, tmp_path / "cameras.toml"), manager) as watch:
@@ -75,6 +78,7 @@ track = false
         assert not failures
         assert watch.status().startswith("2 of 2 cameras live")
         assert watch.addresses() == [f"health: {watch.health.url}"]
+    assert list((tmp_path / "hard").rglob("*.jpg")), "hard frames are kept"
     assert manager.heard[0] == "ready"
     assert manager.heard[-1] == "stopping"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pumpseg-")]

@@ -9,12 +9,16 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from pumpseg.cli.arguments import path
-from pumpseg.cli.command import CommandParser, run_command
+from pumpseg.cli.command import FAILED, CommandParser, run_command
 from pumpseg.cli.interrupt import interrupt_handler
 from pumpseg.cli.process import handle_signals, log_lines, stop_then_interrupt
 from pumpseg.errors import PumpsegError, require
+
+if TYPE_CHECKING:
+    from pumpseg.watch.config import Config
 
 PROGRAM = "pumpseg-watch"
 
@@ -41,6 +45,11 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--check", action="store_true", help="validate the configuration, print what would run, and end"
     )
+    parser.add_argument(
+        "--healthcheck",
+        action="store_true",
+        help="ask the watch that runs with this configuration whether it is well: exit code 0, or 1 if it is not",
+    )
     parser.add_argument("--example", action="store_true", help="print a configuration with every key, explained")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the configuration, for editors")
     return parser
@@ -59,6 +68,9 @@ def _run(arguments: argparse.Namespace) -> int | None:
     if arguments.config is None:
         raise PumpsegError(f"name a configuration; {PROGRAM} --example prints one to begin with")
     config = read_config(arguments.config)
+
+    if arguments.healthcheck:
+        return _check_health(config)
 
     from pumpseg.watch.check import check_classes, described
     from pumpseg.watch.run import Watch, open_segmenter
@@ -79,6 +91,17 @@ def _run(arguments: argparse.Namespace) -> int | None:
             watch.run(stop)
         print(f"{PROGRAM}: {watch.status()}; stopping", file=sys.stderr)
     return None
+
+
+def _check_health(config: Config) -> int:
+    if config.health is None:
+        raise PumpsegError("the configuration has no [health], which would answer")
+    from pumpseg.video.viewers.page_access import PageAddress
+    from pumpseg.watch.health import ask
+
+    well, status = ask(PageAddress.parse(config.health.address), config.health.token)
+    print(status)
+    return 0 if well else FAILED
 
 
 if __name__ == "__main__":

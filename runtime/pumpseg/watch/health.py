@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
-from pumpseg.errors import require
-from pumpseg.video.viewers.page_access import Access, PageAddress
+from pumpseg.errors import first_line, require
+from pumpseg.video.viewers.page_access import THIS_MACHINE, Access, PageAddress
 from pumpseg.video.viewers.page_server import Answer, PageServer
 from pumpseg.watch.figures import STATES, Meter
 
@@ -93,6 +96,21 @@ def health(watched: Watched, now: float) -> tuple[bool, dict[str, Any]]:
         },
         "model": {"swaps": watched.model.swaps, "refused": watched.model.refused, "problem": watched.model.problem},
     }
+
+
+def ask(address: PageAddress, token: str | None, timeout: float = 5.0) -> tuple[bool, str]:
+    """Whether the watch that serves on an address is well, and its status: for a container's health check."""
+    host = THIS_MACHINE if address.host in ("0.0.0.0", "::") else address.host
+    query = f"?token={quote(token, safe='')}" if token else ""
+    try:
+        with urllib.request.urlopen(
+            f"http://{PageAddress(host, address.port)}/healthz{query}", timeout=timeout
+        ) as answer:
+            return True, str(json.load(answer)["status"])
+    except urllib.error.HTTPError as error:
+        return False, f"unhealthy ({error.code})"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return False, f"no answer ({first_line(error)})"
 
 
 class HealthServer:

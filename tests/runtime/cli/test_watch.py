@@ -58,6 +58,16 @@ def test_errors_are_reported_with_code_2(capsys, config, change, message):
         assert "Traceback" not in err
 
 
+def test_a_health_check_needs_a_watch_that_runs(capsys, config):
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("127.0.0.1:0", "127.0.0.1:9"), encoding="utf-8")
+    code, out, _ = run(capsys, config, "--healthcheck")
+    assert (code, out.startswith("no answer (")) == (1, True)
+    config.write_text(text.partition("[health]")[0], encoding="utf-8")
+    code, _, err = run(capsys, config, "--healthcheck")
+    assert (code, "has no [health]" in err) == (2, True)
+
+
 def test_a_missing_file_and_a_missing_name(capsys, tmp_path):
     assert run(capsys, tmp_path / "x.toml")[::2] == (
         2,

@@ -13,7 +13,7 @@ from pumpseg.instances import Instances
 from pumpseg.video import Result
 from pumpseg.video.viewers.page_access import PageAddress
 from pumpseg.watch.figures import Meter
-from pumpseg.watch.health import HealthServer, Watched, temperatures
+from pumpseg.watch.health import HealthServer, Watched, ask, temperatures
 
 
 @dataclass
@@ -106,6 +106,20 @@ def test_others_are_refused(serve):
     assert fetch(f"{base}metrics?token=let-me-in", Host="evil.example")[0] == 403
     assert fetch(f"{base}other?token=let-me-in")[0] == 404
     assert fetch(url)[0] == 200
+
+
+def test_a_health_check_asks(serve):
+    camera = Camera("gate")
+    url = serve(Watched([camera], [], Model(), {}), token="let-me-in")
+    address = PageAddress.parse(url.split("/")[2])
+    assert ask(address, "let-me-in") == (True, "ok")
+    assert ask(PageAddress("0.0.0.0", address.port), "let-me-in") == (True, "ok")
+    assert ask(address, None) == (False, "unhealthy (403)")
+    camera.ticked -= 61
+    assert ask(address, "let-me-in") == (False, "unhealthy (503)")
+    well, status = ask(PageAddress("127.0.0.1", 9), None)
+    assert not well
+    assert status.startswith("no answer")
 
 
 def test_temperatures_are_those_of_the_kernel(tmp_path):

@@ -95,6 +95,8 @@ url = "x"
         (CAMERA + "[model]\nthreshold = 2", r":5: model\.threshold: must be less than or equal to 1, got 2"),
         (CAMERA + "[page]\ntoken = 'short'", r":5: page\.token: .*at least 8 characters$"),
         (CAMERA + "[page]\naddress='1'\n[health]\naddress='1'", r":7: health\.address: 127.0.0.1:1 is the page's"),
+        (CAMERA + "[[rule]]\nname='r'\nwhen='count(gate) => 3'", r":6: rule\[1\]\.when: .*character 13: expected >"),
+        (CAMERA + "[[rule]]\nname='r'\nwhen='count(gate) > 3'", r":6: rule\[1\]\.when: .*there is no zone gate"),
         (CAMERA + "since = 2026-01-01", r":4: camera\[1\]\.since: unknown key"),
     ],
 )
@@ -138,6 +140,11 @@ def test_the_example_is_valid_as_it_is_and_with_everything():
     config = parse(EVERYTHING, **SECRETS)
     missing = {".".join(key) for key in keys_of(json_schema())} - {".".join(key) for key in given(config)}
     assert not missing, "the example lacks these keys"
+
+
+def test_the_page_of_the_docs_has_the_example():
+    page = Path(__file__).parents[3] / "docs" / "watch.md"
+    assert f"```toml\n{EXAMPLE}```\n" in page.read_text(encoding="utf-8")
 
 
 def keys_of(schema, section=None, prefix=()):

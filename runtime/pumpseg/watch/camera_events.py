@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from pumpseg.errors import OptionError, SinkError
+from pumpseg.instances import Instances
 from pumpseg.video.result import Result
 from pumpseg.video.tracking import Tracker
 from pumpseg.watch.event import Event, new_event_id
@@ -39,11 +40,32 @@ class Today:
     lost: bool
 
 
+class DailyCounter(ZoneCounter):
+    """A counter whose totals begin anew at midnight. begin_day: called before each frame. lock: held during each."""
+
+    def __init__(
+        self,
+        shapes: Sequence[Zone | Line],
+        *,
+        state: Mapping[str, Any] | None,
+        begin_day: Callable[[], None],
+        lock: threading.RLock,
+    ) -> None:
+        super().__init__(shapes, state=state)
+        self._begin_day, self._lock = begin_day, lock
+
+    def update(self, instances: Instances, time: float) -> ZoneCounts:
+        with self._lock:
+            self._begin_day()
+            return super().update(instances, time)
+
+
 class CameraEvents:
     """Counts, decides and reports for one camera; restores what it had counted before a restart.
 
-    Rules are decided before events are sent, and saved in between: an event that no sink has accepted may be lost with
-    the process, and none is sent twice. on_event: called with each event after the sinks.
+    The camera's stream must have its `counter`. Rules are decided before events are sent, and saved in between: an
+    event that no sink has accepted may be lost with the process, and none is sent twice. on_event: called with each
+    event after the sinks.
     clock: in seconds, monotonic; now: local time.
     """
 
@@ -76,7 +98,7 @@ class CameraEvents:
         self._saved_at = self._clock()
 
     def _restore(self, shapes: Sequence[Zone | Line], rules: Sequence[NamedRule], state: Mapping[str, Any]) -> None:
-        self._counter = ZoneCounter(shapes, state=state.get("zones"))
+        self.counter = DailyCounter(shapes, state=state.get("zones"), begin_day=self._begin_day, lock=self._lock)
         self._rules = RuleEvaluator(rules, state=state.get("rules"), now=self._clock())
         self._day = date.fromisoformat(state["day"]) if "day" in state else self._now().date()
         self._events = Counter({str(rule): int(count) for rule, count in state.get("events", {}).items()})
@@ -87,11 +109,11 @@ class CameraEvents:
         self._totals: object = None
 
     def on_result(self, result: Result) -> None:
-        """Count a result and report what it means."""
+        """Decide and report what a result of the camera's stream means."""
         with self._lock:
-            self._begin_day()
             self._lost = False
-            counts = self._counts = self._counter.update(result.instances, result.time)
+            counts = self._counts = result.counts
+            assert counts is not None
             firings = self._rules.evaluate(self._clock(), counts)
             totals = self._changing_totals(counts)
             if firings or totals != self._totals or self._clock() - self._saved_at > SAVE_SECONDS:
@@ -131,7 +153,7 @@ class CameraEvents:
             self._saved_at = self._clock()
             state = {
                 "day": self._day.isoformat(),
-                "zones": self._counter.state(),
+                "zones": self.counter.state(),
                 "rules": self._rules.state(),
                 "events": dict(self._events),
                 "track_ids": 0 if self._tracker is None else self._tracker.count,
@@ -147,7 +169,7 @@ class CameraEvents:
         if day == self._day:
             return
         self._day = day
-        self._counter.reset()
+        self.counter.reset()
         self._events.clear()
         self._before_today = 0 if self._tracker is None else self._tracker.count
         self.save()

@@ -30,6 +30,7 @@ from pumpseg.watch.hours import Schedule
 from pumpseg.watch.shared_model import SharedModel
 from pumpseg.watch.turns import Turns
 from pumpseg.watch.watched_source import WatchedSource
+from pumpseg.zones import ZoneCounter
 
 log = logging.getLogger("pumpseg")
 
@@ -58,7 +59,8 @@ class WatchedCamera:
     """Watches one camera from `start` until `stop`, whatever it does.
 
     It is lost when it cannot be opened, ends, or delivers nothing for ten seconds, and reopened with exponential
-    backoff. Its tracker outlives a loss. Errors of observers and of the model are logged and treated as a loss.
+    backoff. Its tracker and its counts of zones outlive a loss. Errors of observers and of the model are logged and
+    treated as a loss.
 
     Attributes: `name`; `meter`; `ticked`, when its thread was last seen to go on, on the clock of `time.monotonic`;
     `stuck_after`, seconds after which it should have been seen again.
@@ -73,6 +75,7 @@ class WatchedCamera:
         observer: CameraObserver,
         *,
         tracker: Tracker | None = None,
+        zones: ZoneCounter | None = None,
         ring: PacketRing | None = None,
         style: Style = DEFAULT_STYLE,
         now: Callable[[], datetime] = datetime.now,
@@ -82,7 +85,8 @@ class WatchedCamera:
         self.ticked = monotonic()
         self.stuck_after = STUCK_SECONDS + (2 / section.fps if section.fps else 0.0)
         self._section, self._model, self._turns, self._schedule = section, model, turns, schedule
-        self._observer, self._tracker, self._ring, self._style = observer, tracker, ring, style
+        self._observer, self._tracker, self._zones, self._ring = observer, tracker, zones, ring
+        self._style = style
         self._now = now
         self._first_time = perf_counter()
         self._stop = threading.Event()
@@ -151,7 +155,9 @@ class WatchedCamera:
             finally:
                 source.end_turn()
 
-        results = stream(source, infer, tracker=self._tracker, style=self._style, stop=self._end_stream)
+        results = stream(
+            source, infer, tracker=self._tracker, zones=self._zones, style=self._style, stop=self._end_stream
+        )
         # A stream that was never iterated does not close its source.
         with source, contextlib.closing(results):
             for result in results:

@@ -110,6 +110,7 @@ class Watch:
                 Schedule.parse(schedule.hours, schedule.days),
                 _Observer(events, self._show),
                 tracker=tracker,
+                zones=events.counter,
                 ring=None if self._clips is None else self._clips.ring(section.name),
             )
         )

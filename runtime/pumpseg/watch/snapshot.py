@@ -73,7 +73,7 @@ def take_snapshot(result: Result, blur: Blur | None = None) -> bytes:
     """JPEG of a result's frame with its instances drawn on it. blur: what is blurred below the drawing."""
     if blur is None:
         return encode_image(result.annotated, Path("snapshot.jpg"))
-    drawn = result.style.draw(blur.apply(result.frame, result.instances), result.instances)
+    drawn = result.style.draw(blur.apply(result.frame, result.instances), result.instances, result.counts)
     return encode_image(drawn, Path("snapshot.jpg"))
 
 

@@ -55,18 +55,20 @@ class Scene:
 
     def show(self, *lefts):
         self.time += 0.1
-        boxes = np.array([[left, 8, left + 16, 24] for left in lefts], np.float32).reshape(-1, 4)
+        boxes = np.array([[4 * left, 32, 4 * left + 64, 96] for left in lefts], np.float32).reshape(-1, 4)
         count = len(boxes)
         found = Instances.in_frame(
             boxes,
             np.full(count, 0.9, np.float32),
             np.zeros(count, np.int64),
             np.ones((count, 4, 4)),
-            (48, 96),
+            (192, 384),
             ["pumpkin"],
         )
-        frame = np.random.default_rng(0).integers(0, 256, (48, 96, 3), np.uint8)
-        self.events.on_result(Result(frame, self.tracker.update(found, self.time), "x", 0, self.time, latency=0.05))
+        frame = np.random.default_rng(0).integers(0, 256, (192, 384, 3), np.uint8)
+        found = self.tracker.update(found, self.time)
+        counts = self.events.counter.update(found, self.time)
+        self.events.on_result(Result(frame, found, "x", 0, self.time, latency=0.05, counts=counts))
 
     def rules(self):
         return [event.rule for event in self.sink.events]
@@ -96,7 +98,7 @@ def test_an_object_that_crosses_is_an_event_with_its_picture(scene):
     assert (event.camera, event.track_ids) == ("gate", (1,))
     assert event.values["line"] == "middle"
     picture = cv2.imdecode(np.frombuffer(event.snapshot, np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape == (48, 96, 3)
+    assert picture.shape == (192, 384, 3)
     assert event.blurred_snapshot not in (None, event.snapshot)
     today = gate.events.today()
     assert (today.objects, today.events, today.lost) == (1, {"passed": 1}, False)

@@ -15,7 +15,16 @@ from pumpseg.inference.cpu import physical_cores
 from pumpseg_bench.report import Machine
 from pumpseg_bench.worker_process import WorkerProcess
 
-_PACKAGES = ["pumpseg", "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "openvino", "numpy", "opencv-python"]
+_PACKAGES = [
+    "pumpseg",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "openvino",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+]
 
 
 def describe() -> Machine:

@@ -1,7 +1,5 @@
 """Live instance segmentation from one self-describing ONNX file."""
 
-from importlib import import_module
-
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, for type checkers, without the time that importing typing takes
 if TYPE_CHECKING:
     from typing import Any
@@ -80,6 +78,8 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 def __getattr__(name: str) -> "Any":
     """Import on demand: every command imports this package first, and `pumpseg --version` needs nothing of it."""
+    from importlib import import_module
+
     if name == "__version__":
         return import_module("importlib.metadata").version("pumpseg")
     if name not in _MODULE_OF:

@@ -1,26 +1,29 @@
-"""Ctrl-C, also while packages are imported."""
+"""Ctrl-C, also while packages are imported.
 
-from __future__ import annotations
+Little is imported here: until the handler is there, Ctrl-C is a traceback.
+"""
 
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 INTERRUPTED = 130
 _IMPORTS = "<frozen importlib"
 
 
-def interrupt_handler(program: str) -> Callable[[int, FrameType | None], None]:
+def interrupt_handler(program: str) -> "Callable[[int, FrameType | None], None]":
     """A handler of signals that raises KeyboardInterrupt, and during an import ends the process with one line.
 
     A KeyboardInterrupt inside an import would be swallowed by Python's own locks, turned into an ImportError by
     packages written in C++, or printed by them.
     """
 
-    def handle(_number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, frame: "FrameType | None") -> None:
         while frame is not None:
             if frame.f_code.co_filename.startswith(_IMPORTS):
                 _exit_now(program)
@@ -30,26 +33,30 @@ def interrupt_handler(program: str) -> Callable[[int, FrameType | None], None]:
     return handle
 
 
-@contextlib.contextmanager
-def handle_interrupts(program: str) -> Iterator[None]:
-    """Handle Ctrl-C with `interrupt_handler`, unless whoever started this ignores or handles it."""
-    try:
-        mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if mine:
-            signal.signal(signal.SIGINT, interrupt_handler(program))
-    except ValueError:  # not the main thread
-        mine = False
-    try:
-        yield
-    finally:
-        if mine:
+class InterruptsHandled:
+    """Ctrl-C is handled by `interrupt_handler` inside a with statement, unless whoever started this ignores it."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._mine = False
+
+    def __enter__(self) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            try:
+                signal.signal(signal.SIGINT, interrupt_handler(self._program))
+                self._mine = True
+            except ValueError:  # not the main thread
+                pass
+
+    def __exit__(self, *_: object) -> None:
+        if self._mine:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _exit_now(program: str) -> None:
     # Nothing has its final name before it is complete, so ending here loses nothing that kill -9 would keep.
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
+    try:
         os.write(2, f"{program}: interrupted\n".encode())
-    os._exit(INTERRUPTED)
+        sys.stdout.flush()
+    finally:
+        os._exit(INTERRUPTED)

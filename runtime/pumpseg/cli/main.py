@@ -4,23 +4,20 @@ A command's module is imported by its name when it is asked for. So the runtime 
 `pumpseg --version` answers at once, and Ctrl-C during the imports ends in one line.
 """
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Sequence
-from functools import partial
-from importlib import import_module
-from typing import NamedTuple
 
-from pumpseg.cli.interrupt import handle_interrupts
+from pumpseg.cli.interrupt import InterruptsHandled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-class Command(NamedTuple):
+class Command:
     """Where a command is: its module has `make_parser()` and `main(argv)`. program: as its messages name it."""
 
-    module: str
-    program: str
-    help: str
+    def __init__(self, module: str, program: str, help: str) -> None:
+        self.module, self.program, self.help = module, program, help
 
 
 COMMANDS = {
@@ -36,12 +33,12 @@ COMMANDS = {
 }
 
 
-def pumpseg(argv: Sequence[str] | None = None) -> int:
+def pumpseg(argv: "Sequence[str] | None" = None) -> int:
     """Run `pumpseg COMMAND ...`; returns the exit code of the command."""
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in COMMANDS:
         return run(argv[0], argv[1:])
-    with handle_interrupts("pumpseg"):
+    with InterruptsHandled("pumpseg"):
         from pumpseg.cli.command import CommandParser, run_command
 
         def action() -> None:
@@ -61,10 +58,12 @@ def pumpseg(argv: Sequence[str] | None = None) -> int:
         return run_command("pumpseg", action)
 
 
-def run(name: str, argv: Sequence[str] | None = None) -> int:
+def run(name: str, argv: "Sequence[str] | None" = None) -> int:
     """Run one of COMMANDS by its name, and return its exit code: 2 where a package that it needs is missing."""
     command = COMMANDS[name]
-    with handle_interrupts(command.program):
+    with InterruptsHandled(command.program):
+        from importlib import import_module
+
         from pumpseg.cli.command import run_command
 
         modules = []
@@ -72,6 +71,29 @@ def run(name: str, argv: Sequence[str] | None = None) -> int:
         return code or int(modules[0].main(argv))
 
 
-video, watch, data, train, evaluate, export, bench = (
-    partial(run, name) for name in ("video", "watch", "data", "train", "eval", "export", "bench")
-)
+def video(argv: "Sequence[str] | None" = None) -> int:
+    return run("video", argv)
+
+
+def watch(argv: "Sequence[str] | None" = None) -> int:
+    return run("watch", argv)
+
+
+def data(argv: "Sequence[str] | None" = None) -> int:
+    return run("data", argv)
+
+
+def train(argv: "Sequence[str] | None" = None) -> int:
+    return run("train", argv)
+
+
+def evaluate(argv: "Sequence[str] | None" = None) -> int:
+    return run("eval", argv)
+
+
+def export(argv: "Sequence[str] | None" = None) -> int:
+    return run("export", argv)
+
+
+def bench(argv: "Sequence[str] | None" = None) -> int:
+    return run("bench", argv)

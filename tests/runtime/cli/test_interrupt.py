@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pumpseg.cli.interrupt import handle_interrupts, interrupt_handler
+from pumpseg.cli.interrupt import InterruptsHandled, interrupt_handler
 
 # Python imports sitecustomize when it starts. The finder is asked for every module before it is imported.
 INTERRUPTS_ITSELF = """
@@ -63,7 +63,7 @@ def test_an_interruption_during_an_import_is_one_line(moment, line, tmp_path):
 
 def test_outside_imports_it_is_the_usual_exception():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), handle_interrupts("x"):
+    with pytest.raises(KeyboardInterrupt), InterruptsHandled("x"):
         assert signal.getsignal(signal.SIGINT) is not before
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -74,7 +74,7 @@ def test_outside_imports_it_is_the_usual_exception():
 def test_who_ignores_interruptions_goes_on_ignoring_them():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with handle_interrupts("x"):
+        with InterruptsHandled("x"):
             signal.raise_signal(signal.SIGINT)
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

@@ -1,10 +1,13 @@
 """OpenCV may be missing, damaged, or unable to load: one line each, with the pip command."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import pumpseg
 from pumpseg.errors import MissingPackageError, PumpsegError
 
 PROGRAM = """
@@ -49,3 +52,9 @@ def test_an_opencv_that_does_not_load_is_one_line(source, message, tmp_path):
     assert message in done.stdout
     assert "pip " in done.stdout
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_the_whole_runtime_takes_opencv_from_here():
+    folder = Path(pumpseg.__file__).parent
+    own = [path for path in folder.rglob("*.py") if re.search(r"^import cv2$", path.read_text("utf-8"), re.MULTILINE)]
+    assert own == [], "from pumpseg.opencv import cv2 names the pip command where it is missing"

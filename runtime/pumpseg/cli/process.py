@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-import cv2
+from pumpseg.opencv import cv2
 
 Handler = Callable[[int, FrameType | None], Any]
 

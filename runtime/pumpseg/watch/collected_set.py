@@ -12,7 +12,6 @@ from pathlib import Path
 from time import time
 from typing import Any, TypedDict
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from pumpseg.atomic_file import complete_file, write_json
 from pumpseg.errors import OptionError, SinkError
 from pumpseg.file_lock import lock_file
 from pumpseg.instances import Instances
+from pumpseg.opencv import cv2
 from pumpseg.watch.retention import remove_partial_files
 
 log = logging.getLogger("pumpseg")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pumpseg.opencv import cv2
 from pumpseg.video.sources.capture import Capture
 from pumpseg.video.sources.packet_ring import PacketRing, StreamFormat
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def compare() -> None:
         with tempfile.TemporaryDirectory() as folder:
             toy = Path(folder) / "toy"
-            run([BIN / "pumpseg-data", "synth", "--out", toy, "--images=48", "--val-images=16", "--size=256x256"])
+            run([BIN / "pumpseg-data", "synth", "--out", toy, "--count=48", "--val-count=16", "--size=256x256"])
             arguments.compare(arguments, toy, Path(folder))
 
     return run_command(parser.prog, compare)

@@ -72,7 +72,7 @@ JOBS = (
         "pumpseg-data synth",
         "pumpseg-data",
         0.06,
-        lambda inputs: ["synth", "--out", "out", "--images", "6", "--val-images", "2", "--size", "128x96"],
+        lambda inputs: ["synth", "--out", "out", "--count", "6", "--val-count", "2", "--size", "128x96"],
         once=True,
     ),
     Job(
@@ -124,7 +124,7 @@ def make_inputs(folder: Path) -> Path:
         write_video(folder / "media" / f"{number}.mp4", frames[8 * number :][:8], "libx264", "yuv420p", {})
         cv2.imwrite(str(folder / "media" / f"{number}.jpg"), frames[8 * number])
     for command in (
-        line("pumpseg-data", "synth", "--out", "set", "--images", "20", "--val-images", "5", "--size", "128x96"),
+        line("pumpseg-data", "synth", "--out", "set", "--count", "20", "--val-count", "5", "--size", "128x96"),
         line("pumpseg-train", "set", "--out", "run", *_TRAINING),
     ):
         ended = run(command, folder, slow=10.0)

@@ -31,7 +31,7 @@ def run(count: int, rng: random.Random, work: Path, warm: WarmCommands) -> Itera
 
 def _making() -> Iterator[list[str]]:
     """Commands that make the same small set in each format."""
-    yield ["synth", "--out", "coco", "--images", "3", "--val-images", "2", "--size", "128x96", "--workers", "1"]
+    yield ["synth", "--out", "coco", "--count", "3", "--val-count", "2", "--size", "128x96", "--workers", "1"]
     for name in FORMATS[1:]:
         yield ["convert", "coco", "--to", name, "--out", name]
 

@@ -273,17 +273,20 @@ def _report_row(row: RunningRow, reference: list[dict[str, Any]], work: Arithmet
         fallen_back=bool(nodes) and not nodes.get(setup.provider),
         operators=row.nodes.get("operators", {}),
         agreement=compare(row.instances, reference) if row.instances is not None else None,
-        peak_share=_peak_share(work, peak, stages["session"])
+        peak_share=peak_share(work, peak, stages["session"])
         if peak and stages and row.on_cpu and setup.batch == 1
         else None,
         failure=row.failure,
     )
 
 
-def _peak_share(work: Arithmetic, peak: Peak, session: float) -> float:
-    """Time that the arithmetic alone takes at the measured peak, as a share of `session` milliseconds."""
+def peak_share(work: Arithmetic, peak: Peak, session: float) -> float:
+    """Time that the arithmetic alone takes at the measured peak, as a share of `session` milliseconds, at most 1.
+
+    int8 operations count against the peak in int8, the others against that in float32.
+    """
     seconds = (work.operations - work.int8) / (1e9 * peak.float32) + work.int8 / (1e9 * peak.int8)
-    return 1000 * seconds / session
+    return min(1.0, 1000 * seconds / session)
 
 
 def _model_of(name: str, path: Path, work: Arithmetic) -> BenchmarkedModel:

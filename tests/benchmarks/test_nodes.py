@@ -48,6 +48,12 @@ def test_the_arithmetic_of_the_shipped_model_is_at_least_that_of_its_trunk(frame
     assert counted.int8 == 0
 
 
+def test_int8_operations_count_as_such_in_a_qdq_graph(frames):
+    counted = arithmetic(find_model("fast-int8"), frames)
+    assert counted.operations > 2e9
+    assert 0.9 < counted.int8 / counted.operations < 1
+
+
 def test_nodes_of_the_cpu_and_of_openvino(frames, setup):
     on_cpu = profile_nodes(Path(setup.model), "cpu", 1, frames)
     assert set(on_cpu.providers) == {"cpu"}

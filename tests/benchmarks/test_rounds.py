@@ -5,7 +5,9 @@ import pytest
 from pumpseg.errors import ModelFileError
 from pumpseg.inference.model_file import choose_model
 from pumpseg_bench.frames import FrameFile
-from pumpseg_bench.rounds import Plan, benchmark, frames_per_round, planned_rows, started
+from pumpseg_bench.nodes import Arithmetic
+from pumpseg_bench.peak_throughput import Peak
+from pumpseg_bench.rounds import Plan, benchmark, frames_per_round, peak_share, planned_rows, started
 
 PLANTED = """
 import dataclasses, json, sys
@@ -161,3 +163,10 @@ def test_a_shipped_model_is_measured_in_the_precision_that_a_segmenter_takes(fra
 def test_a_file_named_twice_is_measured_once(frames):
     (row,) = planned_rows(Plan(("fast-fp32", "fast-fp32"), ("cpu",), required=True, threads=(1,)), frames)
     assert row.model == "fast"
+
+
+def test_each_kind_of_arithmetic_counts_against_its_own_peak():
+    peak = Peak(threads=1, float32=100.0, int8=400.0)
+    assert peak_share(Arithmetic(3e9, 0.0), peak, session=60.0) == pytest.approx(0.5)
+    assert peak_share(Arithmetic(3e9, 2e9), peak, session=60.0) == pytest.approx(0.25)
+    assert peak_share(Arithmetic(3e9, 0.0), peak, session=20.0) == 1.0

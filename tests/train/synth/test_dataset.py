@@ -30,7 +30,7 @@ def test_same_seed_same_scene_and_another_seed_another():
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("synth") / "data"
-    arguments = ["synth", "--out", str(out), "--images", "4", "--seed", "1", "--size", "128x96"]
+    arguments = ["synth", "--out", str(out), "--count", "4", "--seed", "1", "--size", "128x96"]
     assert main(arguments) == 0
     return out
 
@@ -67,7 +67,7 @@ def test_dataset_is_the_same_for_the_same_seed(dataset, tmp_path):
 def test_given_cutouts_and_backgrounds_come_into_the_pictures(tmp_path, blue_photos, green_pumpkins):
     out = tmp_path / "data"
     given = ["--paste-from", str(green_pumpkins), "--backgrounds", str(blue_photos)]
-    assert main(["synth", "--out", str(out), "--images", "6", "--seed", "2", "--size", "128x96", *given]) == 0
+    assert main(["synth", "--out", str(out), "--count", "6", "--seed", "2", "--size", "128x96", *given]) == 0
     coco = COCO(str(out / "train" / "annotations.json"))
     green_inside = green_outside = green_masks = 0
     blue = []
@@ -92,7 +92,7 @@ def test_given_cutouts_and_backgrounds_come_into_the_pictures(tmp_path, blue_pho
 
 def test_folder_with_something_in_it_is_refused(dataset, capsys):
     before = sorted(dataset.rglob("*"))
-    assert main(["synth", "--out", str(dataset), "--images", "1"]) == 2
+    assert main(["synth", "--out", str(dataset), "--count", "1"]) == 2
     assert "is not an empty folder" in capsys.readouterr().err
     assert sorted(dataset.rglob("*")) == before
 
@@ -105,7 +105,7 @@ def test_empty_folder_is_taken(tmp_path):
 def test_the_working_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = tmp_path.stat().st_ino
-    assert main(["synth", "--out", ".", "--images", "1", "--size", "64x64"]) == 0
+    assert main(["synth", "--out", ".", "--count", "1", "--size", "64x64"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "val"]
     assert tmp_path.stat().st_ino == before
 
@@ -122,7 +122,7 @@ def test_interrupted_run_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pumpseg_train.synth.dataset.render_scene", interrupted)
-    assert main(["synth", "--out", str(tmp_path), "--images", "1", "--workers", "1"]) == 130
+    assert main(["synth", "--out", str(tmp_path), "--count", "1", "--workers", "1"]) == 130
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,14 +131,14 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pumpseg_train.synth.dataset.render_scene", interrupted)
-    assert main(["synth", "--out", str(tmp_path / "data"), "--images", "1", "--workers", "1"]) == 130
+    assert main(["synth", "--out", str(tmp_path / "data"), "--count", "1", "--workers", "1"]) == 130
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
 def test_ctrl_c_ends_the_processes_and_leaves_nothing(tmp_path):
-    command = ["synth", "--out", str(tmp_path / "data"), "--images", "500", "--size", "64x64", "--workers", "2"]
+    command = ["synth", "--out", str(tmp_path / "data"), "--count", "500", "--size", "64x64", "--workers", "2"]
     program = "import sys; from pumpseg_train.cli.data import main; sys.exit(main(sys.argv[1:]))"
     running = subprocess.Popen([sys.executable, "-c", program, *command], stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.rglob("*.jpg")):

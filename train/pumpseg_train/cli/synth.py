@@ -8,7 +8,7 @@ from pumpseg.errors import PumpsegError
 from pumpseg_train.cli.command import Commands
 
 # Which options go with only one of the outputs, by argparse's names.
-_OF_DATA_SET = ("images", "val_images", "paste_from", "backgrounds", "workers")
+_OF_DATA_SET = ("count", "val_count", "paste_from", "backgrounds", "workers")
 _OF_CLIP = ("truth",)
 
 
@@ -17,7 +17,7 @@ def add_synth(commands: Commands) -> None:
         "synth",
         help="render pumpkins with exact masks",
         examples=[
-            "pumpseg-data synth --out data/synth --images 200 --seed 1",
+            "pumpseg-data synth --out data/synth --count 200 --seed 1",
             "pumpseg-data synth --clip roll.mp4 --seconds 10 --truth roll.jsonl",
         ],
         description="Render pumpkin scenes with exact masks (--out), or a clip of rolling pumpkins (--clip).",
@@ -28,8 +28,8 @@ def add_synth(commands: Commands) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="the same seed gives the same pictures")
     parser.add_argument("--size", type=size, default="640x480", metavar="WxH", help="pixels (default 640x480)")
     data = parser.add_argument_group("data set (--out)")
-    data.add_argument("--images", type=int, metavar="N", help="train images")
-    data.add_argument("--val-images", type=int, metavar="N", help="val images (default: a tenth, at least 1)")
+    data.add_argument("--count", type=int, metavar="N", help="train images")
+    data.add_argument("--val-count", type=int, metavar="N", help="val images (default: a tenth, at least 1)")
     data.add_argument(
         "--paste-from",
         type=Path,
@@ -80,15 +80,15 @@ def _synth(arguments: argparse.Namespace) -> None:
         )
         print(f"wrote {arguments.clip}")
         return
-    if arguments.images is None:
-        raise PumpsegError("--out needs --images N, the number of train images")
+    if arguments.count is None:
+        raise PumpsegError("--out needs --count N, the number of train images")
     from pumpseg_train.synth.dataset import write_dataset
     from pumpseg_train.synth.photo_sources import load_photo_sources
 
     write_dataset(
         arguments.out,
-        arguments.images,
-        arguments.val_images,
+        arguments.count,
+        arguments.val_count,
         seed=arguments.seed,
         size=arguments.size,
         photos=load_photo_sources(arguments.paste_from or (), arguments.backgrounds or ()),

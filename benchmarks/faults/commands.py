@@ -67,7 +67,9 @@ class Case:
 
 
 def line(program: str, *words: str | Path) -> list[str]:
-    return [sys.executable, "-m", MODULES[program], *map(str, words)]
+    """The command as its entry point runs it."""
+    start = "import sys; from pumpseg.cli.main import pumpseg; sys.exit(pumpseg())"
+    return [sys.executable, "-c", start, program.removeprefix("pumpseg-"), *map(str, words)]
 
 
 def errors_of(folder: Path) -> Path:

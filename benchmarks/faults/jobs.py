@@ -125,7 +125,7 @@ def make_inputs(folder: Path) -> Path:
         cv2.imwrite(str(folder / "media" / f"{number}.jpg"), frames[8 * number])
     for command in (
         line("pumpseg-data", "synth", "--out", "set", "--count", "20", "--val-count", "5", "--size", "128x96"),
-        line("pumpseg-train", "set", "--out", "run", *_TRAINING),
+        line("pumpseg-train", folder / "set", "--out", "run", *_TRAINING),
     ):
         ended = run(command, folder, slow=10.0)
         if ended.code:

@@ -66,7 +66,7 @@ def _alone(warm: WarmCommands, folder: Path, path: Path, how: str) -> Case:
     problems = ended.problems({0, 2})
     made = [folder / f"out{suffix}", folder / "out.jsonl"]
     # A film that is damaged midway ends with 2 as well, and says that its beginning is kept.
-    if ended.code == 0 or "frames before that are saved" in ended.errors:
+    if ended.code == 0 or "; saved: " in ended.errors:
         problems += [f"{path.name} is missing" for path in made if not path.is_file()]
         problems += _json_problems(made[1])
         problems += _media_problems(made[0])

@@ -175,7 +175,17 @@ ANSWERS: dict[str, Answer] = {
     "sdp": _send("application/sdp", lambda server: b"v=0\r\nc=IN IP4 127.0.0.1\r\nm=video 0 RTP/AVP 96\r\n"),
     "concat_script": _send("text/plain", lambda server: f"ffconcat version 1.0\nfile {server.secret}\n".encode()),
 }
-_LEGAL = ("endless_camera", "too_long", "petabytes", "gzip", "stall_camera", "camera_negative", "chunks", "too_short")
+_LEGAL = (
+    "endless_camera",
+    "too_long",
+    "petabytes",
+    "gzip",
+    "stall_camera",
+    "camera_negative",
+    "chunks",
+    "too_short",
+    "stall_body",
+)
 """Answers that hold a film after all."""
 _TO_ALL = ("nonsense", "stall_silent", "closed", "html")
 _SUFFIX = {"playlist": ".m3u8", "manifest": ".mpd", "sdp": ".sdp", "concat": ".ffconcat"}

@@ -1,5 +1,7 @@
 """Sheets of pictures with what was detected drawn in."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -36,3 +38,14 @@ def test_a_sheet_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PumpsegError, match=r"cannot write .*sheet\.png"):
         write_sheet(tmp_path / "file" / "sheet.png", [np.zeros((4, 4, 3), np.uint8)])
+
+
+def test_a_sheet_on_a_full_disk_is_not_there(tmp_path, monkeypatch):
+    def half(path, data):
+        path.open("wb").write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(PumpsegError, match=r"cannot write .*sheet\.jpg: No space left on device"):
+        write_sheet(tmp_path / "sheet.jpg", [np.zeros((8, 8, 3), np.uint8)])
+    assert list(tmp_path.iterdir()) == []

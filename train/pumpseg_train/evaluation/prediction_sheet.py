@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pumpseg.atomic_file import complete_file
 from pumpseg.drawing import draw
 from pumpseg.errors import PumpsegError
 from pumpseg.instances import Instances
@@ -52,6 +53,9 @@ def write_sheet(path: Path, tiles: list[np.ndarray], columns: int = _COLUMNS) ->
     sheet = np.vstack([np.hstack(tiles[first : first + columns]) for first in range(0, len(tiles), columns)])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(path.suffix, sheet)[1].tobytes())
+        with complete_file(path) as partial:
+            partial.write_bytes(cv2.imencode(path.suffix, sheet)[1].tobytes())
+    except PumpsegError:
+        raise
     except OSError as error:
         raise PumpsegError(f"cannot write {path}: {error.strerror}") from None

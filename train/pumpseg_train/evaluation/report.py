@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
+from pumpseg.atomic_file import complete_file
 from pumpseg.errors import PumpsegError
 from pumpseg_train.dataset.labelled_set import LabelledSet, Photo
 from pumpseg_train.dataset.photo_file import read_frame
@@ -127,11 +128,14 @@ def write_report(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(folder / name)
-        with table_path.open("w", newline="", encoding="utf-8") as file:
+            with complete_file(folder / name) as partial:
+                figure.savefig(partial)
+        with complete_file(table_path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["photo", "instances", "missed", "wrong"])
             table.writerows([m.photo.path.name, len(m.hit), m.missed, m.wrong] for m in photos)
+    except PumpsegError:
+        raise
     except OSError as error:
         raise PumpsegError(f"cannot write {folder}: {error.strerror}") from None
     write_sheet(worst_path, [tile(draw_matches(matches), 480) for matches in photos[:_WORST]], columns=3)

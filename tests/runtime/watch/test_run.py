@@ -83,3 +83,14 @@ random_share = 1.0
     assert manager.heard[-1] == "stopping"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pumpseg-")]
     assert Path(model_path).is_file()
+
+
+def test_the_watchdog_is_not_fed_while_a_camera_hangs(clip, model_path, tmp_path):
+    text = f'[model]\nfile = "{model_path}"\n[[camera]]\nname = "left"\nsource = "{clip}"\n'
+    manager, stop = Manager(), threading.Event()
+    with Watch(parse_config(text, tmp_path / "cameras.toml"), manager) as watch:
+        watch.cameras[0].stuck_after = -1.0
+        ticks = []
+        watch.run(stop, lambda: (ticks.append(1), stop.set()))
+    assert ticks
+    assert manager.heard == ["ready", "stopping"]

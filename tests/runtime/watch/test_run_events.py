@@ -29,7 +29,7 @@ source = "rtsp://127.0.0.1:{camera}/camera"
 fps = 5.0
 [[camera.zone]]
 name = "all"
-polygon = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+polygon = [[0.0, 0.35], [1.0, 0.35], [1.0, 1.0], [0.0, 1.0]]
 [[rule]]
 name = "crowd"
 when = "count(all) >= 1 for 0.5 s"
@@ -76,7 +76,7 @@ def receiver():
     started.close()
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=180):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

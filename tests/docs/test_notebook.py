@@ -1,4 +1,4 @@
-"""The notebook of docs/examples: its commands parse; on request it is run, which takes some two minutes of two cores."""
+"""The notebook of docs/examples; on request it is run, which takes three minutes."""
 
 import json
 from pathlib import Path

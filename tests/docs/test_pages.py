@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
+import json
 import re
 import shlex
 import shutil
@@ -120,6 +121,15 @@ def anchors(page):
 @each_page
 def test_every_command_line_parses(page, parse):
     for words in command_lines(page):
+        parse(words)
+
+
+def test_every_command_line_of_the_notebook_parses(parse):
+    notebook = json.loads((ROOT / "docs" / "examples" / "train_a_class.ipynb").read_text(encoding="utf-8"))
+    lines = "".join(f"{''.join(cell['source'])}\n" for cell in notebook["cells"]).splitlines()
+    commands = [shlex.split(line[1:]) for line in lines if line.startswith("!")]
+    assert len(commands) >= 6
+    for words in commands:
         parse(words)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import keras
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -10,10 +11,15 @@ from pumpseg.inference.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD
 from pumpseg_export.dense import convert_dense
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.tighten_boxes import tighten_to_masks
+from pumpseg_export.verifier import CONTEXT, FEATURES, OWN, OWN_SCORE, PICTURE, Verifier
 from pumpseg_train.model.boxes import MAX_LOG_SCALE, anchor_cells, anchor_shapes, whole_image
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
 from pumpseg_train.model.roi_align import roi_level_size
+
+CONTEXT_MAPS = {"c4": 16, "c5": 32}
+"""The trunk's outputs that a verifier reads, with their strides."""
+_CONTEXT_SAMPLES = 3  # on each side of a box
 
 
 def with_score_threshold(graph: onnx.ModelProto, threshold: float) -> onnx.ModelProto:
@@ -24,29 +30,42 @@ def with_score_threshold(graph: onnx.ModelProto, threshold: float) -> onnx.Model
     return result
 
 
-def assemble(model: MaskRCNN, size: tuple[int, int]) -> onnx.ModelProto:
+def assemble(
+    model: MaskRCNN, size: tuple[int, int], verifier: Verifier | None = None, *, features: bool = False
+) -> onnx.ModelProto:
     """The ONNX model for images of `size` (h, w); docs/model-file.md has its inputs and outputs.
+
+    verifier: weighs the scores. features: an output more,
+    verifier.FEATURES float32 [N, F], what a verifier sees of each detection.
 
     Opset 17 without Loop, If, Scan or custom operators: what converters make of crop_and_resize,
     map_fn and padded NMS is slow and the usual reason why an export fails elsewhere.
     """
-    return _Assembly(model, size).model()
+    return Assembly(model, size, verifier, features=features).model()
 
 
-class _Assembly:
+class Assembly:
     """Writes the graph of one model. Tensors are names in the graph; docstrings give what they hold."""
 
-    def __init__(self, model: MaskRCNN, size: tuple[int, int]) -> None:
+    rows: int | str = "N"  # of the outputs
+
+    def __init__(
+        self, model: MaskRCNN, size: tuple[int, int], verifier: Verifier | None = None, *, features: bool = False
+    ) -> None:
         self.mask_rcnn, self.profile, self.size = model, model.profile, size
+        self.verifier, self.features = verifier, features
         self.compat = model.profile.compat
         self.graph = GraphWriter()
         self.op = self.graph.op
 
     def model(self) -> onnx.ModelProto:
-        graph, profile, model, op = self.graph, self.profile, self.mask_rcnn, self.op
-        self.min_score = graph.setting(SCORE_THRESHOLD, [profile.score_threshold])
-        self.rois_multiple = graph.setting(ROIS_MULTIPLE, [1], np.int64)
-        trunk = graph.inline(convert_dense(model.trunk, (1, *self.size, 3)), "trunk", self._normalised_image())
+        graph, profile, op = self.graph, self.profile, self.op
+        self.threshold = self.min_score = graph.setting(SCORE_THRESHOLD, [profile.score_threshold])
+        if self.verifier:
+            # Probabilities are at most 1: scores below this will not reach the threshold.
+            self.min_score = op("Pow", self.threshold, graph.constant(1 / OWN_SCORE))
+        self._add_settings()
+        trunk = graph.inline(convert_dense(self._trunk(), (1, *self.size, 3)), "trunk", self._normalised_image())
         self.pyramid = [trunk[name] for name in profile.levels[: profile.roi_levels]]
 
         proposals, objectness = self._propose(trunk)
@@ -55,6 +74,18 @@ class _Assembly:
         heads = {name: op("Gather", answer, rows, axis=0) for name, answer in answers.items()}
         window = self._window()
         boxes, scores, class_ids = self._detections(heads, proposals, objectness, window)
+        extra = {}
+        if self.verifier or self.features:
+            context = self._context(trunk, boxes)
+            if self.features:
+                width = sum(self.mask_rcnn.trunk.output[name].shape[-1] for name in CONTEXT_MAPS)
+                extra[FEATURES] = (
+                    context,
+                    helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, [self.rows, width]),
+                )
+        if self.verifier:
+            rows, scores = self._verified(self.verifier, context, scores, class_ids)
+            boxes, class_ids = (op("Gather", tensor, rows, axis=0) for tensor in (boxes, class_ids))
 
         mask_rois = boxes
         if profile.mask_margin:
@@ -67,7 +98,7 @@ class _Assembly:
             masks = op("Reshape", self._of_class(masks, rows, class_ids, side * side), graph.ints(-1, side, side))
         masks = op("Sigmoid", masks)
         if profile.mask_margin:
-            boxes, masks = tighten_to_masks(graph, masks, mask_rois, boxes, side)
+            boxes, masks = tighten_to_masks(graph, masks, mask_rois, boxes, side, self.rows)
         if self.compat.last_pixel:
             # The boxes of the contract end after their last pixel.
             boxes = op("Add", boxes, graph.constant([0, 0, self.compat.last_pixel, self.compat.last_pixel]))
@@ -75,12 +106,71 @@ class _Assembly:
             f"pumpseg_{profile.name}",
             [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *self.size, 3])],
             {
-                "boxes": (boxes, helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["N", 4])),
-                "scores": (scores, helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N"])),
-                "class_ids": (class_ids, helper.make_tensor_value_info("class_ids", TensorProto.INT64, ["N"])),
-                "masks": (masks, helper.make_tensor_value_info("masks", TensorProto.FLOAT, ["N", side, side])),
+                "boxes": (boxes, helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [self.rows, 4])),
+                "scores": (scores, helper.make_tensor_value_info("scores", TensorProto.FLOAT, [self.rows])),
+                "class_ids": (class_ids, helper.make_tensor_value_info("class_ids", TensorProto.INT64, [self.rows])),
+                "masks": (masks, helper.make_tensor_value_info("masks", TensorProto.FLOAT, [self.rows, side, side])),
+                **extra,
             },
         )
+
+    def _trunk(self) -> keras.Model:
+        """The trunk with the outputs that this graph uses."""
+        trunk = self.mask_rcnn.trunk
+        unused = () if self.verifier or self.features else CONTEXT_MAPS
+        return keras.Model(trunk.input, {name: each for name, each in trunk.output.items() if name not in unused})
+
+    def _context(self, trunk: dict[str, str], boxes: str) -> str:
+        """Means (N, F) of the backbone's last two outputs over boxes (N, 4) and what is around them."""
+        graph, op = self.graph, self.op
+        rois = _grow(graph, boxes, CONTEXT)
+        zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
+        image_numbers = op("ConstantOfShape", op("Shape", boxes, end=1), value=zero)
+        means = [
+            op(
+                "RoiAlign",
+                *(trunk[name], rois, image_numbers),
+                mode="avg",
+                output_height=1,
+                output_width=1,
+                sampling_ratio=_CONTEXT_SAMPLES,
+                spatial_scale=1.0 / stride,
+                coordinate_transformation_mode="half_pixel",
+            )
+            for name, stride in CONTEXT_MAPS.items()
+        ]
+        return op("Squeeze", op("Concat", *means, axis=1), graph.ints(2, 3))
+
+    def _verified(self, verifier: Verifier, context: str, scores: str, class_ids: str) -> tuple[str, str]:
+        """Which detections still reach the threshold, best first: indices int64 and new scores.
+
+        score^OWN_SCORE x (best of its class in the picture)^PICTURE x probability^OWN, see `verifier`.
+        """
+        graph, op = self.graph, self.op
+        logits = op("Add", op("MatMul", context, graph.constant(verifier.weights)), graph.constant(verifier.bias))
+        column = op("Unsqueeze", class_ids, graph.ints(1))
+        right = op("GatherElements", op("Sigmoid", logits), column, axis=1)  # (N, 1)
+        scores = op("Unsqueeze", scores, graph.ints(1))
+        convincing = op("Sqrt", op("Mul", scores, right))
+        classes = graph.constant(np.arange(len(self.mask_rcnn.classes))[None], np.int64)
+        by_class = op("Where", op("Equal", column, classes), convincing, graph.constant(0.0))
+        # Where nothing is detected there is a row of zeros.
+        best = op("ReduceMax", op("Pad", by_class, graph.ints(0, 0, 1, 0)), axes=[0], keepdims=0)
+        best = op("Unsqueeze", op("Gather", best, class_ids, axis=0), graph.ints(1))
+        parts = ((scores, OWN_SCORE), (best, PICTURE), (right, OWN))
+        factors = [op("Pow", value, graph.constant(exponent)) for value, exponent in parts]
+        product = op("Mul", op("Mul", factors[0], factors[1]), factors[2])
+        return self._above(op("Squeeze", product, graph.ints(1)))
+
+    def _above(self, scores: str) -> tuple[str, str]:
+        """Indices int64 and scores of those above the threshold, best first."""
+        above = self.op("Cast", self.op("Greater", scores, self.threshold), to=TensorProto.INT64)
+        count = self.op("ReduceSum", above, self.graph.ints(0), keepdims=1)
+        scores, rows = self.graph.ops("TopK", 2, scores, count, axis=0)
+        return rows, scores
+
+    def _add_settings(self) -> None:
+        self.rois_multiple = self.graph.setting(ROIS_MULTIPLE, [1], np.int64)
 
     def _normalised_image(self) -> str:
         """The image (1, 3, H, W) as the trunk's first convolution takes it."""
@@ -115,8 +205,8 @@ class _Assembly:
         if self.compat.joint_score:
             # The score is the objectness times a probability: below the threshold now, it will not rise above it.
             min_score = op("Max", min_score, self.min_score)
-        rows = self._suppress(boxes, scores, profile.proposals, profile.proposal_nms_threshold, min_score)
-        return op("Gather", boxes, rows, axis=0), op("Gather", scores, rows, axis=0)
+        rows, scores = self._suppress(boxes, scores, profile.proposals, profile.proposal_nms_threshold, min_score)
+        return op("Gather", boxes, rows, axis=0), scores
 
     def _detections(
         self, heads: dict[str, str], proposals: str, objectness: str, window: tuple[str, str]
@@ -140,11 +230,11 @@ class _Assembly:
             deltas = self._of_class(deltas, op("Range", zero, count, one), class_ids, 4)
         deltas = op("Mul", deltas, graph.constant(profile.box_deltas_std))
         boxes = _clip(graph, _decode(graph, deltas, proposals), *window)
-        rows = self._best(boxes, scores, class_ids)
-        return tuple(op("Gather", tensor, rows, axis=0) for tensor in (boxes, scores, class_ids))
+        rows, scores = self._best(boxes, scores, class_ids)
+        return op("Gather", boxes, rows, axis=0), scores, op("Gather", class_ids, rows, axis=0)
 
-    def _best(self, boxes: str, scores: str, class_ids: str) -> str:
-        """Indices of the detections that non-maximum suppression keeps, each class for itself, best first."""
+    def _best(self, boxes: str, scores: str, class_ids: str) -> tuple[str, str]:
+        """What non-maximum suppression keeps, each class for itself, best first: indices int64 (N,) and scores (N,)."""
         graph, op, profile = self.graph, self.op, self.profile
         limits = (profile.max_detections, profile.nms_threshold, self.min_score)
         if len(self.mask_rcnn.classes) == 1:
@@ -152,12 +242,18 @@ class _Assembly:
         classes = graph.constant(np.arange(len(self.mask_rcnn.classes))[:, None], np.int64)
         own = op("Equal", op("Unsqueeze", class_ids, graph.ints(0)), classes)  # (K, N)
         by_class = op("Where", own, op("Unsqueeze", scores, graph.ints(0)), graph.constant(-1.0))
-        rows = self._suppress(boxes, by_class, *limits, by_class=True)
+        rows = self._kept(boxes, by_class, *limits, by_class=True)
         count = op("Min", op("Shape", rows), graph.ints(profile.max_detections))
-        best = graph.ops("TopK", 2, op("Gather", scores, rows, axis=0), count, axis=0)[1]
-        return op("Gather", rows, best, axis=0)
+        scores, best = graph.ops("TopK", 2, op("Gather", scores, rows, axis=0), count, axis=0)
+        return op("Gather", rows, best, axis=0), scores
 
-    def _suppress(
+    def _suppress(self, boxes: str, scores: str, count: int, overlap: float, min_score: str) -> tuple[str, str]:
+        """The boxes (N, 4) with scores (N,) above `min_score` that non-maximum suppression keeps, at most `count`, best
+        first: indices int64 and scores."""
+        rows = self._kept(boxes, scores, count, overlap, min_score)
+        return rows, self.op("Gather", scores, rows, axis=0)
+
+    def _kept(
         self, boxes: str, scores: str, count: int, overlap: float, min_score: str, *, by_class: bool = False
     ) -> str:
         """Indices int64 of the boxes (N, 4) above `min_score` that non-maximum suppression keeps, best first.
@@ -217,10 +313,8 @@ class _Assembly:
         count = op("Shape", boxes, end=1)
         more = op("Mod", op("Neg", count), self.rois_multiple)
         boxes = op("Pad", boxes, op("Concat", graph.ints(0, 0), more, graph.ints(0), axis=0))
-        areas = _areas(graph, boxes)
-        levels = len(self.pyramid)
-        level_size = roi_level_size(profile, self.size)
-        limits = [(level_size / 2**step) ** 2 for step in range(levels - 1, -1, -1)]
+        areas = areas_of(graph, boxes)
+        levels, limits = len(self.pyramid), self.level_areas()
         features, order = [], []
         for level, (feature, stride) in enumerate(zip(self.pyramid, profile.strides, strict=False)):
             tests = []
@@ -254,6 +348,11 @@ class _Assembly:
         pooled, places = op("Concat", *features, axis=0), op("Slice", places, graph.ints(0), count)
         network = convert_dense(self.mask_rcnn.parts[name], (None, pool, pool, profile.fpn_channels))
         return graph.inline(network, name, pooled), places
+
+    def level_areas(self) -> list[float]:
+        """The area from which boxes are pooled from each level, finest first; the first level takes what is smaller."""
+        levels, side = len(self.pyramid), roi_level_size(self.profile, self.size)
+        return [(side / 2**step) ** 2 for step in range(levels - 1, -1, -1)]
 
     def _corner_samples(self, boxes: str, pool: int, stride: int) -> str:
         """RoIs (N, 4) in cells, whose cells' middles are the samples of `model.roi_align.crop_and_resize`."""
@@ -305,7 +404,8 @@ def _clip(graph: GraphWriter, boxes: str, low: str, high: str) -> str:
     return graph.op("Max", graph.op("Min", boxes, highs), lows)
 
 
-def _areas(graph: GraphWriter, boxes: str) -> str:
+def areas_of(graph: GraphWriter, boxes: str) -> str:
+    """Areas (N,) of boxes (N, 4)."""
     low, high = graph.ops("Split", 2, boxes, graph.ints(2, 2), axis=1)
     width, height = graph.ops("Split", 2, graph.op("Sub", high, low), graph.ints(1, 1), axis=1)
     return graph.op("Squeeze", graph.op("Mul", width, height), graph.ints(1))

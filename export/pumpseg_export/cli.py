@@ -59,6 +59,17 @@ def make_parser() -> CommandParser:
     parser.add_argument("--split", default="val", help="split of DATA")
     parser.add_argument("--float16", action="store_true", help="store weights in half precision: half the size")
     parser.add_argument(
+        "--static", action="store_true", help="fix the number of proposals and detections: for GPUs, as one CUDA graph"
+    )
+    parser.add_argument(
+        "--negatives",
+        type=path,
+        nargs="+",
+        metavar="PATH",
+        help="images, or folders of them, without any of the classes: they and the photos of the split train of DATA "
+        "teach a verifier, which lowers the scores of false alarms",
+    )
+    parser.add_argument(
         "--allow-differences", action="store_true", help="write the file even if it differs from Keras, with a warning"
     )
     parser.add_argument("--licence", default="", help="licence of the weights, for the metadata")
@@ -124,19 +135,27 @@ def _check_together(arguments: argparse.Namespace) -> None:
     if not source.exists():
         raise PumpsegError(f"no such file or folder: {source}")
     check_names([output], [source])
-    if not is_weights(source):
+    if is_weights(source):
+        refuse(("negatives", "static"), "a training run")
+    else:
         refuse((*WEIGHTS_OPTIONS, "threshold", "photos"), f"a .h5 file, which {source} is not")
     if _is_model_file(source):
-        refuse(("size", "licence", "allow_differences"), f"a training run or .h5 file; {source} is a model file")
+        refuse(
+            ("size", "licence", "allow_differences", "negatives"),
+            f"a training run or .h5 file; {source} is a model file",
+        )
     if not arguments.int8:
         refuse(INT8_OPTIONS, "--int8")
         if _is_model_file(source):
             raise PumpsegError(f"{source} is already a model file; only --int8 converts one")
+    elif arguments.static:
+        raise PumpsegError("--static is for GPUs and --int8 for CPUs: choose one")
     elif not arguments.calibrate:
         raise PumpsegError("--int8 needs photos like those the model will run on: --calibrate PATH...")
     # Fail now rather than after minutes.
     _images(arguments.calibrate)
     _images(arguments.photos)
+    _images(arguments.negatives)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,14 +170,16 @@ def _is_model_file(source: Path) -> bool:
 def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: bool) -> None:
     from pumpseg_export.export import TrainedModel, export, run_data
     from pumpseg_train.dataset.annotations import read_dataset
+    from pumpseg_train.progress import StderrProgress
 
     if is_weights(arguments.source):
         profile, names = describe_weights(arguments.source, arguments, arguments.threshold)
         data = read_dataset(arguments.data, arguments.split) if arguments.data else None
-        trained = TrainedModel.of_matterport(arguments.source, profile, names)
+        trained, folder = TrainedModel.of_matterport(arguments.source, profile, names), arguments.data
     else:
         trained = TrainedModel.of_run(arguments.source)
-        data = read_dataset(arguments.data or run_data(arguments.source), arguments.split)
+        folder = arguments.data or run_data(arguments.source)
+        data = read_dataset(folder, arguments.split)
     result = export(
         trained,
         output,
@@ -166,6 +187,10 @@ def _export_float32(arguments: argparse.Namespace, output: Path, *, float16: boo
         photos=_images(arguments.photos),
         data=data,
         float16=float16,
+        static=arguments.static,
+        training=read_dataset(folder, "train") if arguments.negatives else None,
+        negatives=_images(arguments.negatives),
+        progress=StderrProgress(),
         licence=arguments.licence,
         recommended_threshold=arguments.recommended_threshold,
         allow_differences=arguments.allow_differences,

@@ -15,6 +15,8 @@ from pumpseg_export.assemble import assemble, with_score_threshold
 from pumpseg_export.float16 import store_float16
 from pumpseg_export.measure import describe_metrics, measure
 from pumpseg_export.metadata import describe, write_model
+from pumpseg_export.static_graph import assemble_static
+from pumpseg_export.verifier import Verifier, collect, fit
 from pumpseg_export.verify import FLOAT16_WEIGHTS, FLOAT32, Agreement, NamedFrame, VerificationError, verify
 from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.dataset.photo_file import read_frame
@@ -22,6 +24,7 @@ from pumpseg_train.evaluation.metrics import Metrics
 from pumpseg_train.matterport.weights_file import load_whole
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.model.profile import Profile
+from pumpseg_train.progress import Progress
 from pumpseg_train.training.run import BEST_WEIGHTS, load_run, read_settings
 
 _VERIFIED_THRESHOLD = 0.05  # detections are compared with Keras from this score on, or from the file's own if lower
@@ -68,6 +71,10 @@ def export(
     photos: Sequence[Path] = (),
     data: LabelledSet | None = None,
     float16: bool = False,
+    static: bool = False,
+    training: LabelledSet | None = None,
+    negatives: Sequence[Path] = (),
+    progress: Progress | None = None,
     licence: str = "",
     recommended_threshold: float | None = None,
     allow_differences: bool = False,
@@ -77,7 +84,9 @@ def export(
     The file gets its name only after it has agreed with Keras on `photos` and those of `data`, or, with neither,
     on frames of the shipped demo clip. Detections are compared from a lower score than the file's own threshold, since
     the photos may show little of the classes. The metrics are those on `data`. float16: stores weights in half
-    precision. recommended_threshold: what the runtime uses unless the user sets another, 0.5 by default.
+    precision. static: fixes the number of proposals and detections, for GPUs. training, negatives: labelled photos, and
+    photos without any of the classes, which a verifier learns from (`verifier.fit`); the comparison with Keras is that
+    of the graph without it. recommended_threshold: what the runtime uses unless the user sets another, 0.5 by default.
 
     Raises:
         PumpsegError: the size or the photos cannot be used.
@@ -95,7 +104,8 @@ def export(
         description["recommended_threshold"] = recommended_threshold
     metrics = None
     with complete_file(output) as partial:
-        graph = assemble(trained.model, size)
+        build = assemble_static if static else assemble
+        graph = build(trained.model, size)
         if float16:
             graph = store_float16(graph)
         write_model(with_score_threshold(graph, lowered.score_threshold), description, partial)
@@ -103,11 +113,34 @@ def export(
         agreement = verify(partial, keras_model, frames, FLOAT16_WEIGHTS if float16 else FLOAT32)
         if not (agreement.sufficient or allow_differences):
             raise VerificationError(f"{agreement} (--allow-differences writes the file all the same)")
+        if training and negatives:
+            progress = progress or Progress()
+            verifier = _fit_verifier(trained.model, size, description, partial, training, negatives, progress)
+            description["verifier"] = {"right": verifier.right, "wrong": verifier.wrong, "negatives": len(negatives)}
+            graph = build(trained.model, size, verifier)
+            if float16:
+                graph = store_float16(graph)
         write_model(graph, description, partial)
         if data:
             metrics = measure(partial, data)
             write_model(graph, {**description, "metrics": describe_metrics(data, metrics)}, partial)
     return ExportResult(agreement, metrics)
+
+
+def _fit_verifier(
+    model: MaskRCNN,
+    size: tuple[int, int],
+    description: dict[str, Any],
+    file: Path,
+    training: LabelledSet,
+    negatives: Sequence[Path],
+    progress: Progress,
+) -> Verifier:
+    """A verifier for a model; file: where its graph is written meanwhile."""
+    write_model(assemble(model, size, features=True), description, file)
+    with progress.stage("fitting the verifier", len(training.photos) + len(negatives), "photos") as advance:
+        detections = collect(file, training, negatives, advance)
+    return fit(detections, model.classes)
 
 
 def _read_frames(photos: Sequence[Path]) -> Iterator[NamedFrame]:

@@ -7,8 +7,13 @@ from pumpseg_export.graph import GraphWriter
 from pumpseg_train.model.tighten_boxes import MIN_SIZE, THRESHOLD
 
 
-def tighten_to_masks(graph: GraphWriter, masks: str, seen: str, boxes: str, side: int) -> tuple[str, str]:
-    """Boxes (N, 4) tightened to the masks (N, M, M) of the boxes `seen`, and these masks: `model.tighten_boxes`."""
+def tighten_to_masks(
+    graph: GraphWriter, masks: str, seen: str, boxes: str, side: int, rows: int | str = "N"
+) -> tuple[str, str]:
+    """Boxes (N, 4) tightened to the masks (N, M, M) of the boxes `seen`, and these masks: `model.tighten_boxes`.
+
+    rows: N where it is always the same.
+    """
     left, right = _ends(graph, graph.op("ReduceMax", masks, axes=[1], keepdims=0), side)
     top, bottom = _ends(graph, graph.op("ReduceMax", masks, axes=[2], keepdims=0), side)
     low, high = graph.ops("Split", 2, seen, graph.ints(2, 2), axis=1)
@@ -22,8 +27,11 @@ def tighten_to_masks(graph: GraphWriter, masks: str, seen: str, boxes: str, side
     closed = graph.op("Where", found, closed, boxes)
     divisor = graph.op("Max", cells, graph.constant(MIN_SIZE))
     rois = graph.op("Mul", graph.op("Div", graph.op("Sub", closed, origin), divisor), graph.constant(side))
-    count = graph.op("Squeeze", graph.op("Shape", likeliest), graph.ints(0))
-    numbers = graph.op("Range", graph.constant(0, np.int64), count, graph.constant(1, np.int64))
+    if isinstance(rows, int):
+        numbers = graph.ints(*range(rows))
+    else:
+        count = graph.op("Squeeze", graph.op("Shape", likeliest), graph.ints(0))
+        numbers = graph.op("Range", graph.constant(0, np.int64), count, graph.constant(1, np.int64))
     maps = graph.op("Unsqueeze", masks, graph.ints(1))
     inside = graph.op(
         "RoiAlign",

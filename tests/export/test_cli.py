@@ -186,6 +186,8 @@ def test_another_keras_backend_is_refused(tiny_run, tmp_path, monkeypatch, capsy
         ([], "is already a model file; only --int8 converts one"),
         (["--int8"], "--int8 needs photos like those the model will run on: --calibrate PATH..."),
         (["--calibration-method", "entropy"], "--calibration-method needs --int8"),
+        (["--negatives", "nowhere"], "--negatives needs a training run"),
+        (["--int8", "--static"], "--static is for GPUs and --int8 for CPUs: choose one"),
         (["--allow-ap-loss"], "--allow-ap-loss needs --int8"),
         (["--int8", "--calibrate", "gone"], "no such file or folder: gone"),
         (["--int8", "--calibrate", ".", "--max-ap-loss", "2"], "--max-ap-loss: must be a number from 0 to 1, got 2"),

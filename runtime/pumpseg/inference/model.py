@@ -111,7 +111,12 @@ class Model:
 
     def run(self, image: NDArray[np.uint8], threshold: float | None = None) -> RawDetections:
         """Detections of an image as `prepare` returns it; threshold: see `inputs`."""
-        return RawDetections(*self.session.run(RawDetections._fields, self.inputs(image, threshold)))
+        found = RawDetections(*self.session.run(RawDetections._fields, self.inputs(image, threshold)))
+        # A file of fixed size fills up with rows of score 0.
+        used = np.count_nonzero(found.scores)
+        if used == len(found.scores):
+            return found
+        return RawDetections(found.boxes[:used], found.scores[:used], found.class_ids[:used], found.masks[:used])
 
     def close(self) -> None:
         """Release the session; `run` raises PumpsegError from now on."""

@@ -41,6 +41,22 @@ def test_outputs_by_name(model):
     assert (found.class_ids, found.scores) == ([0], [1])
 
 
+def test_rows_of_score_0_of_a_static_file_are_left_out(model, monkeypatch):
+    frame = np.zeros((64, 64, 3), np.uint8)
+    frame[16:32, 32:48] = 255
+    image = model.prepare(frame)[0]
+    wanted, session = model.run(image), model.session
+
+    class Padded:
+        def run(self, names, model_inputs):
+            found = session.run(names, model_inputs)
+            return [np.concatenate([array, np.zeros((3, *array.shape[1:]), array.dtype)]) for array in found]
+
+    monkeypatch.setattr(model, "_session", Padded())
+    for array, expected in zip(model.run(image), wanted, strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
 def test_what_a_threshold_excludes_does_not_reach_the_heads():
     model = Model.open("fast-fp32", "cpu", threads=1)
     image = np.zeros((1, *model.info.input_size, 3), np.uint8)

@@ -13,6 +13,8 @@ def test_features_have_strides_8_16_32(tiny_model):
         "p3": (1, 8, 12, 96),
         "p4": (1, 4, 6, 96),
         "p5": (1, 2, 3, 96),
+        "c4": (1, 4, 6, 112),
+        "c5": (1, 2, 3, 320),
         "objectness": (1, anchors),
         "anchor_deltas": (1, anchors, 4),
     }

@@ -15,7 +15,8 @@ class MaskRCNN:
     """A Mask R-CNN for `classes` as functional Keras models; plain arithmetic connects them.
 
     - `trunk`: image (B, H, W, 3) RGB in 0..255 -> {"p3" .. "p5": (B, H/s, W/s, C), "objectness":
-      logits (B, A), "anchor_deltas": (B, A, 4)}, levels as in the profile, anchors ordered as `boxes.anchors`.
+      logits (B, A), "anchor_deltas": (B, A, 4)}, levels as in the profile, anchors ordered as `boxes.anchors`. That of
+      the edge profile also has the last two outputs of the backbone, "c4" and "c5", which a verifier reads.
     - `box_head`: pooled (N, 7, 7, C) -> {"class_logits": (N, K + 1), background first, "box_deltas": (N, 4)}.
     - `mask_head`: pooled (N, 14, 14, C) -> {"mask_logits": (N, 28, 28)}.
 
@@ -49,7 +50,8 @@ def _trunk(profile: Profile) -> keras.Model:
     image = keras.Input((None, None, 3), name="image")
     offset = [-mean * profile.pixel_scale for mean in profile.pixel_mean]
     x = layers.Rescaling(profile.pixel_scale, offset, name="normalize")(image)
-    pyramid = _feature_pyramid(efficientnet_lite0(x), profile.fpn_channels)
+    features = efficientnet_lite0(x)
+    pyramid = _feature_pyramid(features, profile.fpn_channels)
 
     # Region Proposal Network (Faster R-CNN, section 3.1): one head shared by all levels. Its 3x3 convolution is a
     # separable one (MobileNetV2, section 6.2, SSDLite): a full one took a tenth of a frame's time.
@@ -67,6 +69,7 @@ def _trunk(profile: Profile) -> keras.Model:
     )
     hidden = [mix(spatial(level)) for level in pyramid]
     outputs = dict(zip(profile.levels, pyramid, strict=True))
+    outputs |= {"c4": features[1], "c5": features[2]}
     outputs["objectness"] = layers.Concatenate(axis=1, name="objectness", dtype="float32")(
         [layers.Reshape((-1,), dtype="float32")(objectness(level)) for level in hidden]
     )

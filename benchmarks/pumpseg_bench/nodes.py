@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.inference.model import Model
+from pumpseg.inference.onnx_file import check_onnx_file
 from pumpseg.inference.providers import OPENVINO, PROVIDERS, import_onnxruntime
 from pumpseg_bench.frames import FrameFile
 
@@ -84,6 +85,7 @@ def arithmetic(path: Path, frames: FrameFile) -> Arithmetic:
     All operations are counted in the unoptimised graph, which has the nodes of the file, so that an int8 file in QDQ
     form counts like the float one; those in int8 in the optimised graph, which alone has them.
     """
+    check_onnx_file(path)
     ort = import_onnxruntime()
     levels = ort.GraphOptimizationLevel
     totals = []
@@ -98,6 +100,7 @@ def arithmetic(path: Path, frames: FrameFile) -> Arithmetic:
             options.log_severity_level = 3
             # Weights that a kernel has packed for itself are no longer among the inputs in its profile.
             options.add_session_config_entry("session.disable_prepacking", "1")
+            options.add_session_config_entry("session.load_model_format", "ONNX")
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             events = kernel_events(Model(session, path), frames)
         nodes = [event["args"] for event in events if event["args"]["op_name"] in counted]

@@ -100,7 +100,7 @@ def export_int8(
         raise PumpsegError(f"{source} is {plain.info.precision} already: name the float32 file")
     images = calibration.model_inputs(plain)
     before = measure(source, data) if data else None
-    graph = onnx.load(source)
+    graph = onnx.load(source, load_external_data=False)
     description = read_description(graph) | {"metrics": {}}
     if recommended_threshold is not None:  # else that of the source
         description["recommended_threshold"] = recommended_threshold

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.errors import OptionError
-from pumpseg.images import Image, as_frame
+from pumpseg.images import Image, as_frame, opencv_text
 from pumpseg.opencv import cv2
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def draw_tag(
     above: draw it above y if there is room. avoid: tags (left, top, right, bottom) below which it moves if it overlaps
     them. Returns where it is.
     """
+    text = opencv_text(text)
     frame_h, frame_w = drawn.shape[:2]
     scale, stroke, pad = 0.45 * unit, max(1, round(0.9 * unit)), max(2, round(4 * unit))
     (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, scale, stroke)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+_MAX_SHOWN = 500
+
 
 class PumpsegError(Exception):
     """Base of every error that pumpseg raises on bad input; the commands print it and exit with 2."""
@@ -19,7 +21,7 @@ class ModelFileError(PumpsegError, ValueError):
 
 
 class ProviderError(PumpsegError, RuntimeError):
-    """An execution provider that was asked for by name did not load. advice: what to do, empty if unknown."""
+    """An execution provider did not load as asked, or failed on a frame. advice: what to do, empty if unknown."""
 
     def __init__(self, reason: str, advice: str = "") -> None:
         super().__init__(f"{reason}: {advice}" if advice else reason)
@@ -47,8 +49,14 @@ class MissingPackageError(PumpsegError, ImportError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message, or the name of its type where it has none; see `printable`."""
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def printable(text: str) -> str:
+    """Text from a file or a library for a message: control characters are escaped, the end of a long one is cut."""
+    shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 def require(module: str, *, extra: str) -> Any:

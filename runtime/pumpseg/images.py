@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pumpseg.atomic_file import complete_file
 from pumpseg.errors import SinkError, SourceError
+from pumpseg.image_header import image_size
 from pumpseg.opencv import cv2
 
 
@@ -23,6 +24,9 @@ Image: TypeAlias = NDArray[Any] | str | Path | PilImage
 """A BGR array, uint8 (H, W, 3), the path of an image file, or a PIL image."""
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 1 << 28
+"""Of an image that is read from a file: 16384x16384, which take 0.8 GB."""
+MAX_FILE_BYTES = 1 << 31
 _JPEG_QUALITY = 92
 
 
@@ -57,22 +61,37 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
     return frame
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image as uint8 BGR (H, W, 3). Raises SourceError if it cannot be read or decoded."""
+def read_image(path: Path, *, upright: bool = True) -> NDArray[np.uint8]:
+    """An image as uint8 BGR (H, W, 3). upright: turned as its orientation tag says, else as it is stored.
+
+    Raises SourceError if it cannot be read or decoded, or has more than MAX_PIXELS or MAX_FILE_BYTES.
+    """
+    data = read_image_file(path)
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    encoded = np.frombuffer(data, np.uint8)
+    size = image_size(data)
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise SourceError(f"{path} is too large: {size[0]}x{size[1]} pixels, and {MAX_PIXELS:,} are the limit")
     try:
-        if path.exists() and not path.is_file():
-            raise SourceError(f"{path} is not a regular file")
-        encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+        image = cv2.imdecode(encoded, flags) if len(encoded) else None
     except cv2.error:
         # OpenCV raises for some damage, such as a header that claims more pixels than it decodes.
         image = None
     if image is None:
         raise SourceError(f"{path} is damaged, or not an image of a kind that OpenCV reads")
     return image  # type: ignore[return-value]
+
+
+def read_image_file(path: Path) -> bytes:
+    """What an image file holds. Raises SourceError if it cannot be read, or has more than MAX_FILE_BYTES."""
+    try:
+        if path.exists() and not path.is_file():
+            raise SourceError(f"{path} is not a regular file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise SourceError(f"{path} is too large: an image file has at most {MAX_FILE_BYTES >> 30} GiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from None
 
 
 def write_image(target: Path, image: NDArray[np.uint8], *, sync: bool = True) -> None:
@@ -95,6 +114,11 @@ def encode_image(image: NDArray[np.uint8], target: Path) -> bytes:
     if not encoded:
         raise SinkError(f"cannot encode {image.shape[1]}x{image.shape[0]} pixels as {target}")
     return data.tobytes()
+
+
+def opencv_text(text: str) -> str:
+    """Text as OpenCV takes it: a lone surrogate, as names that are not UTF-8 have, would end the process."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def image_name(path: Path) -> str:

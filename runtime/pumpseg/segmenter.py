@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.checks import check_count, check_share
-from pumpseg.errors import ModelFileError
 from pumpseg.images import Image, as_frame, check_frame
 from pumpseg.inference.model import Model
 from pumpseg.inference.model_file import DEFAULT_THRESHOLD
@@ -101,7 +100,8 @@ class Segmenter:
         """Instances of an image, or a list of them for a sequence of images.
 
         image: a BGR array, uint8 (H, W, 3), the path of an image file, or a PIL image.
-        Raises ValueError for another array or value, SourceError for a file that cannot be read.
+        Raises ValueError for another array or value, SourceError for a file that cannot be read; ModelFileError if the
+        model's outputs make no sense, ProviderError if it fails.
         """
         if isinstance(image, Sequence) and not isinstance(image, str):
             return [self.timed(as_frame(one))[0] for one in image]
@@ -130,13 +130,10 @@ class Segmenter:
         boxes, scores, class_ids, masks = self.model.run(image, self.threshold)
         ran = perf_counter()
         kept = scores >= self.threshold
-        class_ids = class_ids[kept]
-        if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(self.class_names):
-            raise ModelFileError(f"{self.path} gives class {class_ids.max()} but names {len(self.class_names)} classes")
         instances = Instances.in_frame(
             placement.to_frame(boxes[kept]),
             scores[kept],
-            class_ids,
+            class_ids[kept],
             masks[kept],
             placement.frame_size,
             self.class_names,

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from pumpseg.errors import ModelFileError
 from pumpseg.inference.model import Model
 from pumpseg.inference.model_file import find_model
 from pumpseg_bench.nodes import arithmetic, operations, prepared, profile_nodes
@@ -52,6 +53,15 @@ def test_int8_operations_count_as_such_in_a_qdq_graph(frames):
     counted = arithmetic(find_model("fast-int8"), frames)
     assert counted.operations > 2e9
     assert 0.9 < counted.int8 / counted.operations < 1
+
+
+def test_a_hostile_file_is_refused(frames, tmp_path):
+    model = onnx.load(find_model())
+    model.graph.initializer[0].external_data.add(key="location", value="weights.bin")
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="keeps data outside of itself"):
+        arithmetic(path, frames)
 
 
 def test_nodes_of_the_cpu_and_of_openvino(frames, setup):

@@ -121,3 +121,11 @@ def test_tags_and_contours_can_be_left_out():
     np.testing.assert_array_equal(changed, instances.masks.any(axis=0))
     colours = {tuple(colour) for colour in masks[changed].tolist()}
     assert len(colours) == 3, "one tint for each, and no contour"
+
+
+def test_text_that_is_not_unicode_is_drawn():
+    """OpenCV ends the process at a lone surrogate."""
+    frame = np.full((120, 160, 3), 60, np.uint8)
+    instances = three_instances(frame.shape[:2])
+    drawn = draw(frame, instances, ["caf\udce9", "\ud800", "z"])
+    np.testing.assert_array_equal(drawn, draw(frame, instances, ["caf?", "?", "z"]))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pumpseg.errors import OptionError, ProviderError, PumpsegError, first_line, require
+from pumpseg.errors import OptionError, ProviderError, PumpsegError, first_line, printable, require
 
 
 def test_a_package_that_is_there_is_imported():
@@ -38,3 +38,10 @@ def test_a_provider_error_ends_with_what_to_do():
     assert str(error) == "provider cuda did not load: pip install more"
     assert (error.reason, error.advice) == ("provider cuda did not load", "pip install more")
     assert str(ProviderError("no reason is known")) == "no reason is known"
+
+
+def test_text_of_others_is_printable():
+    assert printable("pümpkin 南瓜") == "pümpkin 南瓜"
+    assert printable("a\x1b[2Jb\n\ud800") == r"a\x1b[2Jb\n\ud800"
+    assert printable("x" * 10_000) == "x" * 500 + "..."
+    assert first_line(ValueError("a\x07\nb")) == r"a\x07"

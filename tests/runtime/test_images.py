@@ -1,3 +1,5 @@
+import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -8,6 +10,7 @@ import pytest
 from pumpseg.errors import SinkError, SourceError
 from pumpseg.images import (
     IMAGE_SUFFIXES,
+    MAX_FILE_BYTES,
     as_frame,
     check_frame,
     check_image_format,
@@ -49,6 +52,33 @@ def test_damage_is_one_line(content, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SourceError, match=r"cannot read .*none\.png: No such file"):
         read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "at", "announced"),
+    [
+        (".png", 16, struct.pack(">II", 20000, 20000)),
+        (".bmp", 18, struct.pack("<ii", 20000, -20000)),
+        (".gif", 6, struct.pack("<HH", 20000, 20000)),
+        (".ppm", 3, b"20000 20000\n255\n"),
+    ],
+)
+def test_a_picture_that_announces_too_many_pixels_is_not_decoded(tmp_path, monkeypatch, suffix, at, announced):
+    content = bytearray(cv2.imencode(suffix, PICTURE)[1].tobytes())
+    content[at : at + len(announced)] = announced
+    path = tmp_path / f"bomb{suffix}"
+    path.write_bytes(content)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(SourceError, match=r"bomb\.\w+ is too large: 20000x20000 pixels, and 268,435,456 are the limit"):
+        read_image(path)
+
+
+def test_a_file_of_many_gigabytes_is_not_read(tmp_path):
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), MAX_FILE_BYTES + 1)  # a hole on the disk
+    with pytest.raises(SourceError, match=r"large\.png is too large: an image file has at most 2 GiB"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("name", ["a", "a.xyz"])

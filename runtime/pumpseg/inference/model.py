@@ -11,9 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import ModelFileError, ProviderError, PumpsegError, first_line
 from pumpseg.inference.letterbox import Letterbox, letterbox
-from pumpseg.inference.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD, check_tensors, choose_model, parse_metadata
+from pumpseg.inference.model_file import (
+    MAX_MASK_SIDE,
+    ROIS_MULTIPLE,
+    SCORE_THRESHOLD,
+    ModelInfo,
+    check_tensors,
+    choose_model,
+    parse_metadata,
+)
 from pumpseg.inference.providers import AUTO, PROVIDERS, Session, first_that_loads, open_session
 
 log = logging.getLogger("pumpseg")
@@ -32,6 +40,36 @@ class RawDetections(NamedTuple):
     masks: NDArray[np.float32]
 
 
+MAX_COORDINATE = 1e6
+"""Pixels: boxes beyond are not meant, and larger numbers overflow."""
+_ROUNDING = 1e-3  # by which a score may exceed 1
+
+
+def detections_problem(found: RawDetections, info: ModelInfo) -> str:
+    """What is wrong with the outputs of a graph, or ""."""
+    boxes, scores, class_ids, masks = found
+    count = scores.shape[:1]
+    shapes = (boxes.shape, scores.shape, class_ids.shape, masks.shape[:-2])
+    if len(count) != 1 or shapes != ((*count, 4), count, count, count):
+        seen = ", ".join(f"{name} {list(array.shape)}" for name, array in found._asdict().items())
+        return f"its outputs do not belong together: {seen}"
+    if masks.shape[1] != masks.shape[2] or not 1 <= masks.shape[1] <= MAX_MASK_SIDE:
+        return f"its masks have {masks.shape[1]}x{masks.shape[2]} cells"
+    if not len(scores):
+        return ""
+    if len(scores) > info.max_detections:
+        return f"it found {len(scores)} instances, and says at most {info.max_detections}"
+    # Comparisons with NaN are false.
+    if not (scores.min() >= 0 and scores.max() <= 1 + _ROUNDING):
+        return "it gave a score that is not from 0 to 1"
+    if not np.abs(boxes).max() <= MAX_COORDINATE:
+        return "it gave a box that is not finite, or far outside"
+    if not (class_ids.min() >= 0 and class_ids.max() < len(info.class_names)):
+        wrong = class_ids.min() if class_ids.min() < 0 else class_ids.max()
+        return f"it gave the class {wrong} and names {len(info.class_names)} classes"
+    return ""
+
+
 class Model:
     """A model file and the session that runs it. Several threads may share one.
 
@@ -40,11 +78,14 @@ class Model:
 
     def __init__(self, session: Session, path: Path, provider: str = "cpu", choice: str = "") -> None:
         """Take an open session; choice: see ModelInfo. Raises ModelFileError unless it runs a model of pumpseg."""
-        self.info = replace(parse_metadata(session.get_modelmeta().custom_metadata_map, path), choice=choice)
-        check_tensors(session.get_inputs(), session.get_outputs(), self.info, path)
+        try:
+            self.info = replace(parse_metadata(session.get_modelmeta().custom_metadata_map, path), choice=choice)
+            check_tensors(session.get_inputs(), session.get_outputs(), self.info, path)
+            self._settings = {tensor.name for tensor in session.get_overridable_initializers()}
+        except UnicodeDecodeError:
+            raise ModelFileError(f"{path} has names that are not UTF-8") from None
         self.path, self.provider = path, provider
         self._session: Session | None = session
-        self._settings = {tensor.name for tensor in session.get_overridable_initializers()}
         self._per_thread = threading.local()
 
     @staticmethod
@@ -110,8 +151,18 @@ class Model:
         return tensors
 
     def run(self, image: NDArray[np.uint8], threshold: float | None = None) -> RawDetections:
-        """Detections of an image as `prepare` returns it; threshold: see `inputs`."""
-        found = RawDetections(*self.session.run(RawDetections._fields, self.inputs(image, threshold)))
+        """Detections of an image as `prepare` returns it; threshold: see `inputs`.
+
+        Raises ProviderError if the model fails, ModelFileError if its outputs are not those of docs/model-file.md.
+        """
+        session, tensors = self.session, self.inputs(image, threshold)
+        try:
+            found = RawDetections(*session.run(RawDetections._fields, tensors))
+        except Exception as error:
+            raise ProviderError(f"{self.path} failed on provider {self.provider}: {first_line(error)}") from None
+        problem = detections_problem(found, self.info)
+        if problem:
+            raise ModelFileError(f"{self.path} is damaged: {problem}")
         # A file of fixed size fills up with rows of score 0.
         used = np.count_nonzero(found.scores)
         if used == len(found.scores):

@@ -7,12 +7,13 @@ describes it. It has everything the runtime needs to know, and nothing but ONNX 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pumpseg.errors import ModelFileError
+from pumpseg.errors import ModelFileError, first_line, printable
 from pumpseg.inference.cpu import int8_dot_product
 from pumpseg.inference.letterbox import TOP_LEFT, Rule
 from pumpseg.masks.paste import MASK_BORDERS, REPLICATE
@@ -25,9 +26,13 @@ FORMAT = 1
 SHIPPED_MODELS = ("fast", "accurate")
 DEFAULT_MODEL = "fast"
 DEFAULT_THRESHOLD = 0.5  # where the file recommends none
+# More than any use needs, and few enough that no file takes the machine's memory by announcing them.
+MAX_SIDE, MAX_MASK_SIDE, MAX_DETECTIONS = 8192, 1024, 100_000
+MAX_CLASSES, MAX_NAME = 65_536, 200
 # After a shipped model's name: that precision on every machine. Only "-int8" is also part of the file's name.
 FLOAT32_SUFFIX, INT8_SUFFIX = "-fp32", "-int8"
 
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines
 _CPU_PROVIDERS = ("cpu", "openvino")
 MODELS_FOLDER = Path(__file__).parents[1] / "models"
 
@@ -139,63 +144,81 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> ModelInfo:
         raise ModelFileError(f'{path} was not made by pumpseg-export: its metadata has no "{METADATA_KEY}" key')
     try:
         values = json.loads(metadata[METADATA_KEY])
-    except ValueError as error:
-        raise ModelFileError(f"{path}: its pumpseg metadata is not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ModelFileError(f"{path}: its pumpseg metadata is not JSON ({why})") from None
     if not isinstance(values, dict):
         raise ModelFileError(f"{path}: its pumpseg metadata is not a JSON object")
 
     file_format = values.get("format")
     if not isinstance(file_format, int) or isinstance(file_format, bool) or file_format < 1:
-        raise ModelFileError(f"{path}: its pumpseg metadata names no format (seen: {file_format!r})")
+        raise ModelFileError(f"{path}: its pumpseg metadata names no format (seen: {file_format!r:.50})")
     if file_format > FORMAT:
         raise ModelFileError(
-            f"{path} has format {file_format}, this pumpseg reads up to {FORMAT}: upgrade pumpseg to use it"
+            f"{path} has format {file_format!r:.50}, this pumpseg reads up to {FORMAT}: upgrade pumpseg to use it"
         )
     try:
         return _model_info(values)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        what = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise ModelFileError(f"{path}: damaged pumpseg metadata: {what}") from None
 
 
 def _model_info(values: Mapping[str, Any]) -> ModelInfo:
+    letterbox = values["letterbox"]
     rule = Rule(
-        placement=values["letterbox"]["placement"],
-        min_side=int(values["letterbox"].get("min_side", 0)),
-        min_scale=float(values["letterbox"].get("min_scale", 0.0)),
+        placement=letterbox["placement"],
+        min_side=int(_number(letterbox, "min_side", MAX_SIDE, default=0)),
+        min_scale=_number(letterbox, "min_scale", MAX_SIDE, default=0.0),
     )
-    fill = tuple(int(value) for value in values["letterbox"]["fill"])
+    fill = tuple(int(value) for value in letterbox["fill"])
     if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
         raise ValueError(f"letterbox fill must be three values of 0..255, got {fill}")
     input_size = tuple(int(side) for side in values["input_size"])
-    if len(input_size) != 2 or min(input_size) < 1:
-        raise ValueError(f"input_size must be [height, width], got {values['input_size']}")
+    if len(input_size) != 2 or not 1 <= min(input_size) <= max(input_size) <= MAX_SIDE:
+        raise ValueError(f"input_size must be [height, width] of at most {MAX_SIDE}, got {values['input_size']}")
     mask_border = values.get("mask_border", REPLICATE)
     if mask_border not in MASK_BORDERS:
         raise ValueError(f"unknown mask_border {mask_border!r}, 'replicate' and 'fade' are known")
-    recommended = values.get("recommended_threshold", DEFAULT_THRESHOLD)
-    if isinstance(recommended, bool) or not isinstance(recommended, (int, float)) or not 0 <= recommended <= 1:
-        raise ValueError(f"recommended_threshold must be a number from 0 to 1, got {recommended!r}")
     class_names = values["classes"]
-    if not isinstance(class_names, list) or not class_names or not all(isinstance(n, str) for n in class_names):
-        raise ValueError(f"classes must be a list of names, got {class_names!r}")
+    if not isinstance(class_names, list) or not 1 <= len(class_names) <= MAX_CLASSES:
+        raise ValueError(f"classes must be a list of 1 to {MAX_CLASSES} names, got {class_names!r:.100}")
+    quantisation = dict(values.get("quantisation") or {})
+    if "type" in quantisation:
+        _name(quantisation["type"], "quantisation type")
     return ModelInfo(
-        profile=str(values["profile"]),
-        class_names=tuple(class_names),
+        profile=_name(values["profile"], "profile"),
+        class_names=tuple(_name(name, "each of classes") for name in class_names),
         input_size=(input_size[0], input_size[1]),
         fill=(fill[0], fill[1], fill[2]),
-        score_threshold=float(values["score_threshold"]),
-        nms_threshold=float(values["nms_threshold"]),
-        max_detections=int(values["max_detections"]),
+        score_threshold=_number(values, "score_threshold"),
+        nms_threshold=_number(values, "nms_threshold"),
+        max_detections=int(_number(values, "max_detections", MAX_DETECTIONS)),
         training=dict(values.get("training") or {}),
         metrics=dict(values.get("metrics") or {}),
         licence=str(values.get("licence", "")),
         source_hash=str(values.get("source_hash", "")),
         letterbox=rule,
         mask_border=mask_border,
-        quantisation=dict(values.get("quantisation") or {}),
-        recommended_threshold=float(recommended),
+        quantisation=quantisation,
+        recommended_threshold=_number(values, "recommended_threshold", default=DEFAULT_THRESHOLD),
     )
+
+
+def _number(values: Mapping[str, Any], key: str, maximum: float = 1, *, default: float | None = None) -> float:
+    """The number from 0 to `maximum` under a key; JSON may also have NaN and Infinity."""
+    value = values[key] if default is None else values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= maximum:
+        raise ValueError(f"{key} must be a number from 0 to {maximum}, got {value!r:.50}")
+    return float(value)
+
+
+def _name(value: object, what: str) -> str:
+    """Text that can be printed and drawn: OpenCV ends the process at a lone surrogate."""
+    wrong = not isinstance(value, str) or not value.strip() or len(value) > MAX_NAME
+    if wrong or any(unicodedata.category(letter) in _UNPRINTABLE for letter in str(value)):
+        raise ValueError(f"{what} must be a text of 1 to {MAX_NAME} letters, got {value!a:.50}")
+    return str(value)
 
 
 def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: ModelInfo, path: Path) -> None:
@@ -211,14 +234,19 @@ def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], info: Mod
         seen, names = {tensor.name: tensor for tensor in tensors}, [tensor.name for tensor in wanted]
         missing, extra = set(names) - seen.keys(), seen.keys() - set(names)
         if missing or (kind == "input" and extra):
-            raise ModelFileError(f"{path}: its {kind}s are {', '.join(sorted(seen)) or 'none'}, not {', '.join(names)}")
+            shown = printable(", ".join(sorted(seen)) or "none")
+            raise ModelFileError(f"{path}: its {kind}s are {shown}, not {', '.join(names)}")
         for rule in wanted:
             tensor = seen[rule.name]
             if tensor.type != rule.type or not _fits(tensor.shape, rule.shape):
-                raise ModelFileError(
-                    f"{path}: its {kind} {rule.name} is {tensor.type} {list(tensor.shape)}, "
-                    f"not {rule.type} {['any' if side is None else side for side in rule.shape]}"
-                )
+                shown = printable(f"{tensor.type} {list(tensor.shape)}")
+                sides = ["any" if side is None else side for side in rule.shape]
+                raise ModelFileError(f"{path}: its {kind} {rule.name} is {shown}, not {rule.type} {sides}")
+    cells = tuple(next(tensor.shape for tensor in outputs if tensor.name == "masks"))[1:]
+    if any(isinstance(side, int) and not 1 <= side <= MAX_MASK_SIDE for side in cells) or (
+        all(isinstance(side, int) for side in cells) and len(set(cells)) > 1
+    ):
+        raise ModelFileError(f"{path}: its masks have {'x'.join(map(str, cells))} cells, not M x M")
 
 
 def _fits(shape: Sequence[int | str | None], wanted: Sequence[int | str | None]) -> bool:

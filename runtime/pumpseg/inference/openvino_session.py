@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pumpseg.errors import ModelFileError, ProviderError, first_line
+from pumpseg.errors import ModelFileError, ProviderError, first_line, printable
 from pumpseg.inference.cpu import physical_cores
 from pumpseg.inference.model_file import SCORE_THRESHOLD, Tensor
 
@@ -36,21 +36,25 @@ class OpenVinoSession:
     def __init__(self, path: Path, *, threads: int | None = None, profile: bool = False) -> None:
         try:
             import openvino
+            import openvino.frontend
         except ImportError as error:
             reason = f"openvino cannot be imported ({first_line(error)})"
             raise ProviderError(reason, 'pip install "pumpseg[openvino]"') from None
         core = openvino.Core()
         try:
-            model = core.read_model(str(path))
-        except RuntimeError as error:
+            # Not core.read_model: by its name or content that takes a file for another format than what was checked.
+            reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
+            model = reader.convert(reader.load(str(path)))
+            # The ONNX reader keeps metadata_props under "framework" (openvinotoolkit/openvino#13712), in a map without
+            # get.
+            rt_info = model.get_rt_info()
+            metadata = rt_info["framework"] if "framework" in rt_info else {}  # noqa: SIM401
+            self._metadata = {key: str(value.value) for key, value in metadata.items()}
+            self._inputs = [_tensor(port) for port in model.inputs]
+            self._settings = _free_settings(openvino, model)
+            self._outputs = [_tensor(port) for port in model.outputs]
+        except Exception as error:  # its own kinds, and text of the file that is not UTF-8
             raise ModelFileError(f"{path} is not an ONNX file that runs here: {_last_line(error)}") from None
-        # The ONNX reader keeps metadata_props under "framework" (openvinotoolkit/openvino#13712), in a map without get.
-        rt_info = model.get_rt_info()
-        metadata = rt_info["framework"] if "framework" in rt_info else {}  # noqa: SIM401
-        self._metadata = {key: str(value.value) for key, value in metadata.items()}
-        self._inputs = [_tensor(port) for port in model.inputs]
-        self._settings = _free_settings(openvino, model)
-        self._outputs = [_tensor(port) for port in model.outputs]
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
@@ -65,7 +69,7 @@ class OpenVinoSession:
             options["INFERENCE_NUM_THREADS"] = count
         try:
             self._compiled = core.compile_model(model, "CPU", options)
-        except RuntimeError as error:
+        except Exception as error:
             raise ProviderError(f"provider openvino cannot compile {path}: {_last_line(error)}") from None
         self._per_thread = threading.local()
 
@@ -124,4 +128,4 @@ def _tensor(port: Any) -> Tensor:
 def _last_line(error: Exception) -> str:
     """The reason: OpenVINO puts the place in its source code before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return printable(lines[-1]) if lines else type(error).__name__

@@ -28,6 +28,7 @@ from pumpseg.errors import MissingPackageError, ModelFileError, ProviderError, f
 from pumpseg.inference.bound_session import BoundSession
 from pumpseg.inference.cpu import int8_dot_product, physical_cores
 from pumpseg.inference.model_file import Tensor
+from pumpseg.inference.onnx_file import check_onnx_file
 from pumpseg.inference.openvino_session import OpenVinoSession
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def open_session(
         raise ProviderError(f"unknown provider {provider!r}; there are {', '.join(provider_names())}")
     if threads is not None:
         check_count("threads", threads, MAX_THREADS)
+    check_onnx_file(path)
     chosen = PROVIDERS[provider]
     if provider == OPENVINO:
         session: Session = OpenVinoSession(path, threads=threads, profile=profile is not None)
@@ -298,6 +300,8 @@ def session_options(
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = physical_cores() if threads is None else threads
+    # Whatever its name, a file is read as what was checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # The graph is a chain: there is never a second operator to run at the same time.
     options.inter_op_num_threads = 1
     # Failures are raised; the rest is noise, such as notes on Memcpy nodes.

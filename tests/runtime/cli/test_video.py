@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from command_output import assert_error, files
@@ -73,6 +74,23 @@ def test_errors_are_one_line_and_leave_nothing(run, tmp_path, clip, make_clip, m
     assert_error(run(clip, *outputs, "--model", "none.onnx", model=False), "no model none.onnx")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         assert_error(run(clip, *outputs, "--provider", "cuda"), r"pip install .pumpseg\[gpu\]")
+    assert files(run.folder) == []
+
+
+def test_a_hostile_model_is_one_line_and_leaves_nothing(run, clip, make_model):
+    outputs = ("--save", "out.mp4", "--json", "out.jsonl")
+    path = make_model(name="hostile.onnx")
+    model = onnx.load(path)
+    model.graph.initializer.add(name="outside", data_type=1, dims=[1], data_location=1).external_data.add(
+        key="location", value="*/_ORT_MEM_ADDR_/*"
+    )
+    path.write_bytes(model.SerializeToString())
+    assert_error(run(clip, *outputs, "--model", path, model=False), r"hostile\.onnx .* keeps data outside of itself")
+    model = onnx.load(make_model())
+    (scale,) = (tensor for tensor in model.graph.initializer if tensor.name == "scale")
+    scale.raw_data = np.float32(0).tobytes()  # scores of 255 / 0
+    onnx.save(model, path)
+    assert_error(run(clip, *outputs, "--model", path, model=False), r"hostile\.onnx .* score that is not from 0 to 1")
     assert files(run.folder) == []
 
 
@@ -233,6 +251,7 @@ def test_a_frame_s_way_is_short_and_described(run, clip):
         sys.setprofile(before)
         threading.setprofile(before)
     entered = {file for (file, _), times in calls.items() if times >= 19}  # of 20 frames
+    entered.remove("inference/onnx_file.py")  # reads the model file once, in many calls
     assert len(entered) <= 18
     page = (Path(__file__).parents[3] / "docs" / "how-it-works.md").read_text(encoding="utf-8")
     described = page.partition("## A frame's way")[2].partition("##")[0]

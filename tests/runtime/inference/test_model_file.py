@@ -52,11 +52,16 @@ def test_a_file_without_our_key_is_refused():
         ("[]", "not a JSON object"),
         ("{}", "names no format"),
         ('{"format": true}', "no format"),
+        ('{"format": 1' + "0" * 5000 + "}", "not JSON"),
+        ('{"format": 1' + "0" * 4000 + "}", "has format 1000"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"format": 1, "classes": [' + "[" * 100_000 + "]" * 100_000 + "]}", "nested too deeply"),
     ],
 )
 def test_damaged_json_is_refused(value, message):
-    with pytest.raises(ModelFileError, match=message):
+    with pytest.raises(ModelFileError, match=message) as error:
         parse_metadata({"pumpseg": value}, PATH)
+    assert len(str(error.value)) < 600
 
 
 def test_a_newer_format_asks_for_an_upgrade(metadata):
@@ -80,11 +85,35 @@ def test_a_newer_format_asks_for_an_upgrade(metadata):
         ("recommended_threshold", "0.5", "recommended_threshold"),
         ("recommended_threshold", True, "recommended_threshold"),
         ("mask_border", "sharp", "unknown mask_border 'sharp'"),
+        ("score_threshold", float("nan"), "score_threshold must be a number from 0 to 1, got nan"),
+        ("nms_threshold", float("inf"), "nms_threshold must be a number from 0 to 1, got inf"),
+        ("max_detections", 1e300, "max_detections must be a number from 0 to 100000"),
+        ("input_size", [384, 100_000], "input_size must be .* of at most 8192"),
+        ("letterbox", {"placement": "centred", "fill": [0, 0, 0], "min_side": 10**9}, "min_side must be a number"),
+        ("letterbox", {"placement": "centred", "fill": [0, 0, 0], "min_scale": float("nan")}, "min_scale must be"),
+        ("profile", "edge\x1b[2J", "profile must be a text of 1 to 200 letters"),
+        ("profile", 7, "profile must be a text"),
+        ("quantisation", {"type": "\n"}, "quantisation type must be a text"),
+        ("classes", ["pumpkin", 7], "each of classes must be a text"),
+        ("classes", ["pumpkin", "\ud800"], r"each of classes must be a text of 1 to 200 letters, got '\\ud800'"),
+        ("classes", ["a\x1b]0;title\x07"], "each of classes must be a text"),
+        ("classes", ["two\nlines"], "each of classes must be a text"),
+        ("classes", [" "], "each of classes must be a text"),
+        ("classes", ["x" * 201], "each of classes must be a text"),
+        ("classes", ["x"] * 65_537, "classes must be a list of 1 to 65536 names"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(metadata, key, value, message):
-    with pytest.raises(ModelFileError, match=message):
+    with pytest.raises(ModelFileError, match=message) as error:
         parse_metadata({"pumpseg": json.dumps({**metadata, key: value})}, PATH)
+    assert len(str(error.value)) < 600
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["pumpkin", "Kürbis", "かぼちゃ", "کدو\u200cتنبل", "\U0001f383", "bell pepper"])
+def test_names_of_any_language(metadata, name):
+    info = parse_metadata({"pumpseg": json.dumps({**metadata, "classes": [name]})}, PATH)
+    assert info.class_names == (name,)
 
 
 @pytest.mark.parametrize("key", ["classes", "input_size", "letterbox", "profile", "max_detections"])
@@ -157,6 +186,10 @@ def test_shapes_left_open_are_accepted(metadata):
         Tensor("masks", "float", ["N", 28, 28]),
     ]
     check_tensors([Tensor("image", "uint8", [1, 64, 64, 3])], outputs, info, PATH)
+    for cells in ([4, 6], [0, 0], [2000, 2000], ["M", 0]):
+        outputs[3].shape = ["N", *cells]
+        with pytest.raises(ModelFileError, match=r"its masks have .* cells, not M x M"):
+            check_tensors([Tensor("image", "uint8", [1, 64, 64, 3])], outputs, info, PATH)
     outputs[0].shape = ["N", 5]
     with pytest.raises(ModelFileError, match="output boxes"):
         check_tensors([Tensor("image", "uint8", [1, 64, 64, 3])], outputs, info, PATH)

@@ -20,6 +20,7 @@ from pumpseg_train.matterport.weights_file import (
     save_weights,
     write_names,
 )
+from pumpseg_train.model.hdf5_file import check_structure
 
 
 def weights_of(model):
@@ -195,6 +196,52 @@ def test_truncated_missing_and_foreign_files_are_refused(written, make_model, tm
         load_weights(model, tmp_path / "text.h5")
     with pytest.raises(WeightsError, match="no weights file"):
         load_weights(model, tmp_path / "none.h5")
+
+
+def names_of(file, group, attribute, names):
+    del file[group].attrs[attribute]
+    file[group].attrs[attribute] = names
+
+
+def soft_link_for_a_layer(file):
+    file.move("conv1", "old")
+    file["conv1"] = h5py.SoftLink("/old")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.update(outside=h5py.ExternalLink("/etc/passwd", "/")), "'outside' is a link"),
+        (soft_link_for_a_layer, "'conv1' is a link"),
+        (lambda file: file["conv1"].update(again=file), "in it several times"),
+        (lambda file: file.create_dataset("huge", (1 << 50,), "f4", chunks=(1024,)), "20 times as large"),
+        (lambda file: file.create_dataset("text", data=[b"x"]), "not of numbers"),
+        (lambda file: names_of(file, "conv1", "weight_names", "conv1/kernel:0"), "weight_names is not a list of names"),
+        (lambda file: names_of(file, "conv1", "weight_names", 7), "weight_names is not a list of names"),
+        (
+            lambda file: names_of(file, "conv1", "weight_names", [["conv1/kernel:0"]]),
+            "weight_names is not a list of names",
+        ),
+        (lambda file: names_of(file, "conv1", "weight_names", [b"conv1"]), "conv1 is not an array"),
+        (lambda file: names_of(file, "conv1", "weight_names", [b"conv1/kernel:0"] * 1000), "named twice"),
+        (
+            lambda file: names_of(file, "conv1", "weight_names", [b"conv1/kernel:0", b"/conv1/conv1//kernel:0"]),
+            "named twice",
+        ),
+        (lambda file: names_of(file, "conv1", "weight_names", [b"\xff"]), "cannot be read"),
+        (lambda file: names_of(file, "/", "layer_names", [b"conv1", b"conv1/conv1/kernel:0/x"]), "cannot be read"),
+        (lambda file: names_of(file, "/", "layer_names", b"conv1"), "layer_names is not a list of names"),
+    ],
+)
+def test_hostile_files_are_one_line(written, tmp_path, change, message, monkeypatch):
+    monkeypatch.setattr(weights_file, "check_hdf5_file", check_structure)  # spares a process for each
+    path = tmp_path / "hostile.h5"
+    shutil.copy(written[1], path)
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(WeightsError, match=message) as error:
+        read_weights(path)
+    assert "\n" not in str(error.value)
 
 
 def test_another_number_of_classes_is_reported_with_what_to_do(written, make_model):

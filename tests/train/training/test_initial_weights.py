@@ -94,3 +94,30 @@ def test_an_int8_file_is_refused(pumpkins):
     int8 = find_model("fast").with_name("fast-int8.onnx")
     with pytest.raises(PumpsegError, match="name a float32 export"):
         initialise(pumpkins, str(int8))
+
+
+def test_a_file_that_refers_to_others_is_refused(pumpkins, tmp_path):
+    """The package onnx would read them."""
+    import onnx
+
+    model = onnx.load(find_model("fast"))
+    model.graph.initializer[3].external_data.add(key="location", value="weights.bin")
+    model.graph.initializer[3].data_location = onnx.TensorProto.EXTERNAL
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(PumpsegError, match=r"hostile\.onnx .* keeps data outside of itself"):
+        initialise(pumpkins, str(path))
+
+
+def test_nodes_that_make_no_sense_are_one_line(pumpkins, tmp_path):
+    import onnx
+
+    model = onnx.load(find_model("fast"))
+    for node in model.graph.node:
+        if node.op_type == "Cast":
+            del node.input[:]
+    path = tmp_path / "odd.onnx"
+    onnx.save(model, path)
+    with pytest.raises(PumpsegError, match=r"odd\.onnx cannot be read as an export") as error:
+        initialise(pumpkins, str(path))
+    assert "\n" not in str(error.value)

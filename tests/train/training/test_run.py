@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 
@@ -88,3 +89,23 @@ def test_a_folder_that_is_not_a_run_and_an_unfinished_run_are_named(tmp_path, ti
     shutil.copy(tiny_run / "settings.toml", tmp_path)
     with pytest.raises(RunError, match="no checkpoint yet"):
         load_run(tmp_path)
+
+
+def test_hostile_and_damaged_weights_are_one_line(tmp_path, tiny_run):
+    for name in ("settings.toml", "best.weights.h5"):
+        shutil.copy(tiny_run / name, tmp_path)
+    weights = tmp_path / "best.weights.h5"
+    with h5py.File(weights, "a") as file:
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/")
+    with pytest.raises(RunError, match="cannot be loaded: 'elsewhere' is a link") as raised:
+        load_run(tmp_path)
+    assert "\n" not in str(raised.value)
+    with h5py.File(weights, "w") as file:
+        file["layers"] = np.zeros(3)  # no group: Keras indexes it by name
+    with pytest.raises(RunError, match="cannot be loaded") as raised:
+        load_run(tmp_path)
+    assert "\n" not in str(raised.value)
+    weights.write_bytes((tiny_run / weights.name).read_bytes()[:-1000])
+    with pytest.raises(RunError, match="cannot be loaded") as raised:
+        load_run(tmp_path)
+    assert "\n" not in str(raised.value)

@@ -6,7 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pumpseg.errors import DatasetError
+from pumpseg.errors import DatasetError, SourceError
+from pumpseg.images import read_image
 from pumpseg.inference.letterbox import letterbox
 from pumpseg_train.matterport.config import setting
 from pumpseg_train.matterport.targets import anchor_targets
@@ -68,10 +69,10 @@ class Dataset:
     def load_image(self, image_id: int) -> np.ndarray:
         """uint8 RGB (H, W, 3). Raises: DatasetError for a file that is not an image."""
         path = Path(self.image_info[image_id]["path"])
-        data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
-        if image is None:
-            raise DatasetError(f"cannot read the image {path}")
+        try:
+            image = read_image(path, upright=False)
+        except SourceError as error:
+            raise DatasetError(f"cannot read the image {path}: {error}") from None
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:

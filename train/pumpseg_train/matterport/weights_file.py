@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from pumpseg.atomic_file import complete_file
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, first_line
+from pumpseg_train.model.hdf5_file import check_hdf5_file
 from pumpseg_train.model.matterport import IDENTITY_BLOCKS
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.model.profile import Profile
@@ -61,18 +62,16 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
     if not path.is_file():
         raise WeightsError(f"no weights file {path}")
     try:
+        check_hdf5_file(path)
         with h5py.File(path) as file:
             root = file if "layer_names" in file.attrs or "model_weights" not in file else file["model_weights"]
             names = read_names(root, "layer_names")
-            if not names:
-                raise WeightsError(
-                    f"{path} is not a weights file of Keras 2 as mrcnn writes them: it has no layer_names"
-                )
-            layers = {
-                name: [np.asarray(root[name][w]) for w in read_names(root[name], "weight_names")] for name in names
-            }
-    except (OSError, KeyError) as error:
-        raise WeightsError(f"{path} cannot be read, it may be damaged or cut short: {error}") from None
+            seen: set[int] = set()
+            layers = {name: _read_arrays(root[name], seen) for name in names}
+    except Exception as error:  # HDF5 raises nearly anything for a damaged file
+        raise WeightsError(f"{path} cannot be read, it may be damaged or cut short: {first_line(error)}") from None
+    if not names:
+        raise WeightsError(f"{path} is not a weights file of Keras 2 as mrcnn writes them: it has no layer_names")
     rpn = layers.pop(_RPN_MODEL, [])
     for number, name in enumerate(_RPN_LAYERS):
         if rpn:
@@ -80,10 +79,23 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
     return {name: arrays for name, arrays in layers.items() if arrays}
 
 
+def _read_arrays(layer: h5py.Group, seen: set[int]) -> list[np.ndarray]:
+    """The arrays of a layer's group. seen: where those are in the file that were read before, so that none is twice."""
+    arrays = []
+    for name in read_names(layer, "weight_names"):
+        array = layer[name]
+        place = h5py.h5o.get_info(array.id).addr
+        if not isinstance(array, h5py.Dataset) or place in seen:
+            raise ValueError(f"{name} is not an array, or named twice")
+        seen.add(place)
+        arrays.append(np.asarray(array))
+    return arrays
+
+
 def count_classes(weights: dict[str, list[np.ndarray]]) -> int | None:
     """Classes of the file without the background; None if it has no class layer."""
     logits = weights.get("mrcnn_class_logits")
-    return logits[-1].shape[0] - 1 if logits else None
+    return logits[-1].shape[0] - 1 if logits and logits[-1].ndim else None
 
 
 def load_weights(model: MaskRCNN, path: Path, exclude: Collection[str] = ()) -> Loaded:
@@ -211,6 +223,8 @@ def read_names(group: h5py.Group, attribute: str) -> list[str]:
     chunks = [group.attrs[attribute]] if attribute in group.attrs else []
     while f"{attribute}{len(chunks)}" in group.attrs:
         chunks.append(group.attrs[f"{attribute}{len(chunks)}"])
+    if any(np.ndim(chunk) != 1 for chunk in chunks):
+        raise ValueError(f"its {attribute} is not a list of names")
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for chunk in chunks for name in chunk]
 
 

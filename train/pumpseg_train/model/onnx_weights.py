@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from pumpseg.errors import PumpsegError
+from pumpseg.errors import PumpsegError, first_line
+from pumpseg.inference.onnx_file import check_onnx_file
 from pumpseg_train.model.network import MaskRCNN
 
 if TYPE_CHECKING:
@@ -22,17 +23,23 @@ def read_onnx_weights(model: MaskRCNN, path: Path) -> dict[str, list[np.ndarray]
     never changes that one, so dividing by it restores the convolution.
 
     Raises:
-        PumpsegError: the file is quantised, lacks a layer, or was exported with another normalisation; or the package
-            onnx is not installed.
+        PumpsegError: the file is damaged or quantised, lacks a layer, or was exported with another normalisation; or
+            the package onnx is not installed.
     """
     try:
         import onnx
     except ImportError:
         raise PumpsegError(f"reading {path} needs the package onnx: pip install 'pumpseg[export]'") from None
+    check_onnx_file(path)
     try:
-        graph = onnx.load(str(path)).graph
-    except Exception as error:  # protobuf's own kinds
-        raise PumpsegError(f"{path} cannot be read as ONNX: {error}") from None
+        return _read_weights(model, onnx.load(str(path), load_external_data=False).graph, path)
+    except PumpsegError:
+        raise
+    except Exception as error:  # protobuf's own kinds, and what follows from nodes that make no sense
+        raise PumpsegError(f"{path} cannot be read as an export of this profile: {first_line(error)}") from None
+
+
+def _read_weights(model: MaskRCNN, graph: "onnx.GraphProto", path: Path) -> dict[str, list[np.ndarray]]:
     weights = {}
     for name, part in model.parts.items():
         layers = [

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from pumpseg.boxes import box_iou
 from pumpseg.errors import DatasetError
+from pumpseg.image_header import image_size
+from pumpseg.images import MAX_PIXELS
 from pumpseg_train.dataset.masks import mask_record, upright
 from pumpseg_train.dataset.photo_file import PhotoInfo
 from pumpseg_train.openimages.tables import BoxRow, MaskRow
@@ -157,7 +159,11 @@ def read_mask(path: Path, info: PhotoInfo) -> NDArray[np.bool_]:
 
     Raises DatasetError if it is damaged or its sides are not those of the picture at some scale.
     """
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    data = path.read_bytes()
+    size = image_size(data)
+    grey = None
+    if size is not None and size[0] * size[1] <= MAX_PIXELS:
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     if grey is None:
         path.unlink(missing_ok=True)
         raise DatasetError(f"the mask {path.name} is damaged")

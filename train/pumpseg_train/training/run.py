@@ -15,6 +15,7 @@ from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, Typ
 from pumpseg.atomic_file import complete_file, write_text
 from pumpseg.errors import PumpsegError, first_line
 from pumpseg_train.model.detect import Detector
+from pumpseg_train.model.hdf5_file import check_hdf5_file
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.model.profile import EDGE, PROFILES, Profile
 from pumpseg_train.samples.config import AugmentationConfig
@@ -196,8 +197,9 @@ def save_weights(model: MaskRCNN, path: Path) -> None:
 def load_weights(model: MaskRCNN, path: Path) -> None:
     """Raises: RunError for a file that is damaged or of another architecture."""
     try:
+        check_hdf5_file(path)
         Detector(model).load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # Keras and HDF5 raise nearly anything for a damaged file
         raise RunError(f"{path} cannot be loaded: {first_line(error)}") from None
 
 

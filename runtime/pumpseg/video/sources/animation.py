@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pumpseg.errors import SourceError
+from pumpseg.images import read_image_file
 from pumpseg.opencv import cv2
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 
@@ -28,10 +29,7 @@ class AnimationSource(Source):
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self.inputs = (path,)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise SourceError(f"cannot read {path}: {error.strerror}") from None
+        data = read_image_file(path)
         width, height = (1 + int.from_bytes(data[place : place + 3], "little") for place in (24, 27))
         self.length = data.count(b"ANMF")
         if 4 * width * height * self.length > _MAX_BYTES:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pumpseg.errors import SourceError
 from pumpseg.opencv import cv2
 from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
-from pumpseg.video.sources.container import film, import_av, open_container, reason
+from pumpseg.video.sources.container import MAX_FRAME_PIXELS, film, import_av, open_container, reason
 from pumpseg.video.sources.packet_ring import PacketRing, format_of
 
 log = logging.getLogger("pumpseg")
@@ -219,7 +219,8 @@ class StreamCapture:
         except self._av.FFmpegError as error:
             self._bad += 1
             if self._bad >= _BAD_PACKETS:
-                raise SourceError(f"it cannot be decoded ({reason(error)})") from None
+                limit = f"frames have at most {MAX_FRAME_PIXELS:,} pixels"
+                raise SourceError(f"it cannot be decoded ({reason(error)}; {limit})") from None
 
     def _next_packet(self) -> tuple[Any, float]:
         asked = perf_counter()

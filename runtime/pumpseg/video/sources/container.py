@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 from pumpseg.errors import require
 
+MAX_FRAME_PIXELS = 1 << 26
+"""Of a video or a stream: 8192x8192. A pipeline holds a dozen frames."""
 OPEN_SECONDS = 10.0
 READ_SECONDS = 10.0
 
@@ -48,7 +50,8 @@ def open_container(location: Path | str | BinaryIO, options: Mapping[str, str] =
     """The open container of a file, a URL or a stream of bytes; options: of the demuxer, more: of `av.open`.
 
     A path is always a file, whatever its name looks like, and leads to nothing but files. No URL is waited for longer
-    than OPEN_SECONDS, then READ_SECONDS for each packet. Raises FFmpegError or OSError.
+    than OPEN_SECONDS, then READ_SECONDS for each packet. Frames of more than MAX_FRAME_PIXELS are not decoded.
+    Raises FFmpegError or OSError.
     """
     if isinstance(location, str) and is_url(location):
         protocols = _PROTOCOLS[location.partition(":")[0].lower()]
@@ -59,12 +62,18 @@ def open_container(location: Path | str | BinaryIO, options: Mapping[str, str] =
     else:
         protocols = "none"
     allowed = {"protocol_whitelist": protocols}
+    # Opening a container decodes the first frames of its streams.
+    limits = {"max_pixels": str(MAX_FRAME_PIXELS)}
 
     def action() -> Any:
         # Old cameras write titles in the character set of their country.
-        return import_av().open(location, options={**allowed, **options}, metadata_errors="replace", **more)
+        return import_av().open(location, options={**allowed, **limits, **options}, metadata_errors="replace", **more)
 
-    return _interruptible(action) if "timeout" in more else action()
+    container = _interruptible(action) if "timeout" in more else action()
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            stream.codec_context.options = limits
+    return container
 
 
 def _interruptible(opening: Callable[[], Any]) -> Any:

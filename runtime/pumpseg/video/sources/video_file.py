@@ -14,7 +14,7 @@ from typing import Any
 from pumpseg.errors import SourceError
 from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
 from pumpseg.video.sources.clock import Clock
-from pumpseg.video.sources.container import film, import_av, open_container, reason
+from pumpseg.video.sources.container import MAX_FRAME_PIXELS, film, import_av, open_container, reason
 from pumpseg.video.sources.expected_bytes import expected_bytes
 from pumpseg.video.sources.frame_source import Frame, Source, VideoTiming
 
@@ -127,11 +127,13 @@ class VideoSource(Source):
         except self._av.FFmpegError as error:
             if self._is_cut_short(packets):
                 raise SourceError(f"{self.name} is cut short: {self._reached(index)}") from None
+            if index == 0:
+                raise self._no_frame() from None
             raise SourceError(
                 f"{self.name} is damaged, or changes its codec midway: {self._reached(index)} ({reason(error)})"
             ) from None
         if index == 0:
-            raise SourceError(f"{self.name} has no frame that can be decoded")
+            raise self._no_frame()
         if self._is_cut_short(packets):
             raise SourceError(f"{self.name} is cut short: {self._reached(index)}")
         if decoder.lost:
@@ -154,6 +156,11 @@ class VideoSource(Source):
             return self.length is not None and packets < _MIN_PRESENT * self.length
         fewer = self.length is None or packets < self.length
         return fewer and any((expected_bytes(path) or 0) > path.stat().st_size for path in self.inputs)
+
+    def _no_frame(self) -> SourceError:
+        # FFmpeg does not say which size it refused.
+        why = f"it is damaged, or they have more than {MAX_FRAME_PIXELS:,} pixels"
+        return SourceError(f"{self.name} has no frame that can be decoded: {why}")
 
     def _reached(self, index: int) -> str:
         return f"it ends after frame {index} of {self.length or 'unknown'}"

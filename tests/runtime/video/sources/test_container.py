@@ -4,15 +4,21 @@ import http.server
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 
+from pumpseg.errors import SourceError
 from pumpseg.video.sources import container as container_module
+from pumpseg.video.sources.capture import StreamCapture
 from pumpseg.video.sources.container import film, is_url, open_container, reason
+from pumpseg.video.sources.open import open_source
 from pumpseg.video.sources.video_file import key_frames
 
 
@@ -164,3 +170,36 @@ def test_ctrl_c_ends_the_wait_for_a_server(silent):
     with pytest.raises(KeyboardInterrupt):
         open_container(silent)
     assert time.monotonic() - before < 5  # libav gives up after 10
+
+
+def jpeg(width, height):
+    """A small JPEG that announces another size."""
+    content = bytearray(cv2.imencode(".jpg", np.full((64, 64, 3), 90, np.uint8))[1].tobytes())
+    at = content.index(b"\xff\xc0")
+    content[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
+def test_frames_that_announce_too_many_pixels_are_not_decoded(tmp_path):
+    path = tmp_path / "huge.mjpeg"
+    path.write_bytes((jpeg(64, 64) + jpeg(9000, 9000)) * 3)
+    assert [frame.image.shape for frame in open_source(path)] == [(64, 64, 3)] * 3
+
+
+@pytest.mark.parametrize("codec", ["rawvideo", "ffv1"])
+def test_a_video_of_too_large_frames_is_one_line(tmp_path, make_clip, codec):
+    path = make_clip(tmp_path / "huge.avi", codec=codec)
+    usual, huge = struct.pack("<II", 96, 64), struct.pack("<II", 9000, 9000)
+    path.write_bytes(path.read_bytes().replace(usual, huge))
+    with pytest.raises(SourceError, match=r"huge\.avi has no frame .* or they have more than 67,108,864 pixels"):
+        list(open_source(path))
+
+
+def test_a_camera_of_too_large_frames_is_one_line(tmp_path):
+    path = tmp_path / "huge.mjpeg"
+    path.write_bytes(jpeg(9000, 9000) * 110)
+    with (
+        open_container(path) as container,
+        pytest.raises(SourceError, match=r"cannot be decoded .* at most 67,108,864"),
+    ):
+        StreamCapture(container).read()

@@ -6,19 +6,19 @@ Keras is imported inside the fixtures only, so that the tests of the runtime sta
 import contextlib
 import json
 import os
+import signal
 
 import cv2
-import hypothesis
 import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("unhurried", deadline=None)  # machines under load stall now and then
-settings.load_profile("unhurried")
-
 # How long one example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("pumpseg", deadline=None)
-hypothesis.settings.load_profile("pumpseg")
+settings.register_profile("pumpseg", deadline=None)
+settings.load_profile("pumpseg")
+
+# A job in the background of a script starts with SIGINT ignored, and so would the commands that tests stop by Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # what the tests compare with, whatever the user's own Keras is set to
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

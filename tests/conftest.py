@@ -23,6 +23,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["KERAS_BACKEND"] = "tensorflow"  # what the tests compare with, whatever the user's own Keras is set to
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+
+@pytest.fixture(autouse=True)
+def _signals_as_before():
+    """A handler that a test leaves would end the process at the next test that presses Ctrl-C."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    yield
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
 ORANGE, BLUE = (230, 120, 20), (20, 60, 200)  # RGB
 PHOTO = (120, 160)  # h, w
 

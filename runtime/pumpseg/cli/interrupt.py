@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 INTERRUPTED = 130
@@ -20,17 +20,25 @@ def interrupt_handler(program: str) -> "Callable[[int, FrameType | None], None]"
     """A handler of signals that raises KeyboardInterrupt, and during an import ends the process with one line.
 
     A KeyboardInterrupt inside an import would be swallowed by Python's own locks, turned into an ImportError by
-    packages written in C++, or printed by them.
+    packages written in C++, or printed by them. An import that already runs when this is called is that of a program
+    which calls the command; it does not count.
     """
+    outer = sum(1 for _ in _stack(sys._getframe(1).f_back))
 
     def handle(_number: int, frame: "FrameType | None") -> None:
-        while frame is not None:
-            if frame.f_code.co_filename.startswith(_IMPORTS):
-                _exit_now(program)
-            frame = frame.f_back
+        files = list(_stack(frame))
+        if any(file.startswith(_IMPORTS) for file in files[: max(0, len(files) - outer)]):
+            _exit_now(program)
         raise KeyboardInterrupt
 
     return handle
+
+
+def _stack(frame: "FrameType | None") -> "Iterator[str]":
+    """The files of the code that a frame and all those below it run."""
+    while frame is not None:
+        yield frame.f_code.co_filename
+        frame = frame.f_back
 
 
 class InterruptsHandled:

@@ -61,9 +61,9 @@ def test_an_interruption_during_an_import_is_one_line(moment, line, tmp_path):
     assert not list(tmp_path.glob("*.mp4"))
 
 
-OUTSIDE_IMPORTS = """
+CALLS_THE_COMMAND = """
 import signal
-from pumpseg.cli.interrupt import InterruptsHandled
+from pumpseg.cli.interrupt import InterruptsHandled, interrupt_handler
 before = signal.getsignal(signal.SIGINT)
 try:
     with InterruptsHandled("x"):
@@ -72,14 +72,20 @@ try:
 except KeyboardInterrupt:
     assert signal.getsignal(signal.SIGINT) is before
     print("raised")
+signal.signal(signal.SIGINT, interrupt_handler("x"))
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("raised")
 """
 
 
-def test_outside_imports_it_is_the_usual_exception():
-    # In a process of its own: one of pytest-xdist runs its tests below an import.
-    command = [sys.executable, "-c", OUTSIDE_IMPORTS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "raised", "")
+@pytest.mark.parametrize("how", ["itself", "imported"])
+def test_outside_of_imports_it_is_the_usual_exception(how, tmp_path):
+    (tmp_path / "program.py").write_text(CALLS_THE_COMMAND, encoding="utf-8")
+    command = [sys.executable, *({"itself": ["program.py"], "imported": ["-c", "import program"]}[how])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["raised"] * 2, "")
 
 
 def test_who_ignores_interruptions_goes_on_ignoring_them():

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pumpseg.errors import SinkError
+from pumpseg.errors import SinkError, first_line
 from pumpseg.file_lock import is_abandoned, lock_file
 
 log = logging.getLogger("pumpseg")
@@ -118,7 +118,7 @@ def complete_file(target: Path, *, sync: bool = True) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, SinkError):
             raise
-        raise SinkError(f"cannot write {target}: {error.strerror or error}") from None
+        raise SinkError(f"cannot write {target}: {error.strerror or first_line(error)}") from None
     finally:
         partial.discard()
 

@@ -10,7 +10,7 @@ import pytest
 
 from pumpseg_train.progress import Progress
 from pumpseg_train.training import callbacks
-from pumpseg_train.training.callbacks import ShowEpochs, StopAtNaN
+from pumpseg_train.training.callbacks import History, ShowEpochs, StopAtNaN
 from pumpseg_train.training.fit import fit
 from pumpseg_train.training.run import RunError
 
@@ -49,6 +49,28 @@ def test_a_loss_that_is_no_number_ends_the_run():
     stop.on_train_batch_end(0, {"loss": 3.0})
     with pytest.raises(RunError, match=r"became nan: start again with a lower learning rate"):
         stop.on_train_batch_end(1, {"loss": float("nan")})
+
+
+def test_epochs_that_are_repeated_have_one_row(tmp_path):
+    path = tmp_path / "history.csv"
+    history = History(path, done=0)
+    for epoch in range(3):
+        history.on_epoch_end(epoch, {"loss": 3.0 - epoch, "box": 0.5})
+    assert path.read_text().splitlines() == ["epoch,box,loss", "1,0.5,3.0", "2,0.5,2.0", "3,0.5,1.0"]
+
+    again = History(path, done=1)
+    assert path.read_text().splitlines()[3] == "3,0.5,1.0", "nothing is lost before there is something new"
+    again.on_epoch_end(1, {"loss": 9.0, "box": 0.5})
+    assert path.read_text().splitlines() == ["epoch,box,loss", "1,0.5,3.0", "2,0.5,9.0"]
+
+
+@pytest.mark.parametrize("content", [b"loss\n1\n", b"epoch,loss\none,1\n", b"\xff\xfe", b"epoch\n\0"])
+def test_a_damaged_history_is_not_overwritten(tmp_path, content):
+    path = tmp_path / "history.csv"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"history\.csv is damaged, remove it to resume the run"):
+        History(path, done=1)
+    assert path.read_bytes() == content
 
 
 def test_each_epoch_draws_its_own_batches(tiny_training):

@@ -1,8 +1,10 @@
 """What happens during a run: own samples for each epoch, validation, checkpoints, logs, an early end."""
 
 import contextlib
+import csv
 import datetime
 import importlib.util
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from pumpseg.atomic_file import write_json
+from pumpseg.atomic_file import write_json, write_text
+from pumpseg.errors import first_line
 from pumpseg_train.dataset.labelled_set import LabelledSet
 from pumpseg_train.evaluation.metrics import evaluate
 from pumpseg_train.evaluation.prediction_sheet import PredictionSheet
 from pumpseg_train.model.network import MaskRCNN
 from pumpseg_train.progress import Progress
 from pumpseg_train.samples.loader import Batches
+from pumpseg_train.training.checkpoint import Checkpoint
 from pumpseg_train.training.predictor import predictor
 from pumpseg_train.training.run import (
     BEST_METRICS,
@@ -32,19 +36,24 @@ _BATCHES_TO_ESTIMATE = 10
 
 
 def run_callbacks(
-    model: MaskRCNN, validation: LabelledSet, batches: Batches, settings: Settings, run: Path, progress: Progress
+    model: MaskRCNN,
+    validation: LabelledSet,
+    batches: Batches,
+    settings: Settings,
+    run: Path,
+    progress: Progress,
+    done: int,
 ) -> tuple[list[keras.callbacks.Callback], "ShowEpochs"]:
-    """All callbacks of a run, in their order; and the one to close."""
+    """All callbacks of a run that has `done` epochs behind it, in their order; and the one to close."""
     shown = ShowEpochs(settings, progress)
-    # The backup comes after the validation: an epoch whose validation was interrupted is repeated.
-    # Its folder is kept: a finished run may get more epochs.
+    # The checkpoint comes after the validation: an epoch whose validation was interrupted is repeated.
     callbacks = [
         SeedEpoch(batches, settings.seed),
         Speed(batches, settings.batch_size),
         Validate(model, validation, run, settings, progress),
-        History(run / "history.csv", append=True),
+        History(run / "history.csv", done),
         *_tensorboard(run),
-        keras.callbacks.BackupAndRestore(run / STATE, double_checkpoint=True, delete_checkpoint=False),
+        Checkpoint(run / STATE),
         StopAtNaN(f"start again with a learning rate below {settings.learning_rate:g}"),
         shown,
     ]
@@ -132,11 +141,30 @@ class Validate(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class History(keras.callbacks.CSVLogger):
-    """A row for each epoch, which counts from 1 as everywhere else."""
+class History(keras.callbacks.Callback):
+    """A CSV file with a row for each epoch, from 1; rows of epochs after `done`, which are repeated, are dropped.
+
+    Raises RunError if there is a file that cannot be read.
+    """
+
+    def __init__(self, path: Path, done: int) -> None:
+        super().__init__()
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        if done and path.is_file():
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= done]
+            except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+                raise RunError(f"{path} is damaged, remove it to resume the run: {first_line(error)}") from None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        super().on_epoch_end(epoch + 1, logs)
+        self._rows.append({"epoch": epoch + 1, **dict(sorted((logs or {}).items()))})
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(self._rows[-1]), restval="", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(self._rows)
+        write_text(self._path, text.getvalue())
 
 
 class ShowEpochs(keras.callbacks.Callback):

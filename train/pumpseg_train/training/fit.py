@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from pumpseg.atomic_file import write_text
 from pumpseg.errors import DatasetError
 from pumpseg.plural import counted
 from pumpseg_train.dataset.annotations import read_dataset
@@ -18,6 +19,7 @@ from pumpseg_train.samples.batches import BatchSampler
 from pumpseg_train.samples.loader import Batches, one_opencv_thread
 from pumpseg_train.samples.sources import load_sources
 from pumpseg_train.training.callbacks import run_callbacks
+from pumpseg_train.training.checkpoint import remove_old, restore
 from pumpseg_train.training.initial_weights import check_source, initialise
 from pumpseg_train.training.optimizer import make_optimizer
 from pumpseg_train.training.predictor import JIT
@@ -39,7 +41,9 @@ def fit(
     Raises:
         DatasetError: the data cannot be used.
         RunError: `run` was started with other settings, there are no weights to initialise from, the loss
-            became NaN or infinite, or the backend cannot distribute.
+            became NaN or infinite, no checkpoint of an interrupted run can be read, or the backend cannot
+            distribute.
+        SinkError: what the run leaves cannot be written.
     """
     progress = progress or Progress()
     profile = settings.to_profile()
@@ -90,14 +94,21 @@ def fit(
         seed=settings.seed,
     )
     trainer.optimizer.build(trainer.trainable_variables)
+    done = restore(trainer, run / STATE, progress)
     with one_opencv_thread(), Batches(sampler, steps=settings.steps, processes=workers) as batches:
-        callbacks, shown = run_callbacks(model, validation, batches, settings, run, progress)
+        callbacks, shown = run_callbacks(model, validation, batches, settings, run, progress, done)
         with contextlib.closing(shown), batches.original_error():
             # The samples are random already, and drawn ahead in this order.
-            trainer.fit(batches, epochs=settings.epochs, callbacks=callbacks, verbose=0, shuffle=False)
-    for copy in (run / STATE).glob("*.bkp"):
-        copy.unlink()
-    (run / FINISHED).touch()
+            trainer.fit(
+                batches,
+                initial_epoch=done,
+                epochs=settings.epochs,
+                callbacks=callbacks,
+                verbose=0,
+                shuffle=False,
+            )
+    remove_old(run / STATE, kept=1)
+    write_text(run / FINISHED, "")
 
 
 def _summary(settings: Settings, training: LabelledSet, validation: LabelledSet) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
-from pumpseg.atomic_file import complete_file, write_text
+from pumpseg.atomic_file import write_text
 from pumpseg.errors import PumpsegError, first_line
 from pumpseg_train.model.detect import Detector
 from pumpseg_train.model.hdf5_file import check_hdf5_file
+from pumpseg_train.model.hdf5_writer import write_hdf5_file
 from pumpseg_train.model.network import MaskRCNN, build_mask_rcnn
 from pumpseg_train.model.profile import EDGE, PROFILES, Profile
 from pumpseg_train.samples.config import AugmentationConfig
@@ -130,7 +130,7 @@ def write_settings(run: Path, settings: Settings, classes: tuple[str, ...]) -> N
                 raise RunError(f"{run} was finished without its state: --init-from {run} starts from its weights")
             (run / FINISHED).unlink()
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        (run / STATE).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {run}: {error.strerror}") from None
     write_text(run / SETTINGS, tomli_w.dumps({"classes": list(classes), **dataclasses.asdict(settings)}))
@@ -187,11 +187,9 @@ def read_classes(run: Path) -> tuple[str, ...]:
 
 
 def save_weights(model: MaskRCNN, path: Path) -> None:
-    """Writes all weights to one HDF5 file, under another name until complete."""
-    with complete_file(path) as partial, tempfile.TemporaryDirectory(dir=partial.parent) as folder:
-        written = Path(folder) / path.name  # HDF5 locks what it writes, and `partial` has a lock
-        Detector(model).save_weights(written)
-        written.replace(partial)
+    """Writes all weights to one HDF5 file, under another name until complete. Raises SinkError."""
+    detector = Detector(model)
+    write_hdf5_file(path, detector.save_weights, detector.variables)
 
 
 def load_weights(model: MaskRCNN, path: Path) -> None:

@@ -23,11 +23,12 @@ from time import perf_counter, process_time
 
 from pumpseg.cli.arguments import count, positive
 from pumpseg.cli.command import CommandParser, run_command
+from pumpseg.inference.threads import plan_turns
 from pumpseg.video import stream
+from pumpseg.video.turns import Turns
 from pumpseg.watch.cameras import open_camera
 from pumpseg.watch.config import Config, parse_config
-from pumpseg.watch.run import Watch, open_segmenter, plan_turns
-from pumpseg.watch.turns import Turns
+from pumpseg.watch.run import Watch, open_segmenter
 from pumpseg.watch.watched_source import WatchedSource
 
 LIMIT = 0.05
@@ -103,21 +104,14 @@ def described(one: Round) -> str:
 
 def measure_bare(config: Config, seconds: float) -> Round:
     """Decoding and inference in fair turns, and nothing else."""
-    turns, threads = plan_turns(config.model.threads, len(config.camera))
-    shared, stop = Turns(turns), threading.Event()
+    plan = plan_turns(config.model.threads, len(config.camera))
+    shared, stop = Turns(plan.workers), threading.Event()
     counts = [0] * len(config.camera)
-    with open_segmenter(config, threads) as segmenter:
+    with open_segmenter(config, plan.threads) as segmenter:
 
         def run(number: int) -> None:
             source = WatchedSource(open_camera(config.camera[number]), shared, first_time=perf_counter())
-
-            def infer(frame):  # type: ignore[no-untyped-def]
-                try:
-                    return segmenter.infer(frame)
-                finally:
-                    source.end_turn()
-
-            with closing(stream(source, infer, stop=stop)) as results:
+            with closing(stream(source, segmenter.infer, stop=stop)) as results:
                 for _ in results:
                     counts[number] += 1
 

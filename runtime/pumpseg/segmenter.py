@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Generator, Sequence
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pumpseg.checks import check_count, check_share
+from pumpseg.errors import OptionError
 from pumpseg.images import Image, as_frame, check_frame
 from pumpseg.inference.model import Model
 from pumpseg.inference.model_file import DEFAULT_THRESHOLD
 from pumpseg.inference.providers import PROVIDERS
-from pumpseg.inference.threads import plan_threads
+from pumpseg.inference.threads import plan_threads, plan_turns, usable_cores
 from pumpseg.inference.tiles import MAX_TILES, merge, tile_grid
 from pumpseg.instances import Instances
+from pumpseg.plural import counted
 from pumpseg.timings import Timings
 from pumpseg.zones.counter import ZoneCounter
 
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from pumpseg.video.sources.frame_source import Frame, Source
 
 log = logging.getLogger("pumpseg")
+
+MAX_SOURCES = 64
+"""Of one stream: each has threads, and frames in memory."""
 
 
 class Segmenter:
@@ -83,7 +89,7 @@ class Segmenter:
             log.info("threshold %g, which %s recommends", self.threshold, self.path.name)
         self.tiles = tiles
         self._threads = threads
-        self._second: Segmenter | None = None
+        self._others: dict[int, Segmenter] = {}  # by the threads of their sessions
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -147,20 +153,27 @@ class Segmenter:
 
     def stream(
         self,
-        source: str | Path | Source,
+        source: str | Path | Source | Sequence[str | Path | Source],
         *,
         track: bool = False,
-        zones: ZoneCounter | None = None,
+        zones: ZoneCounter | Sequence[ZoneCounter | None] | None = None,
         workers: int | None = None,
     ) -> Generator[Result, None, None]:
         """Results of a source: its frames with their index, time and instances, decoded and inferred ahead in threads.
 
-        source: anything that `pumpseg-video` takes (see `open_source`). A file yields every frame in order, a camera
-        its newest one each time. track: give instances track ids, see `Tracker`. zones: makes the results'
-        `counts`; one for each source.
+        source: anything that `pumpseg-video` takes (see `open_source`), or a list of up to 64 of them. A file yields
+        every frame in order, a camera its newest one each time. Several sources take fair turns at the model and in
+        what is yielded: results come as they are ready, those of a source in its order, with the source's name as
+        `source` and its position in the list as `source_number`.
+        track: give instances track ids, see `Tracker`; each source has its own. zones: makes the results' `counts`; of
+        several sources a list, with one or None for each.
         workers: frames of a file to infer at the same time in this segmenter's session. By default as many as it has
-        threads, each in one thread, in a second session that is opened at the first file.
-        Raises SourceError for a source that cannot be read to its end, or for still images with `track`.
+        threads, shared by all sources, each in one thread, in a second session that is opened when it is first needed.
+
+        A source that ends or fails midway does not end the others. Raises SourceError at once for a source that cannot
+        be opened, or for still images with `track`; and when all have ended, if one failed midway. Errors of the model
+        end all. Closing the generator, or dropping it, closes the sources and ends all threads. Streams of one
+        segmenter may run at the same time.
 
         >>> from pumpseg import Segmenter
         >>> for result in Segmenter().stream("demo"):
@@ -169,36 +182,67 @@ class Segmenter:
         0 0.0 True (480, 640, 3)
         """
         from pumpseg import video  # on demand: it doubles the time that importing pumpseg takes
+        from pumpseg.video.sources.in_turn import InTurn
+        from pumpseg.video.turns import Turns
 
-        opened = video.open_source(source) if isinstance(source, (str, Path)) else source
-        tracker = video.tracker_of(opened) if track else None
-        segmenter = self
-        if workers is None:
-            plan = plan_threads(self._threads, live=opened.live)
-            workers = plan.workers_on(self.provider)
-            if workers > 1 and not PROVIDERS[self.provider].device:
-                segmenter = self._one_thread_a_frame(plan.threads)
-        return video.stream(opened, segmenter.infer, workers=workers, tracker=tracker, zones=zones)
+        given = list(source) if isinstance(source, (list, tuple)) else [source]
+        if zones is None:
+            counters: list[ZoneCounter | None] = [None] * len(given)
+        else:
+            counters = [zones] if isinstance(zones, ZoneCounter) else list(zones)
+        if not given:
+            raise OptionError("the list of sources is empty")
+        if len(given) > MAX_SOURCES:
+            raise OptionError(
+                f"{len(given)} sources are more than {MAX_SOURCES}; images in a folder or a .txt list are one source"
+            )
+        if workers is not None:
+            check_count("workers", workers)
+        if len(counters) != len(given):
+            raise OptionError(f"zones must be a list with one or None for each of {counted(len(given), 'source')}")
+        with contextlib.ExitStack() as opening:
+            opened: list[Source] = []
+            for one in given:
+                if isinstance(one, (str, Path)):
+                    opened.append(opening.enter_context(video.open_source(one)))
+                elif isinstance(one, video.Source):
+                    opened.append(one)
+                else:
+                    raise OptionError(f"a source must be a str, a Path or a Source, got {type(one).__name__}")
+            trackers = [video.tracker_of(one) if track else None for one in opened]
+            segmenter = self
+            if workers is None:
+                live = all(one.live for one in opened)
+                plan = plan_threads(self._threads, live=live, jobs=len(opened))
+                workers = plan.workers_on(self.provider)
+                if plan.threads < usable_cores(self._threads) and not PROVIDERS[self.provider].device:
+                    segmenter = self._with_threads(plan.threads)
+            if len(opened) > 1:
+                turns = Turns(plan_turns(self._threads, len(opened)).workers_on(self.provider))
+                opened = [InTurn(one, turns) if isinstance(one, video.Camera) else one for one in opened]
+            opening.pop_all()
+        return video.stream_all(opened, segmenter.infer, workers=workers, trackers=trackers, zones=counters)
 
-    def _one_thread_a_frame(self, threads: int) -> Segmenter:
-        """The same on a second session, whose threads do not wait for each other; opened once."""
+    def _with_threads(self, threads: int) -> Segmenter:
+        """The same on another session, of so many threads, which do not wait for each other; opened once."""
         with self._lock:
-            if self._second is None:
-                self._second = Segmenter(
+            if threads not in self._others:
+                self._others[threads] = Segmenter(
                     self.path,
                     provider=self.provider,
                     threads=threads,
                     threshold=self.threshold,
                     allow_spinning=False,
                 )
-            self._second.threshold, self._second.tiles = self.threshold, self.tiles
-            return self._second
+            other = self._others[threads]
+            other.threshold, other.tiles = self.threshold, self.tiles
+            return other
 
     def close(self) -> None:
         """Release the model; finding instances raises PumpsegError from now on."""
         self.model.close()
-        if self._second is not None:
-            self._second.close()
+        for other in self._others.values():
+            other.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,8 +5,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from pumpseg import PumpsegError, Segmenter, SourceError, open_source
+from pumpseg import OptionError, PumpsegError, Segmenter, SourceError, Zone, ZoneCounter, open_source
 from pumpseg.inference.model import Model
+from pumpseg.video import Source
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +174,95 @@ def test_a_file_is_streamed_with_a_thread_for_each_frame(model_path, clip, monke
     with Segmenter(model_path, provider="cpu", threads=3) as segmenter:
         assert len(list(segmenter.stream(clip, workers=2))) == 20
     assert opened == [3, 1, 3], "workers of one's own choice share the session"
+
+
+def test_several_sources_are_streamed_by_one_segmenter(segmenter, clip, tmp_path):
+    cv2.imwrite(str(tmp_path / "photo.png"), frame_with_red_square())
+    zones = [ZoneCounter([Zone("all", [(0, 0), (1, 0), (1, 1), (0, 1)])]), None, None]
+    results = list(segmenter.stream([clip, tmp_path / "photo.png", open_source(clip)], zones=zones))
+    alone = [list(result.instances.scores) for result in segmenter.stream(clip)]
+    for number in (0, 2):
+        mine = [result for result in results if result.source_number == number]
+        assert [result.index for result in mine] == list(range(20))
+        assert [list(result.instances.scores) for result in mine] == alone
+        assert {result.source for result in mine} == {str(clip)}
+        assert all((result.counts is None) == (number == 2) for result in mine)
+    photo = [result for result in results if result.source_number == 1]
+    assert [result.source for result in photo] == [str(tmp_path / "photo.png")]
+    track_ids = {0: [], 1: []}
+    for result in segmenter.stream([clip, clip], track=True):
+        track_ids[result.source_number].extend(result.instances.track_ids)
+    assert track_ids[0] == track_ids[1]
+    assert max(track_ids[0]) > 0
+
+
+def test_sources_share_the_threads(model_path, clip, monkeypatch):
+    opened = []
+    open_model = Model.open
+
+    def noted(*arguments, threads=None, **options):
+        opened.append(threads)
+        return open_model(*arguments, threads=threads, **options)
+
+    monkeypatch.setattr(Model, "open", noted)
+    with Segmenter(model_path, provider="cpu", threads=5) as segmenter:
+        for _ in range(2):
+            assert len(list(segmenter.stream([clip, clip, clip]))) == 60
+        assert opened == [5, 3]
+        assert len(list(segmenter.stream(clip))) == 20
+        assert opened == [5, 3, 1]
+
+
+def test_two_streams_of_one_segmenter_run_at_the_same_time(segmenter, clip):
+    pairs = list(zip(segmenter.stream(clip), segmenter.stream([clip]), strict=True))
+    assert len(pairs) == 20
+    for one, other in pairs:
+        assert one.index == other.index
+        np.testing.assert_array_equal(one.instances.boxes, other.instances.boxes)
+
+
+class Noted(Source):
+    """A source of which one can see whether it was closed."""
+
+    name, closed = "noted", False
+
+    def __iter__(self):
+        return iter(())
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "error", "message"),
+    [
+        (["none.mp4"], {}, SourceError, "none.mp4"),
+        ([7], {}, OptionError, r"^a source must be a str, a Path or a Source, got int$"),
+        ([], {"track": True}, SourceError, "noted is still images"),
+        (["demo"], {"zones": [None]}, OptionError, r"^zones must be a list with one or None for each of 2 sources$"),
+        (["demo"] * 64, {}, OptionError, r"^65 sources are more than 64; images in a folder or a .txt list are one"),
+        ([], {"workers": 0}, OptionError, "workers must be at least 1"),
+    ],
+)
+def test_wrong_sources_are_refused_at_once_and_leave_nothing_open(
+    segmenter, more, options, error, message, monkeypatch
+):
+    opened = []
+
+    def noted(name):
+        if name != "noted":
+            return open_source(name)
+        opened.append(Noted())
+        return opened[-1]
+
+    monkeypatch.setattr("pumpseg.video.open_source", noted)
+    with pytest.raises(error, match=message):
+        segmenter.stream(["noted", *more], **options)
+    assert all(source.closed for source in opened)
+
+
+def test_no_source_at_all_is_refused(segmenter):
+    with pytest.raises(OptionError, match="the list of sources is empty"):
+        segmenter.stream([])
+    with pytest.raises(OptionError, match="got ndarray"):
+        segmenter.stream(frame_with_red_square())

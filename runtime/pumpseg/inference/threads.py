@@ -27,12 +27,27 @@ class ThreadPlan:
         return min(self.workers, _GPU_WORKERS) if PROVIDERS[provider].device else self.workers
 
 
+def usable_cores(cores: int | None = None) -> int:
+    """The given number, or else the physical cores that are available to this process; at least 1."""
+    return cores or physical_cores() or os.cpu_count() or 1
+
+
 def plan_threads(cores: int | None = None, *, live: bool = False, jobs: int = 1) -> ThreadPlan:
     """The plan that gets the most frames of a file done, or the newest frame of a live source soonest.
 
     Frames of a file have a thread each: no thread waits for another, and decoding and encoding find room in between.
     cores: to use, by default the physical cores available to this process. jobs: files at the same time.
     """
-    cores = cores or physical_cores() or os.cpu_count() or 1
+    cores = usable_cores(cores)
     workers = 1 if live else max(1, min(cores, MAX_WORKERS) // jobs)
     return ThreadPlan(workers, max(1, cores - workers * jobs + 1))
+
+
+def plan_turns(cores: int | None, cameras: int) -> ThreadPlan:
+    """The plan for cameras that share a session. workers: how many of their frames are inferred at the same time.
+
+    Frames of different cameras have a thread each: no thread waits for another. cores: None for the physical ones.
+    """
+    cores = usable_cores(cores)
+    turns = min(cores, cameras)
+    return ThreadPlan(turns, cores - turns + 1)

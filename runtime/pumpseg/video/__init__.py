@@ -10,7 +10,7 @@ with open_source("patch.mp4") as source, open_sinks(source, Outputs(save=Path("o
     print(process(source, segmenter.infer, sinks, workers=4))
 """
 
-from pumpseg.video.pipeline import process, stream
+from pumpseg.video.pipeline import process, stream, stream_all
 from pumpseg.video.result import Result, Sink, Style, Viewer
 from pumpseg.video.sinks.open import Outputs, Sinks, open_sinks
 from pumpseg.video.sources.camera import Camera
@@ -43,5 +43,6 @@ __all__ = [
     "open_source",
     "process",
     "stream",
+    "stream_all",
     "tracker_of",
 ]

@@ -7,17 +7,18 @@ channels join the stages; an exception in any of them ends all and is raised whe
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
 from pumpseg.checks import check_count
-from pumpseg.errors import SourceError, WriteError
+from pumpseg.errors import SourceError, WriteError, first_line
 from pumpseg.instances import Instances
 from pumpseg.plural import counted
 from pumpseg.timings import Timings
@@ -28,6 +29,8 @@ from pumpseg.video.sources.frame_source import Frame, Source
 from pumpseg.video.stats import RunMeter, Summary, stage_names
 from pumpseg.video.tracking import Tracker
 from pumpseg.zones.counter import ZoneCounter
+
+log = logging.getLogger("pumpseg")
 
 QUEUED_FRAMES = 4
 _POLL_SECONDS = 0.1
@@ -43,12 +46,15 @@ class StreamClosed(Exception):
 
 
 class _Channel(Generic[T]):
-    """A bounded queue of one producer and one consumer; the producer finishes it, the consumer closes it."""
+    """A bounded queue of one producer and one consumer; the producer finishes it, the consumer closes it.
 
-    def __init__(self, size: int) -> None:
+    changed: notified of every change; several channels may share it, so that their consumer can wait for any of them.
+    """
+
+    def __init__(self, size: int, changed: threading.Condition) -> None:
         self._items: deque[T] = deque()
         self._size = size
-        self._changed = threading.Condition()
+        self._changed = changed
         self._finished = False
         self._closed = False
         self._error: BaseException | None = None
@@ -66,22 +72,25 @@ class _Channel(Generic[T]):
             self._items.append(item)
             self._changed.notify_all()
 
-    def get(self, timeout: float | None = None) -> T | None:
-        """The next item; None after the timeout.
+    @property
+    def ready(self) -> bool:
+        """Whether `get` would not wait; with the lock of `changed`."""
+        return bool(self._items) or self._finished or self._closed
+
+    def get(self) -> T:
+        """The next item.
 
         Raises StreamClosed after the last item, or the producer's error in its place.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._finished or self._closed, timeout)
+            self._changed.wait_for(lambda: self.ready)
             if self._items:
                 item = self._items.popleft()
                 self._changed.notify_all()
                 return item
             if self._error is not None:
                 raise self._error
-            if self._finished or self._closed:
-                raise StreamClosed
-            return None
+            raise StreamClosed
 
     def finish(self, error: BaseException | None = None) -> None:
         with self._changed:
@@ -104,6 +113,58 @@ class _Pending:
     inferred: Future[tuple[Instances, Timings]]
 
 
+class _Feed:
+    """One of the sources on its way through inference, in threads of its own. number: which one, from 0."""
+
+    def __init__(
+        self,
+        number: int,
+        source: Source,
+        infer: InferFn,
+        workers: int,
+        queued: int,
+        changed: threading.Condition,
+    ) -> None:
+        self.number, self.source = number, source
+        self._infer = infer
+        workers = 1 if source.live else workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pumpseg-infer")
+        # Between camera and screen a queue is nothing but delay.
+        self.pending: _Channel[_Pending] = _Channel(1 if source.live else queued + workers, changed)
+        self._thread = threading.Thread(target=self._run, name="pumpseg-feed", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        frames, failure = iter(self.source), None
+        try:
+            while True:
+                self.pending.wait_for_room()
+                asked = perf_counter()
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                wait_seconds = perf_counter() - asked
+                inferred = self._pool.submit(self._infer, frame)
+                if self.source.live:
+                    inferred.exception()  # waits until it is done: the next frame is taken after that
+                    self.source.end_turn()
+                self.pending.put(_Pending(frame, wait_seconds, inferred))
+        except StreamClosed:
+            return
+        except BaseException as error:
+            failure = error
+        finally:
+            self.pending.finish(failure)
+
+    def end(self) -> None:
+        self.pending.close()
+        if self.source.live:
+            self.source.close()
+        self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+        self.source.close()
+
+
 def stream(
     source: Source,
     infer: InferFn,
@@ -122,55 +183,79 @@ def stream(
     early when set.
     Raises whatever the source or `infer` raised.
     """
-    check_count("workers", workers)
-    workers = 1 if source.live else workers
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pumpseg-infer")
-    # Between camera and screen a queue is nothing but delay.
-    pending: _Channel[_Pending] = _Channel(1 if source.live else QUEUED_FRAMES + workers)
+    return stream_all([source], infer, workers=workers, trackers=[tracker], zones=[zones], style=style, stop=stop)
 
-    def feed() -> None:
-        frames, failure = iter(source), None
-        try:
-            while True:
-                pending.wait_for_room()
-                asked = perf_counter()
-                frame = next(frames, None)
-                if frame is None:
-                    return
-                wait_seconds = perf_counter() - asked
-                inferred = pool.submit(infer, frame)
-                if source.live:
-                    inferred.exception()  # waits until it is done: the next frame is taken after that
-                pending.put(_Pending(frame, wait_seconds, inferred))
-        except StreamClosed:
-            return
-        except BaseException as error:
-            failure = error
-        finally:
-            pending.finish(failure)
+
+def stream_all(
+    sources: Sequence[Source],
+    infer: InferFn,
+    *,
+    workers: int = 1,
+    trackers: Sequence[Tracker | None] | None = None,
+    zones: Sequence[ZoneCounter | None] | None = None,
+    style: Style = DEFAULT_STYLE,
+    stop: threading.Event | None = None,
+) -> Generator[Result, None, None]:
+    """Results of several sources, each in order, as they become ready. Closes the sources at the end, once started.
+
+    Of several that are ready, the source that has waited longest is next. `Result.source_number` is the position of a
+    result's source in `sources`. workers: for each source. trackers, zones: None, or one or None for each source.
+    Raises SourceError after the other sources have ended if some failed midway, which is also logged when it happens;
+    anything else that a source or `infer` raises, at once.
+    """
+    check_count("workers", workers)
+    trackers = trackers or [None] * len(sources)
+    zones = zones or [None] * len(sources)
+    queued = QUEUED_FRAMES if len(sources) == 1 else 1
+    changed = threading.Condition()
+    feeds: list[_Feed] = []  # that go on; the one that has waited longest comes first
+    failures: list[SourceError] = []
 
     def end() -> None:
-        pending.close()
-        if source.live:
-            source.close()
-        feeder.join()
-        pool.shutdown(cancel_futures=True)
-        source.close()
+        with contextlib.ExitStack() as ending:
+            for source in sources:
+                ending.callback(source.close)
+            for feed in feeds:
+                feed.pending.close()
+                ending.callback(feed.end)
 
-    feeder = threading.Thread(target=feed, name="pumpseg-feed", daemon=True)
-    feeder.start()
     try:
-        while not (stop is not None and stop.is_set()):
-            item = pending.get(_POLL_SECONDS)
-            if item is not None:
-                yield _result(source, item, tracker, zones, style)
-    except StreamClosed:
-        return
+        for number, source in enumerate(sources):
+            feeds.append(_Feed(number, source, infer, workers, queued, changed))
+        while feeds and not (stop is not None and stop.is_set()):
+            feed = _ready(feeds, changed)
+            if feed is None:
+                continue
+            feeds.remove(feed)
+            feeds.append(feed)
+            try:
+                result = _result(feed, feed.pending.get(), trackers[feed.number], zones[feed.number], style)
+            except (StreamClosed, SourceError) as error:
+                feeds.remove(feed)
+                feed.end()
+                if isinstance(error, SourceError):
+                    failures.append(error)
+                    if len(sources) > 1:
+                        log.error("source %d: %s", feed.number, first_line(error))
+                continue
+            yield result
     finally:
         clean_up(end)
+    if len(failures) > 1:
+        raise SourceError(f"{len(failures)} of {len(sources)} sources failed; the first: {failures[0]}")
+    if failures:
+        raise failures[0]
 
 
-def _result(source: Source, item: _Pending, tracker: Tracker | None, zones: ZoneCounter | None, style: Style) -> Result:
+def _ready(feeds: Sequence[_Feed], changed: threading.Condition) -> _Feed | None:
+    """The first that has a result or has ended; None if none has within a moment."""
+    with changed:
+        changed.wait_for(lambda: any(feed.pending.ready for feed in feeds), _POLL_SECONDS)
+        return next((feed for feed in feeds if feed.pending.ready), None)
+
+
+def _result(feed: _Feed, item: _Pending, tracker: Tracker | None, zones: ZoneCounter | None, style: Style) -> Result:
+    source = feed.source
     frame = item.frame
     instances, timings = item.inferred.result()
     seconds = [item.wait_seconds, timings.pre, timings.session, timings.post]
@@ -197,6 +282,7 @@ def _result(source: Source, item: _Pending, tracker: Tracker | None, zones: Zone
         style,
         frame.pixel_aspect,
         counts,
+        feed.number,
     )
 
 

@@ -56,6 +56,7 @@ class Result:
     images. stage_seconds: what each stage took, in the order of `stats.stage_names`. latency: seconds from a live
     frame's arrival to its result, None for files. dropped, reconnects: of the source so far. pixel_aspect: width of a
     pixel of the frame by its height, as it is to be shown. counts: of zones and lines, None where there are none.
+    source_number: which of several sources it is from, in the order in which they were given, from 0.
     """
 
     frame: NDArray[np.uint8]
@@ -71,6 +72,7 @@ class Result:
     style: Style = DEFAULT_STYLE
     pixel_aspect: Fraction = Fraction(1)
     counts: ZoneCounts | None = None
+    source_number: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _annotated: list[NDArray[np.uint8]] = field(default_factory=list, init=False)
 

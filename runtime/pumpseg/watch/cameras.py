@@ -11,24 +11,22 @@ from time import monotonic, perf_counter
 from typing import Protocol
 
 from pumpseg.errors import SourceError, first_line
-from pumpseg.instances import Instances
 from pumpseg.redaction import redacted
-from pumpseg.timings import Timings
 from pumpseg.video.pipeline import stream
 from pumpseg.video.result import DEFAULT_STYLE, Result, Style
 from pumpseg.video.sources.camera import Camera
 from pumpseg.video.sources.capture import CameraSettings, Capture
-from pumpseg.video.sources.frame_source import Frame, Source
+from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.sources.open import open_source
 from pumpseg.video.sources.packet_ring import PacketRing
 from pumpseg.video.sources.ring_capture import RingCapture
 from pumpseg.video.tracking import Tracker
+from pumpseg.video.turns import Turns
 from pumpseg.watch.clip_capture import ClipCapture
 from pumpseg.watch.config import CameraSection
 from pumpseg.watch.figures import Meter
 from pumpseg.watch.hours import Schedule
 from pumpseg.watch.shared_model import SharedModel
-from pumpseg.watch.turns import Turns
 from pumpseg.watch.watched_source import WatchedSource
 from pumpseg.zones import ZoneCounter
 
@@ -148,15 +146,13 @@ class WatchedCamera:
             mask_out=self._section.mask_out,
             fps=self._section.fps,
         )
-
-        def infer(frame: Frame) -> tuple[Instances, Timings]:
-            try:
-                return self._model.infer(frame)
-            finally:
-                source.end_turn()
-
         results = stream(
-            source, infer, tracker=self._tracker, zones=self._zones, style=self._style, stop=self._end_stream
+            source,
+            self._model.infer,
+            tracker=self._tracker,
+            zones=self._zones,
+            style=self._style,
+            stop=self._end_stream,
         )
         # A stream that was never iterated does not close its source.
         with source, contextlib.closing(results):

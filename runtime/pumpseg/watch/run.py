@@ -10,11 +10,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Self
 
-from pumpseg.inference.cpu import physical_cores
-from pumpseg.inference.providers import PROVIDERS
+from pumpseg.inference.threads import plan_turns
 from pumpseg.segmenter import Segmenter
 from pumpseg.video.result import Result
 from pumpseg.video.tracking import Tracker
+from pumpseg.video.turns import Turns
 from pumpseg.video.viewers.page_access import PageAddress
 from pumpseg.watch.camera_events import CameraEvents, Today
 from pumpseg.watch.cameras import WatchedCamera
@@ -34,13 +34,11 @@ from pumpseg.watch.sinks.mqtt import Announced, MqttSink
 from pumpseg.watch.sinks.open import open_event_sinks
 from pumpseg.watch.snapshot import Blur
 from pumpseg.watch.state import StateFolder
-from pumpseg.watch.turns import Turns
 from pumpseg.zones import Line, Zone
 
 log = logging.getLogger("pumpseg")
 
 TICK_SECONDS = 1.0
-_GPU_TURNS = 2
 _JOIN_SECONDS = 15.0
 
 
@@ -61,11 +59,9 @@ class Watch:
         self.health: HealthServer | None = None
         self.page: WatchPage | None = None
         with contextlib.ExitStack() as opened:
-            turns, threads = plan_turns(config.model.threads, len(config.camera))
-            self.model = SharedModel(lambda: open_segmenter(config, threads))
-            if PROVIDERS[self.model.segmenter.provider].device:
-                turns = min(turns, _GPU_TURNS)
-            self._turns = Turns(turns)
+            plan = plan_turns(config.model.threads, len(config.camera))
+            self.model = SharedModel(lambda: open_segmenter(config, plan.threads))
+            self._turns = Turns(plan.workers_on(self.model.segmenter.provider))
             self._folder = opened.enter_context(StateFolder(config.state.folder))
             self.sinks = open_event_sinks(
                 config.sinks, config.state.folder, [_announced(config, c) for c in config.camera]
@@ -250,16 +246,6 @@ def state_values(today: Today) -> dict[str, float | int | str]:
         values[f"{line.name} in"] = sum(line.crossed_in.values())
         values[f"{line.name} out"] = sum(line.crossed_out.values())
     return values
-
-
-def plan_turns(cores: int | None, cameras: int) -> tuple[int, int]:
-    """How many frames are segmented at the same time, and by how many threads each.
-
-    Frames of different cameras have a thread each: no thread waits for another. cores: None for the physical ones.
-    """
-    cores = cores or physical_cores() or 1
-    turns = min(cores, cameras)
-    return turns, cores - turns + 1
 
 
 def open_collector(section: CollectSection) -> Collector:

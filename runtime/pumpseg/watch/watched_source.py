@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from pumpseg.opencv import cv2
 from pumpseg.video.sources.camera import Camera
-from pumpseg.video.sources.frame_source import Frame, Source
-from pumpseg.watch.turns import Turns
+from pumpseg.video.sources.frame_source import Frame
+from pumpseg.video.sources.in_turn import InTurn
+from pumpseg.video.turns import Turns
 
 Points = Sequence[tuple[float, float]]
 
@@ -29,15 +29,13 @@ def in_pixels(points: Points, frame_size: tuple[int, int]) -> list[tuple[float, 
     return [(x * width, y * height) for x, y in points]
 
 
-class WatchedSource(Source):
-    """The frames of a camera, each taken only when it is this camera's turn: it is the newest at that moment.
+class WatchedSource(InTurn):
+    """The frames of a camera in its turn, as they are watched.
 
-    After each frame, `end_turn` must be called when the frame needs the model no more. first_time: on the clock of
-    `time.perf_counter`, when `time` of frames is 0: the same for all connections to a camera. rotate: degrees
-    clockwise. mask_out: polygons to blacken, after rotation, see `in_pixels`. fps: at most so many frames a second.
+    first_time: on the clock of `time.perf_counter`, when `time` of frames is 0: the same for all connections to a
+    camera. rotate: degrees clockwise. mask_out: polygons to blacken, after rotation, see `in_pixels`. fps: at most so
+    many frames a second.
     """
-
-    live = True
 
     def __init__(
         self,
@@ -49,40 +47,13 @@ class WatchedSource(Source):
         mask_out: Sequence[Points] = (),
         fps: float | None = None,
     ) -> None:
-        self.name, self.timing = camera.name, camera.timing
-        self._camera, self._turns = camera, turns
+        super().__init__(camera, turns, fps=fps)
         self._first_time = first_time
         self._rotate, self._mask_out = rotate, tuple(mask_out)
-        self._interval = 1 / fps if fps else 0.0
-        self._closing = threading.Event()
-        self._turn_lock = threading.Lock()
-        self._has_turn = False
 
     def __iter__(self) -> Iterator[Frame]:
-        due = perf_counter()
-        try:
-            while not self._closing.wait(max(0.0, due - perf_counter())) and self._camera.wait_for_frame():
-                self._turns.take()
-                self._has_turn = True
-                frame = self._camera.take()
-                if frame is None:
-                    return
-                due = max(due, perf_counter() - self._interval) + self._interval
-                self.dropped, self.reconnects = self._camera.dropped, self._camera.reconnects
-                yield self._prepared(frame)
-        finally:
-            self.end_turn()
-
-    def end_turn(self) -> None:
-        """Let the next camera have its turn. Does nothing if this one has none."""
-        with self._turn_lock:
-            had, self._has_turn = self._has_turn, False
-        if had:
-            self._turns.give_back()
-
-    def close(self) -> None:
-        self._closing.set()
-        self._camera.close()
+        for frame in super().__iter__():
+            yield self._prepared(frame)
 
     def _prepared(self, frame: Frame) -> Frame:
         image, aspect = frame.image, frame.pixel_aspect

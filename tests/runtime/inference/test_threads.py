@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pumpseg.inference import threads
-from pumpseg.inference.threads import MAX_WORKERS, ThreadPlan, plan_threads
+from pumpseg.inference.threads import MAX_WORKERS, ThreadPlan, plan_threads, plan_turns
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,8 @@ def test_a_gpu_gets_two_frames_at_a_time():
     plan = ThreadPlan(8, 1)
     assert [plan.workers_on(name) for name in ("cpu", "openvino", "cuda")] == [8, 8, 2]
     assert ThreadPlan(1, 1).workers_on("cuda") == 1
+
+
+@pytest.mark.parametrize(("cores", "cameras", "plan"), [(2, 4, (2, 1)), (8, 4, (4, 5)), (4, 1, (1, 4)), (1, 3, (1, 1))])
+def test_frames_of_different_cameras_have_a_thread_each(cores, cameras, plan):
+    assert plan_turns(cores, cameras) == ThreadPlan(*plan)

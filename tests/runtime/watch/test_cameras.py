@@ -12,11 +12,11 @@ from pumpseg.errors import SourceError
 from pumpseg.instances import Instances
 from pumpseg.timings import Timings
 from pumpseg.video.sources.camera import Camera
+from pumpseg.video.turns import Turns
 from pumpseg.watch import cameras
 from pumpseg.watch.cameras import WatchedCamera, open_camera
 from pumpseg.watch.config import CameraSection
 from pumpseg.watch.hours import Schedule
-from pumpseg.watch.turns import Turns
 
 ALWAYS = Schedule()
 

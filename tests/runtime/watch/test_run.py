@@ -5,11 +5,10 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
 from page_client import fetch
 
 from pumpseg.watch.config import parse_config
-from pumpseg.watch.run import Watch, plan_turns
+from pumpseg.watch.run import Watch
 
 
 class Manager:
@@ -28,11 +27,6 @@ class Manager:
 
     def stopping(self):
         self.heard.append("stopping")
-
-
-@pytest.mark.parametrize(("cores", "cameras", "plan"), [(2, 4, (2, 1)), (8, 4, (4, 5)), (4, 1, (1, 4)), (1, 3, (1, 1))])
-def test_frames_of_different_cameras_have_a_thread_each(cores, cameras, plan):
-    assert plan_turns(cores, cameras) == plan
 
 
 def test_two_cameras_are_watched_until_the_end(clip, model_path, tmp_path):

@@ -64,6 +64,9 @@ class Source(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
+    def end_turn(self) -> None:
+        """The frame of a live source that was taken last needs the model no more; called by the pipeline."""
+
     def close(self) -> None:
         """Release what is open; ends a live source's iteration. A second call does nothing."""
 

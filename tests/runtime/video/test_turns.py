@@ -3,7 +3,7 @@
 import threading
 import time
 
-from pumpseg.watch.turns import Turns
+from pumpseg.video.turns import Turns
 
 
 def test_turns_are_given_in_the_order_of_asking():

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pumpseg.atomic_file import check_names, check_writable, write_json, write_text
@@ -42,6 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from pumpseg_bench import machine
+    from pumpseg_bench.against import compare_reports, read_report
     from pumpseg_bench.page import page
     from pumpseg_bench.report import as_json, json_schema
     from pumpseg_bench.rounds import Plan, benchmark
@@ -52,11 +54,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     targets = [target for target in (arguments.json, arguments.html) if target is not None]
     read = [arguments.source, *arguments.models, *([arguments.reference] if arguments.reference else [])]
-    check_names(targets, map(Path, read))
+    check_names(targets, map(Path, [*read, *([arguments.against] if arguments.against else [])]))
     for target in targets:
         # Fail now rather than after minutes.
         check_writable(target)
     everything = arguments.providers == ["all"]
+    earlier = read_report(arguments.against) if arguments.against is not None else None
     plan = Plan(
         models=tuple(arguments.models or [DEFAULT_MODEL]),
         providers=tuple(PROVIDERS) if everything else tuple(dict.fromkeys(arguments.providers)),
@@ -69,6 +72,8 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     with _progress() as on_step:
         report = benchmark(plan, on_step=on_step)
+    if earlier is not None:
+        report = replace(report, against=compare_reports(report, earlier, arguments.against.name))
     if arguments.json is not None:
         write_json(arguments.json, as_json(report))
     if arguments.html is not None:
@@ -149,6 +154,12 @@ def make_parser() -> CommandParser:
         metavar="MODEL",
         help="model whose results on the CPU are the right ones, such as the float32 file of an int8 one "
         "(default: each model itself)",
+    )
+    parser.add_argument(
+        "--against",
+        type=path,
+        metavar="FILE",
+        help="compare with an earlier report, written by --json: of another machine, or of another version",
     )
     parser.add_argument("--operators", action="store_true", help="print the time of every operator type")
     parser.add_argument("--json", type=path, metavar="FILE", help="write the whole report as JSON")

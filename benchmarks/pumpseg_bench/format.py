@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pumpseg.plural import counted
 from pumpseg_bench.latency import MIN_FOR_FPS
-from pumpseg_bench.report import STAGES, BenchReport, Row
+from pumpseg_bench.report import STAGES, BenchReport, Comparison, Row
 
 NOTHING = "–"
 OPERATORS_SHOWN = 8
@@ -96,6 +96,38 @@ def trust(report: BenchReport) -> Section:
     return Section("What ran, and whether it is right", columns, rows, left=2, wrong=wrong)
 
 
+def against(comparison: Comparison) -> Section:
+    """The rows that an earlier report has too, next to its figures."""
+    columns = ("row", "p50 there", "here", "here / there", "95% interval", "session there", "here")
+    columns += ("cold start there", "here", "memory there", "here")
+    rows = [
+        [
+            *(row.row, *(f"{p50:.1f}" for p50 in row.latency), f"{row.ratio:.2f}"),
+            "{:.2f}–{:.2f}".format(*row.ratio_interval),
+            *(f"{session:.1f}" for session in row.session),
+            *(f"{seconds:.2f} s" for seconds in row.cold_start),
+            *(_cell(None if size is None else size / 2**20, "{:.0f} MiB") for size in row.peak_memory),
+        ]
+        for row in comparison.rows
+    ]
+    machine = comparison.machine
+    there = f"{machine.processor}, {counted(machine.cores, 'core')}, {machine.system}, {comparison.created}"
+    return Section(f"Against {comparison.file} ({there}; ms)", columns, rows)
+
+
+def _against_warnings(comparison: Comparison) -> list[str]:
+    """What to know before comparing."""
+    lines = list(comparison.differences)
+    if comparison.noisy:
+        lines.append(f"the machine was busy when {comparison.file} was measured")
+    for place, only in (("there", comparison.only_there), ("here", comparison.only_here)):
+        if only:
+            lines.append(f"measured {place} only: {'; '.join(only)}")
+    if not comparison.rows:
+        lines.append(f"no row is in both: measure the models, providers and threads of {comparison.file}")
+    return [f"{comparison.file}: {line}" for line in lines]
+
+
 def operators(row: Row) -> Section:
     """The slowest operator types of a row, and the sum of the others."""
     total = sum(row.operators.values()) or 1.0
@@ -115,13 +147,16 @@ def unavailable(report: BenchReport) -> Section:
 
 def notes(report: BenchReport) -> list[str]:
     """How to read the figures."""
-    return [
+    lines = [
         "latency: one frame through Segmenter (pre + session + post), per frame of a batch; masks and draw are extra",
         "rows took turns in rounds; the interval is that of the median",
         "cold start: process start to first instances, files in the system's cache; warm-up: slowest frame after it",
         "of peak: share of this machine's measured peak that the session reaches",
         f"matched, mask IoU: compared with {report.reference}",
     ]
+    if report.against is not None:
+        lines.append(f"here / there: this run's p50 as a multiple of that in {report.against.file}; below 1 is faster")
+    return lines
 
 
 def warnings(report: BenchReport) -> list[str]:
@@ -139,6 +174,8 @@ def warnings(report: BenchReport) -> list[str]:
         lines.append(
             f"nothing was detected in {report.source}: agreement proves little, and frames with instances take longer"
         )
+    if report.against is not None:
+        lines += _against_warnings(report.against)
     return lines
 
 

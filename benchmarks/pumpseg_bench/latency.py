@@ -44,7 +44,37 @@ def latency_of(rounds: Sequence[Sequence[float]]) -> Latency:
 
 
 def median_interval(rounds: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float]:
-    """Confidence interval of the median of all samples, by a percentile bootstrap.
+    """Confidence interval of the median of all samples, by a percentile bootstrap; see `_drawn_medians`.
+
+    Raises ValueError without any sample.
+    """
+    low, high = _middle(_drawn_medians(rounds, seed))
+    median = float(np.median(_pooled(rounds)))
+    # With rounds of unequal medians the whole interval may fall slightly to one side.
+    return min(low, median), max(high, median)
+
+
+def ratio_interval(
+    rounds: Sequence[Sequence[float]], base: Sequence[Sequence[float]], seed: int = 0
+) -> tuple[float, float, float]:
+    """The median of `rounds` divided by that of `base`, measured at another time, and its confidence interval.
+
+    Raises ValueError without any sample of either.
+    """
+    ratios = _drawn_medians(rounds, seed) / _drawn_medians(base, seed + 1)
+    ratio = float(np.median(_pooled(rounds)) / np.median(_pooled(base)))
+    low, high = _middle(ratios)
+    return ratio, min(low, ratio), max(high, ratio)
+
+
+def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _drawn_medians(rounds: Sequence[Sequence[float]], seed: int) -> NDArray[np.float64]:
+    """Medians of samples drawn anew.
 
     Whole rounds are drawn with replacement, since a disturbance of the machine affects the frames of a round
     together (cluster bootstrap; Davison and Hinkley 1997, section 3.8), then samples within each of them. A
@@ -70,11 +100,7 @@ def median_interval(rounds: Sequence[Sequence[float]], seed: int = 0) -> tuple[f
         counts = lengths[drawn].sum(axis=1)
         row = np.arange(len(portion))
         medians.append((values[row, (counts - 1) // 2] + values[row, counts // 2]) / 2)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(np.concatenate(medians), [tail, 100 - tail])
-    median = float(np.median(pooled))
-    # With rounds of unequal medians the whole interval may fall slightly to one side.
-    return min(float(low), median), max(float(high), median)
+    return np.concatenate(medians)
 
 
 def frames_per_second(frames: int, seconds: float) -> float | None:

@@ -53,6 +53,8 @@ def page(report: BenchReport) -> str:
         parts += _section(text_of.trust(report))
         for section in (text_of.operators(row) for row in report.rows if row.operators):
             parts.append(f"<details><summary>{escape(section.title)}</summary>{_table(section)}</details>")
+    if report.against is not None and report.against.rows:
+        parts += _section(text_of.against(report.against))
     if report.unavailable:
         parts += _section(text_of.unavailable(report))
     parts.append("<h2>How to read this</h2><ul>")

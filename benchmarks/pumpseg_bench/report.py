@@ -13,8 +13,10 @@ from pumpseg_bench.latency import Latency
 from pumpseg_bench.nodes import Arithmetic
 from pumpseg_bench.peak_throughput import Peak
 
-FORMAT = 2
+FORMAT = 3
 STAGES = ("pre", "session", "post", "masks", "draw")
+# The number of CPU threads makes no difference to these.
+DEVICES = frozenset({"cuda", "tensorrt", "coreml", "directml"})
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,33 @@ class Unavailable:
 
 
 @dataclass(frozen=True)
+class ComparedRow:
+    """A row that an earlier report has too. Milliseconds; `there` is that report, `here` this one."""
+
+    row: Annotated[str, "model, provider, threads and batch"]
+    latency: Annotated[tuple[float, float], "median there and here"]
+    ratio: Annotated[float, "the latter divided by the former: below 1, a frame takes less time here"]
+    ratio_interval: Annotated[tuple[float, float], "its 95% confidence interval"]
+    session: Annotated[tuple[float, float], "median of the session alone, there and here"]
+    cold_start: Annotated[tuple[float, float], "median there and here, seconds"]
+    peak_memory: Annotated[tuple[int | None, int | None], "there and here"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """This report next to an earlier one, of another machine or version."""
+
+    file: Annotated[str, "name of the earlier report's file"]
+    created: str
+    machine: Machine
+    rows: tuple[ComparedRow, ...]
+    only_there: Annotated[tuple[str, ...], "rows measured in the earlier report only"]
+    only_here: tuple[str, ...]
+    differences: Annotated[tuple[str, ...], "what differs besides the machine: its software, models, frames"]
+    noisy: Annotated[bool, "other processes used more than a tenth of the machine there"]
+
+
+@dataclass(frozen=True)
 class BenchReport:
     """Report of pumpseg-bench. Times are milliseconds and sizes bytes unless a description says otherwise."""
 
@@ -110,6 +139,7 @@ class BenchReport:
     rows: tuple[Row, ...]
     unavailable: tuple[Unavailable, ...]
     interrupted: bool
+    against: Annotated[Comparison | None, "of --against"] = None
     format: int = FORMAT
 
     @property

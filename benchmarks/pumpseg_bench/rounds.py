@@ -29,15 +29,13 @@ from pumpseg_bench.frames import FrameFile, write_frames
 from pumpseg_bench.latency import frames_per_second, latency_of
 from pumpseg_bench.nodes import Arithmetic
 from pumpseg_bench.peak_throughput import Peak, PeakMeter
-from pumpseg_bench.report import STAGES, BenchmarkedModel, BenchReport, Row, Unavailable
+from pumpseg_bench.report import DEVICES, STAGES, BenchmarkedModel, BenchReport, Row, Unavailable
 from pumpseg_bench.worker import Setup
 from pumpseg_bench.worker_process import WORKER, WorkerError, WorkerProcess
 
 ROUNDS = 10
 WARMUP_FRAMES = 8
 COLD_STARTS = 3
-# The number of CPU threads makes no difference to these.
-_DEVICES = frozenset({"cuda", "tensorrt", "coreml", "directml"})
 OnStep = Callable[[str, float], None]
 
 
@@ -81,7 +79,7 @@ class RunningRow:
 
     @property
     def on_cpu(self) -> bool:
-        return self.setup.provider not in _DEVICES
+        return self.setup.provider not in DEVICES
 
     def ask(self, method: str, **arguments: Any) -> Any:
         """The worker's answer; None once it has failed."""
@@ -149,7 +147,7 @@ def planned_rows(plan: Plan, frames: FrameFile) -> list[RunningRow]:
             name = path.name if Path(model) == path else path.stem
             if names.setdefault(name, path) != path:
                 raise ModelFileError(f"two of the models have the same name: {', '.join(plan.models)}")
-            for threads in (max(plan.threads),) if provider in _DEVICES else plan.threads:
+            for threads in (max(plan.threads),) if provider in DEVICES else plan.threads:
                 for batch in plan.batches:
                     setup = Setup(str(path), provider, threads, batch, frames)
                     rows[setup] = RunningRow(name, setup)

@@ -18,6 +18,8 @@ def show(report: BenchReport, console: Console, *, operators: bool = False) -> N
     sections = [text_of.speed(report), text_of.stages(report), text_of.trust(report)] if report.rows else []
     if operators:
         sections += [text_of.operators(row) for row in report.rows if row.operators]
+    if report.against is not None and report.against.rows:
+        sections.append(text_of.against(report.against))
     if report.unavailable:
         sections.append(text_of.unavailable(report))
     for section in sections:

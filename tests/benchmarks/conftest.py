@@ -96,3 +96,19 @@ def bench_report():
         unavailable=(Unavailable("tensorrt", "did not load", 'pip install "pumpseg[gpu]"'),),
         interrupted=False,
     )
+
+
+@pytest.fixture
+def compared_report(bench_report):
+    """The report next to an earlier one of the same machine, twice as slow, with another version of Python."""
+    from pumpseg_bench.against import compare_reports
+
+    row = bench_report.rows[0]
+    rounds = tuple(tuple(2 * sample for sample in samples) for samples in row.rounds)
+    earlier = dataclasses.replace(
+        bench_report,
+        rows=(dataclasses.replace(row, rounds=rounds), dataclasses.replace(row, threads=8)),
+        machine=dataclasses.replace(bench_report.machine, versions={"python": "3.12.1"}),
+        other_cores=2.0,
+    )
+    return dataclasses.replace(bench_report, against=compare_reports(bench_report, earlier, "earlier.json"))

@@ -12,19 +12,19 @@ from pumpseg_bench.report import json_schema
 
 @pytest.fixture(scope="module")
 def run(run_bench, photo, tmp_path_factory):
-    """Real rows on the CPU and, where it is installed, OpenVINO: the finished process and its JSON."""
+    """Real rows on the CPU and, where it is installed, OpenVINO: the finished process, its JSON, and the file of it."""
     folder = tmp_path_factory.mktemp("bench")
     page, values = folder / "bench.html", folder / "bench.json"
     arguments = ("--source", photo, "--frames", 30, "--threads", 1, "--operators", "--json", values, "--html", page)
     process = run_bench(*arguments)
     assert process.returncode == 0, process.stderr
     assert "<h1>pumpseg-bench</h1>" in page.read_text(encoding="utf-8")
-    return process, json.loads(values.read_text(encoding="utf-8"))
+    return process, json.loads(values.read_text(encoding="utf-8")), values
 
 
 def test_rows_of_the_cpu_and_of_openvino_are_real(run):
     pytest.importorskip("openvino")
-    process, report = run
+    process, report, _ = run
     rows = {row["provider"]: row for row in report["rows"]}
     assert {"cpu", "openvino"} <= set(rows)
     for provider in ("cpu", "openvino"):
@@ -38,7 +38,7 @@ def test_rows_of_the_cpu_and_of_openvino_are_real(run):
 
 
 def test_the_terminal_has_everything(run):
-    process, report = run
+    process, report, _ = run
     for word in (
         "p50",
         "95% interval",
@@ -63,11 +63,17 @@ def test_the_json_is_what_the_schema_says(run, run_bench):
     jsonschema.validate(run[1], json_schema())
 
 
-def test_few_frames_give_no_fps(run_bench, photo, tmp_path):
+def test_few_frames_give_no_fps_and_an_earlier_report_is_compared(run, run_bench, photo, tmp_path):
     target = tmp_path / "few.json"
-    process = run_bench("--providers", "cpu", "--threads", 1, "--source", photo, "--frames", 5, "--json", target)
-    assert process.returncode == 0
-    (row,) = json.loads(target.read_text(encoding="utf-8"))["rows"]
+    arguments = ("--providers", "cpu", "--threads", 1, "--source", photo, "--frames", 5, "--json", target)
+    process = run_bench(*arguments, "--against", run[2])
+    assert process.returncode == 0, process.stderr
+    report = json.loads(target.read_text(encoding="utf-8"))
+    (row,) = report["rows"]
+    (compared,) = [row for row in report["against"]["rows"] if row["row"].endswith("cpu, 1 thread")]
+    assert compared["latency"][1] == pytest.approx(row["latency"]["p50"])
+    assert compared["ratio"] == pytest.approx(compared["latency"][1] / compared["latency"][0])
+    assert "Against bench.json" in process.stdout
     assert row["fps"] is None
     assert row["latency"]["p50"] > 0
     assert "too few for an fps figure" in process.stdout
@@ -103,6 +109,8 @@ def test_an_interrupt_prints_what_was_measured(photo, tmp_path):
         (["none.onnx"], "no model none.onnx"),
         (["--source", "none.mp4"], "no such file or folder: none.mp4"),
         (["--json", "none/bench.json"], "cannot write none"),
+        (["--against", "none.json"], "cannot read none.json: No such file or directory"),
+        (["--against", "none.json", "--json", "none.json"], "none.json is an input: choose another name"),
         (["--json", "bench", "--html", "bench"], "two outputs would be written to bench"),
     ],
 )

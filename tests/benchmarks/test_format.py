@@ -55,5 +55,29 @@ def test_warnings(bench_report):
     assert "nothing was detected in demo" in nothing
 
 
+def test_an_earlier_report_next_to_this_one(compared_report):
+    section = text_of.against(compared_report.against)
+    assert section.title == "Against earlier.json (Some CPU, 4 cores, Linux x86_64, 2026-01-02T03:04:05+00:00; ms)"
+    (row,) = section.rows
+    assert len(row) == len(section.columns)
+    assert row[:4] == ["fast, cpu, 1 thread", "20.4", "10.2", "0.50"]
+    assert row[5:] == ["2.5", "2.5", "0.40 s", "0.40 s", "200 MiB", "200 MiB"]
+    assert text_of.notes(compared_report)[-1].startswith(
+        "here / there: this run's p50 as a multiple of that in earlier"
+    )
+    assert text_of.warnings(compared_report)[-4:] == [
+        "earlier.json: python 3.12.1 there, 3.11.7 here",
+        "earlier.json: the machine was busy when earlier.json was measured",
+        "earlier.json: measured there only: fast, cpu, 8 threads",
+        "earlier.json: measured here only: fast, cuda, 2 threads",
+    ]
+
+
+def test_an_earlier_report_without_a_common_row(compared_report):
+    against = dataclasses.replace(compared_report.against, rows=())
+    last = text_of.warnings(dataclasses.replace(compared_report, against=against))[-1]
+    assert last.startswith("earlier.json: no row is in both: measure the models, providers and threads")
+
+
 def test_notes_name_the_reference(bench_report):
     assert text_of.notes(bench_report)[-1] == "matched, mask IoU: compared with itself on cpu"

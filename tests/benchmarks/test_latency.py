@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pumpseg_bench.latency import frames_per_second, latency_of, median_interval
+from pumpseg_bench.latency import frames_per_second, latency_of, median_interval, ratio_interval
 
 milliseconds = st.floats(0.1, 1e4)
 rounds = st.lists(st.lists(milliseconds, min_size=1, max_size=12), min_size=1, max_size=6)
@@ -66,3 +66,14 @@ def test_nothing_measured_is_an_error(empty):
 def test_few_frames_give_no_fps():
     assert frames_per_second(29, 1.0) is None
     assert frames_per_second(30, 1.5) == 20
+
+
+def test_the_ratio_of_two_runs_and_its_interval():
+    rng = np.random.default_rng(3)
+    base = rng.gamma(100, 0.1, (10, 15))
+    ratio, low, high = ratio_interval((3 * base).tolist(), rng.permutation(base).tolist())
+    assert ratio == pytest.approx(3)
+    assert low < 3 < high
+    assert high - low > 0.01, "the runs were at different times"
+    with pytest.raises(ValueError, match="without a measurement"):
+        ratio_interval([[1.0]], [])

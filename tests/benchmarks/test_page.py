@@ -49,6 +49,14 @@ def test_the_page_has_every_table_and_what_is_wrong(bench_report):
     assert "pip install &quot;pumpseg[gpu]&quot;" in text
 
 
+def test_an_earlier_report_is_on_the_page(bench_report, compared_report):
+    text = page(compared_report)
+    assert "<h2>Against earlier.json (Some CPU" in text
+    assert "<td>0.50</td>" in text
+    assert '<p class="warning">earlier.json: measured there only' in text
+    assert "Against" not in page(bench_report)
+
+
 def test_a_page_without_rows(bench_report):
     text = page(dataclasses.replace(bench_report, rows=()))
     assert "<img" not in text

@@ -10,8 +10,15 @@ def test_the_json_fits_its_schema(bench_report):
     jsonschema.Draft202012Validator.check_schema(schema)
     values = as_json(bench_report)
     jsonschema.validate(values, schema)
+    assert values["against"] is None
     assert [row["frames"] for row in values["rows"]] == [30, 30, 0]
     assert values["rows"][2]["latency"] is None
+
+
+def test_a_comparison_fits_the_schema(compared_report):
+    values = as_json(compared_report)
+    jsonschema.validate(values, json_schema())
+    assert values["against"]["rows"][0]["ratio"] == 0.5
 
 
 def test_a_label_names_model_provider_threads_and_batch(bench_report):

@@ -36,3 +36,12 @@ def test_operators_on_request(shown):
     text = shown(operators=True)
     assert "Operators of fast" in text
     assert text.count("Operators of") == 1, "the other rows were not profiled"
+
+
+def test_an_earlier_report_is_a_table_of_its_own(compared_report, shown):
+    console = Console(file=io.StringIO(), width=200)
+    show(compared_report, console)
+    text = console.file.getvalue()
+    assert "Against earlier.json (Some CPU" in text
+    assert "! earlier.json: measured there only: fast, cpu, 8 threads" in text
+    assert "Against" not in shown()

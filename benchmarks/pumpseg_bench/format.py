@@ -98,8 +98,8 @@ def trust(report: BenchReport) -> Section:
 
 def against(comparison: Comparison) -> Section:
     """The rows that an earlier report has too, next to its figures."""
-    columns = ("row", "p50 there", "here", "here / there", "95% interval", "session there", "here")
-    columns += ("cold start there", "here", "memory there", "here")
+    columns = ["row", "p50 there", "here", "here / there", "95% interval", "session there", "here"]
+    columns += ["cold start there", "here", "memory there", "here"]
     rows = [
         [
             *(row.row, *(f"{p50:.1f}" for p50 in row.latency), f"{row.ratio:.2f}"),

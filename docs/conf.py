@@ -50,6 +50,8 @@ exclude_patterns = [".*", "site", "data", "runs"]
 root_doc = "README"
 html_theme = "furo"
 html_theme_options = {"top_of_page_buttons": []}
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 # The anchors that code hosts give headings.

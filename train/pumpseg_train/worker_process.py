@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import wait
 from typing import Any
 
 import cv2
@@ -13,11 +15,36 @@ import cv2
 from pumpseg.inference.cpu import physical_cores
 
 
-def worker_pool(processes: int, initializer: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
-    """A pool whose processes each call `initializer(*arguments)` first and use one OpenCV thread."""
-    # Forking is not safe once TensorFlow or OpenCV have started threads.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, context, _start, (initializer, arguments))
+_LOOK_SECONDS = 2.0
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """Processes that each call `initializer(*arguments)` first and use one OpenCV thread. To be shut down.
+
+    A worker that is killed breaks the pool, also while it sends a result: of the half of a message that it leaves,
+    ProcessPoolExecutor itself awaits the rest for ever.
+    """
+
+    def __init__(self, processes: int, initializer: Callable[..., None], *arguments: Any) -> None:
+        # Forking is not safe once TensorFlow or OpenCV have started threads.
+        context = multiprocessing.get_context("spawn")
+        super().__init__(processes, context, _start, (initializer, arguments))
+        threading.Thread(target=self._break_after_a_kill, name="pumpseg-workers", daemon=True).start()
+
+    def _break_after_a_kill(self) -> None:
+        killed_before = False
+        while (processes := self._processes) is not None and (results := self._result_queue) is not None:
+            started = list(processes.values())
+            ended = wait([process.sentinel for process in started], timeout=0)
+            killed = any(process.sentinel in ended and process.exitcode for process in started)
+            if killed and killed_before:
+                # It is not a whole message that is missing. The reader sees its end when nobody can write any more.
+                for process in started:
+                    process.kill()
+                results._writer.close()  # type: ignore[attr-defined]  # of what typeshed does not describe
+                return
+            killed_before = killed
+            time.sleep(_LOOK_SECONDS)
 
 
 def usable_cores() -> int:

@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType
 
 INTERRUPTED = 130
@@ -23,10 +23,10 @@ def interrupt_handler(program: str) -> "Callable[[int, FrameType | None], None]"
     packages written in C++, or printed by them. An import that already runs when this is called is that of a program
     which calls the command; it does not count.
     """
-    outer = sum(1 for _ in _stack(sys._getframe(1).f_back))
+    outer = len(_stack(sys._getframe(1).f_back))
 
     def handle(_number: int, frame: "FrameType | None") -> None:
-        files = list(_stack(frame))
+        files = _stack(frame)
         if any(file.startswith(_IMPORTS) for file in files[: max(0, len(files) - outer)]):
             _exit_now(program)
         raise KeyboardInterrupt
@@ -34,11 +34,13 @@ def interrupt_handler(program: str) -> "Callable[[int, FrameType | None], None]"
     return handle
 
 
-def _stack(frame: "FrameType | None") -> "Iterator[str]":
-    """The files of the code that a frame and all those below it run."""
+def _stack(frame: "FrameType | None") -> list[str]:
+    """The files of the code that a frame and those below it run, from the top."""
+    files = []
     while frame is not None:
-        yield frame.f_code.co_filename
+        files.append(frame.f_code.co_filename)
         frame = frame.f_back
+    return files
 
 
 class InterruptsHandled:

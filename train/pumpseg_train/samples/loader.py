@@ -13,7 +13,7 @@ import numpy as np
 from pumpseg.errors import PumpsegError
 from pumpseg_train.samples.batches import BatchSampler, batch_of_process, set_sampler
 from pumpseg_train.samples.error_capture import ErrorCapturingBatches
-from pumpseg_train.worker_process import usable_cores, worker_pool
+from pumpseg_train.worker_process import WorkerPool, usable_cores
 
 _MIN_THREADS = 2
 _BATCHES_MORE_THAN_WORKERS = 4
@@ -42,7 +42,7 @@ class Batches(ErrorCapturingBatches):
         super().__init__()
         self._steps = steps
         if processes:
-            self._executor: Executor = worker_pool(processes, set_sampler, sampler)
+            self._executor: Executor = WorkerPool(processes, set_sampler, sampler)
             self._draw = batch_of_process
         else:
             threads = max(_MIN_THREADS, usable_cores())

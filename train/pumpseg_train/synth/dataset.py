@@ -17,7 +17,7 @@ from pumpseg_train.dataset.masks import mask_record
 from pumpseg_train.progress import Advance, Progress
 from pumpseg_train.synth.photo_sources import LABEL, NO_PHOTOS, PhotoSources
 from pumpseg_train.synth.scene import RenderedScene, render_scene
-from pumpseg_train.worker_process import usable_cores, worker_pool
+from pumpseg_train.worker_process import WorkerPool, usable_cores
 
 SPLITS = ("train", "val")
 
@@ -90,7 +90,7 @@ def _renderer(renderer: SceneRenderer, workers: int) -> Iterator[Render]:
     if workers == 1:
         yield lambda split, count: (renderer.files(split, index) for index in range(count))
         return
-    pool = worker_pool(workers, _set_renderer, renderer)
+    pool = WorkerPool(workers, _set_renderer, renderer)
     try:
         yield lambda split, count: pool.map(_files_of_process, [split] * count, range(count))
     except BrokenProcessPool:

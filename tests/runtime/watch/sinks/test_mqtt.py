@@ -82,6 +82,8 @@ def test_home_assistant_finds_cameras_and_states_whenever_it_starts(broker, open
     sink.set_state("yard", connected=True, values={"gate count": 2})
     until(lambda: sink.connected)
     sink.set_state("yard", connected=True, values={"gate count": 3})
+    earlier = listen(broker.port, name="earlier")
+    until(lambda: any(b'"gate count": 3' in payload for payload in earlier.payloads("farm/yard/state")))
     listener = listen(broker.port)
     until(lambda: len(listener.messages) >= 3)
     assert all(retained for _, _, retained in listener.messages)
@@ -89,7 +91,7 @@ def test_home_assistant_finds_cameras_and_states_whenever_it_starts(broker, open
     assert json.loads(payload)["components"]["value_gate count"]["state_topic"] == "farm/yard/state"
     until(lambda: listener.payloads("farm/yard/state"))
     assert json.loads(listener.payloads("farm/yard/state")[-1]) == {"connected": "ON", "values": {"gate count": 3}}
-    assert listener.payloads("farm/availability") == [b"online"]
+    until(lambda: listener.payloads("farm/availability") == [b"online"])
 
 
 def test_a_state_is_published_when_it_changes_only(broker, open_sink, listen, until):

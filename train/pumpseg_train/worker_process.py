@@ -14,7 +14,6 @@ import cv2
 
 from pumpseg.inference.cpu import physical_cores
 
-
 _LOOK_SECONDS = 2.0
 
 

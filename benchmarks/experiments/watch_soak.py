@@ -71,6 +71,7 @@ CAMERA = """
 [[camera]]
 name = "camera-{number}"
 source = "{source}"
+{fps}
 [[camera.zone]]
 name = "half"
 polygon = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
@@ -151,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", action="append", help="of a camera; repeat for more (default: demo, four times)")
     parser.add_argument("--model", default="fast-int8")
     parser.add_argument("--threads", type=count, default=2)
+    parser.add_argument("--fps", type=positive, help="of each camera, where other work needs the cores (default: all)")
     arguments = parser.parse_args(argv)
     return run_command(parser.prog, lambda: soak(arguments))
 
@@ -163,7 +165,8 @@ def soak(arguments: argparse.Namespace) -> int:
         folder, port = Path(name), _free_port()
         shutil.copy(find_model(arguments.model), folder / "model.onnx")
         text = CONFIG.format(threads=arguments.threads, port=port, hook=receiver.server_port)
-        text += "".join(CAMERA.format(number=i + 1, source=source) for i, source in enumerate(sources))
+        fps = f"fps = {arguments.fps}" if arguments.fps else ""
+        text += "".join(CAMERA.format(number=i + 1, source=source, fps=fps) for i, source in enumerate(sources))
         (folder / "cameras.toml").write_text(text, encoding="utf-8")
         quarter = 60 * arguments.minutes / 4
         watch = Watched(folder, port)

@@ -23,15 +23,22 @@ class Turn(NamedTuple):
 
     @classmethod
     def of(cls, decoded: Any) -> Turn:
-        """The turn that a frame's display matrix asks for; none for a matrix of other angles.
+        """The turn that a decoded frame asks for."""
+        from av.sidedata.sidedata import SideDataContainer
+
+        # Of `decoded.side_data` frame and container refer to each other: decoded frames would pile up by the hundred
+        # until the garbage collector comes by.
+        matrix = SideDataContainer(decoded).get("DISPLAYMATRIX")
+        return cls() if matrix is None else cls.by_matrix(bytes(matrix))
+
+    @classmethod
+    def by_matrix(cls, matrix: bytes) -> Turn:
+        """The turn that a display matrix asks for; none for a matrix of other angles.
 
         The matrix shows the point (x, y) at (a x + c y, b x + d y): ISO/IEC 14496-12, section 6.2.2, and
         libavutil/display.h.
         """
-        matrix = decoded.side_data.get("DISPLAYMATRIX")
-        if matrix is None:
-            return cls()
-        a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+        a, b, _, c, d = struct.unpack_from("=5i", matrix)
         straight, crossed = abs(a) + abs(d), abs(b) + abs(c)
         if min(straight, crossed) > _LEVEL * max(straight, crossed):
             return cls()
@@ -46,10 +53,10 @@ class Turn(NamedTuple):
         return image
 
 
-def shown_pixel_aspect(decoded: Any, stream: Any) -> Fraction:
+def shown_pixel_aspect(turn: Turn, stream: Any) -> Fraction:
     """Width of a pixel by its height in the upright picture of a stream's frame; 1 if the stream does not say."""
     stored = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
-    return 1 / stored if Turn.of(decoded).transposed else stored
+    return 1 / stored if turn.transposed else stored
 
 
 class BgrConverter:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pumpseg.errors import SourceError
 from pumpseg.opencv import cv2
-from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
+from pumpseg.video.sources.bgr import BgrConverter, Turn, shown_pixel_aspect
 from pumpseg.video.sources.container import MAX_FRAME_PIXELS, film, import_av, open_container, reason
 from pumpseg.video.sources.packet_ring import PacketRing, format_of
 
@@ -202,7 +202,7 @@ class StreamCapture:
         while not self._decoded:
             self._decode_next()
         decoded, arrived = self._decoded.pop(0)
-        self.pixel_aspect = shown_pixel_aspect(decoded, self._stream)
+        self.pixel_aspect = shown_pixel_aspect(Turn.of(decoded), self._stream)
         return self._to_bgr(decoded), arrived
 
     def _decode_next(self) -> None:

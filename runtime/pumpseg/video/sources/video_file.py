@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pumpseg.errors import SourceError
-from pumpseg.video.sources.bgr import BgrConverter, shown_pixel_aspect
+from pumpseg.video.sources.bgr import BgrConverter, Turn, shown_pixel_aspect
 from pumpseg.video.sources.clock import Clock
 from pumpseg.video.sources.container import MAX_FRAME_PIXELS, film, import_av, open_container, reason
 from pumpseg.video.sources.expected_bytes import expected_bytes
@@ -119,7 +119,7 @@ class VideoSource(Source):
                         continue
                     first_pts = pts if first_pts is None else first_pts
                     time = float((pts - first_pts) * time_base)
-                    aspect = shown_pixel_aspect(decoded, self._stream)
+                    aspect = shown_pixel_aspect(Turn.of(decoded), self._stream)
                     yield Frame(to_bgr(decoded), self.name, index, time, pts, pixel_aspect=aspect)
                     last_pts, index, damaged = pts, index + 1, damaged + decoded.is_corrupt
             if decoder.lost_in_row > _MAX_LOST_AT_END:

@@ -1,3 +1,5 @@
+import gc
+from collections.abc import Mapping
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -22,13 +24,9 @@ MATRICES = {
 }
 
 
-class Decoded:
-    """Gives a frame a display matrix."""
-
-    def __init__(self, matrix):
-        numbers = [round(value * 65536) for value in matrix]
-        a, b, c, d = numbers
-        self.side_data = {"DISPLAYMATRIX": np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], np.int32).tobytes()}
+def display_matrix(numbers):
+    a, b, c, d = (round(value * 65536) for value in numbers)
+    return np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], np.int32).tobytes()
 
 
 def corners(image):
@@ -41,7 +39,7 @@ def test_a_picture_is_turned_and_mirrored_as_players_show_it(name):
     matrix, expected = MATRICES[name]
     image = np.zeros((4, 6, 3), np.uint8)
     image[0, 0], image[-1, 0] = 255, (0, 0, 255)
-    turned = Turn.of(Decoded(matrix)).apply(image)
+    turned = Turn.by_matrix(display_matrix(matrix)).apply(image)
     assert corners(turned) == expected
     assert turned.shape == ((6, 4, 3) if matrix[0] == 0 and matrix[1] else (4, 6, 3))
 
@@ -51,9 +49,9 @@ def test_the_shape_of_pixels_is_turned_with_quarter_turns_only(matrix, expected)
     stream = SimpleNamespace(
         sample_aspect_ratio=None, codec_context=SimpleNamespace(sample_aspect_ratio=Fraction(4, 3))
     )
-    assert shown_pixel_aspect(Decoded(matrix), stream) == expected
+    assert shown_pixel_aspect(Turn.by_matrix(display_matrix(matrix)), stream) == expected
     stream.codec_context.sample_aspect_ratio = None
-    assert shown_pixel_aspect(Decoded(matrix), stream) == 1
+    assert shown_pixel_aspect(Turn.by_matrix(display_matrix(matrix)), stream) == 1
 
 
 def test_a_mirrored_file(tmp_path, make_clip):
@@ -64,3 +62,11 @@ def test_a_mirrored_file(tmp_path, make_clip):
         image = BgrConverter()(next(container.decode(video=0)))
     assert image[24, -24].min() > 200
     assert image[24, 10].max() < 50
+
+
+def test_a_decoded_frame_is_freed_at_once(tmp_path, make_clip):
+    with av.open(str(make_clip(tmp_path / "clip.mp4", 1))) as container:
+        decoded = next(container.decode(video=0))
+        BgrConverter()(decoded)
+        shown_pixel_aspect(Turn.of(decoded), container.streams.video[0])
+    assert not any(isinstance(one, Mapping) for one in gc.get_referrers(decoded))

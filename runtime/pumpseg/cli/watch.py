@@ -73,6 +73,7 @@ def _run(arguments: argparse.Namespace) -> int | None:
         return _check_health(config)
 
     from pumpseg.watch.check import check_classes, described
+    from pumpseg.watch.memory import share_arenas
     from pumpseg.watch.run import Watch, open_segmenter
 
     if arguments.check:
@@ -80,6 +81,7 @@ def _run(arguments: argparse.Namespace) -> int | None:
             check_classes(config, segmenter.class_names, arguments.config)
             print("\n".join(described(config, segmenter)))
         return None
+    share_arenas()
     stop = threading.Event()
     with log_lines(PROGRAM), Watch(config) as watch:
         check_classes(config, watch.model.segmenter.class_names, arguments.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,14 @@ class CropMask:
     y: int
     mask: NDArray[np.bool_]
 
-    @property
+    @cached_property
     def area(self) -> int:
-        """Pixels in the mask."""
+        """Pixels in the mask. Counted once and kept."""
         return int(np.count_nonzero(self.mask))
 
-    @property
+    @cached_property
     def centroid(self) -> tuple[float, float]:
-        """x and y of the middle of the mask's pixels in frame pixels, which has at least one."""
+        """x and y of the middle of the mask's pixels in frame pixels, which has at least one. Made once and kept."""
         pixels = self.mask.view(np.uint8)
         # Sums first: cv2.moments takes five times as long.
         middle = [

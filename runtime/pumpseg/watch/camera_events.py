@@ -81,7 +81,7 @@ class CameraEvents:
         blur: Blur | None = None,
         on_event: Callable[[Event, Result | None], None] = lambda event, result: None,
         clock: Callable[[], float] = monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+        now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self.camera = camera
         self._sink, self._folder, self._tracker, self._blur = sink, folder, tracker, blur

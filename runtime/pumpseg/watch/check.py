@@ -23,7 +23,8 @@ def described(config: Config, segmenter: Segmenter) -> Iterator[str]:
         for line in camera.line:
             yield f"    line {line.name}: {_classes(line.classes)}"
         for rule in rules_of(config, camera):
-            yield f"    rule {rule.name}: {rule.rule}, at most every {rule.cooldown:g} s"
+            how_often = f"at most every {rule.cooldown:g} s" if rule.cooldown else "each time"
+            yield f"    rule {rule.name}: {rule.rule}, {how_often}"
     sinks = config.sinks
     if sinks.jsonl:
         yield f"events to {sinks.jsonl.path}"

@@ -155,8 +155,9 @@ class RuleSection(_Section):
     """Such as "count(gate) >= 3 for 5 s", "occupancy(field) > 0.6", "crossed(gate) in", "camera lost"."""
     cameras: tuple[Name, ...] = ()
     """Cameras that the rule is for; empty: all that have the zones and lines that it names."""
-    cooldown: NotNegative = 60.0
-    """Seconds after an event in which the rule is silent."""
+    cooldown: NotNegative | None = None
+    """Seconds after an event in which the rule is silent; what happens meanwhile is one event at their end. By default
+    60 for what lasts (count, occupancy, camera lost), and 0 for what happens."""
 
 
 Snapshot = Annotated[SnapshotKind, Field(description="Picture that goes along: full, blurred or none.")]
@@ -475,7 +476,7 @@ def rules_of(config: Config, camera: CameraSection) -> list[NamedRule]:
     """The rules for a camera: those that name it, or name no camera but nothing that it lacks."""
     rules = [(section, parse_rule(section.when)) for section in config.rule]
     return [
-        NamedRule(section.name, rule, section.cooldown)
+        NamedRule.of(section.name, rule, section.cooldown)
         for section, rule in rules
         if camera.name in section.cameras
         or (not section.cameras and (rule.place is None or rule.place in _places(rule, camera)))

@@ -13,9 +13,13 @@ from pumpseg.zones import LineCount, ZoneCounts, ZoneObject
 
 REARM_SECONDS = 1.0
 """A rule about a state that has fired can fire again once the state has ended for so long."""
+STATE_COOLDOWN = 60.0
+"""Seconds, of rules about what lasts. What happens is counted by users: each time is an event."""
 GAP_SECONDS = 10.0
 """After so long without a frame nothing is known of the time in between: what must last begins anew."""
 _FORGET_SECONDS = 10.0  # a tracker does not bring ids back after that
+
+_ADDED: Mapping[str, Sequence[str]] = {"crossed": ("crossed_in", "crossed_out"), "new object": ("count",)}
 
 Value = float | int | str
 
@@ -27,6 +31,12 @@ class NamedRule:
     name: str
     rule: Rule
     cooldown: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, rule: Rule, cooldown: float | None) -> NamedRule:
+        """cooldown: None for the usual one, STATE_COOLDOWN of what lasts, and none of what happens."""
+        usual = STATE_COOLDOWN if rule.subject in STATES else 0.0
+        return cls(name, rule, usual if cooldown is None else cooldown)
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,15 @@ class Firing:
 class _RuleState:
     """since: when the state of the rule began; ended: when it was first seen to be over, inf while it lasts.
 
-    armed: whether it may fire. silent_until: end of the cool-down. reported: tracks whose stay has fired, and when they
-    were last seen in it.
+    armed: whether it may fire. silent_until: end of the cool-down. waiting: what has happened in it so far. reported:
+    tracks whose stay has fired or waits, and when they were last seen in it.
     """
 
     since: float = math.inf
     ended: float = math.inf
     armed: bool = True
     silent_until: float = -math.inf
+    waiting: Firing | None = None
     reported: dict[int, float] = field(default_factory=dict)
 
     def step(self, now: float, duration: float, *, is_true: bool) -> bool:
@@ -72,9 +83,8 @@ class RuleEvaluator:
     - A state (count, occupancy, camera lost) fires once it is true in every frame for the duration of its rule, and
       fires again only after it was false for REARM_SECONDS. If the cool-down holds it back, it fires at its end,
       provided that the state still lasts.
-    - What happens (crossed, entered, left, new object, camera back) fires with the frame in which it happens. In its
-      cool-down it does not fire, and this is not made up for.
-    - dwell fires once for every stay, at the latest when the cool-down is over, if the object is still there.
+    - What happens (crossed, entered, left, new object, dwell once for every stay, camera back) fires with the frame in
+      which it happens. What happens in the cool-down is gathered, and fires at its end all together: nothing is lost.
     - While the camera is lost, and between frames more than GAP_SECONDS apart, states of the picture are unknown: what
       must last begins anew, and no state ends.
 
@@ -117,33 +127,41 @@ class RuleEvaluator:
             elif rule.subject == "camera back":
                 back = counts is not None and was_lost < math.inf
                 firing = Firing(named.name, {"seconds": now - was_lost}) if back else None
-            elif counts is None:
-                continue
             else:
-                firing = self._seen(named, counts, new)
+                firing = None if counts is None else self._seen(named, counts, new)
             if rule.subject in STATES:
-                fires = state.step(now, rule.duration, is_true=firing is not None)
+                unknown = counts is None and rule.subject != "camera lost"
+                fires = not unknown and state.step(now, rule.duration, is_true=firing is not None)
             else:
+                firing = state.waiting = _together(rule, state.waiting, firing)
                 fires = now >= state.silent_until
             if fires and firing is not None:
-                state.armed, state.silent_until = False, now + named.cooldown
-                state.reported.update(dict.fromkeys(firing.track_ids, now) if rule.subject == "dwell" else {})
+                state.armed, state.silent_until, state.waiting = False, now + named.cooldown, None
                 firings.append(firing)
         self._last_frame = self._last_frame if counts is None else now
         return firings
 
     def state(self) -> dict[str, Any]:
-        """What must survive a restart, as plain values for JSON: which rules have fired and are silent for how long."""
-        return {
-            name: {"armed": state.armed, "silent_for": max(0.0, state.silent_until - self._now)}
-            for name, state in self._states.items()
-        }
+        """What must survive a restart, as plain values for JSON: which rules have fired, are silent for how long, and
+        what waits until then.
+        """
+        saved: dict[str, Any] = {}
+        for name, state in self._states.items():
+            saved[name] = {"armed": state.armed, "silent_for": max(0.0, state.silent_until - self._now)}
+            if state.waiting is not None:
+                saved[name]["waiting"] = {"values": dict(state.waiting.values), "track_ids": state.waiting.track_ids}
+        return saved
 
     def _restore(self, saved: Mapping[str, Any], now: float) -> None:
         try:
             for name in self._states.keys() & saved.keys():
                 armed, silent_for = bool(saved[name]["armed"]), float(saved[name]["silent_for"])
-                self._states[name] = _RuleState(armed=armed, silent_until=now + silent_for)
+                waiting = saved[name].get("waiting")
+                self._states[name] = _RuleState(
+                    armed=armed,
+                    silent_until=now + silent_for,
+                    waiting=waiting and Firing(name, dict(waiting["values"]), tuple(map(int, waiting["track_ids"]))),
+                )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise OptionError(f"not the state of a RuleEvaluator: {type(error).__name__} {error}") from None
 
@@ -182,7 +200,7 @@ class RuleEvaluator:
         return _firing(named, values, moved) if moved else None
 
     def _staying(self, named: NamedRule, objects: Sequence[ZoneObject]) -> list[ZoneObject]:
-        """Objects that have stayed long enough, and have not been reported in this stay."""
+        """Objects that have stayed long enough, and have not been reported in this stay; they count as reported now."""
         reported = self._states[named.name].reported
         long = [one for one in objects if one.track_id is not None and named.rule.compare(one.seconds)]
         in_zone = {one.track_id for one in objects}
@@ -192,7 +210,9 @@ class RuleEvaluator:
                 reported[track_id] = self._now
             elif track_id in in_zone or self._now - seen > _FORGET_SECONDS:
                 del reported[track_id]  # a new stay, or one that has ended
-        return [one for one in long if one.track_id not in reported]
+        long = [one for one in long if one.track_id not in reported]
+        reported.update((one.track_id, self._now) for one in long if one.track_id is not None)
+        return long
 
     def _crossed(self, named: NamedRule, line: LineCount) -> Firing | None:
         direction = named.rule.direction
@@ -208,6 +228,23 @@ class RuleEvaluator:
             "out": sum(line.crossed_out.values()),
         }
         return _firing(named, values, [*came_in, *came_out])
+
+
+def _together(rule: Rule, before: Firing | None, firing: Firing | None) -> Firing | None:
+    """What has happened twice as one: with the newest values, but numbers of objects added up, and the longest time."""
+    if before is None or firing is None:
+        return before or firing
+    values = dict(firing.values)
+    for name in _ADDED.get(rule.subject, ()):
+        values[name] = _number(before, name) + _number(firing, name)
+    if "seconds" in values:
+        values["seconds"] = max(_number(before, "seconds"), _number(firing, "seconds"))
+    return Firing(firing.rule, values, tuple(dict.fromkeys((*before.track_ids, *firing.track_ids))))
+
+
+def _number(firing: Firing, name: str) -> float:
+    value = firing.values.get(name, 0)  # missing in what waited over a restart with another rule of this name
+    return 0 if isinstance(value, str) else value
 
 
 def _of_classes(rule: Rule, objects: Iterable[ZoneObject]) -> list[ZoneObject]:

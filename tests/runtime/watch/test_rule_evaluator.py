@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pumpseg.errors import OptionError
-from pumpseg.watch.rule_evaluator import GAP_SECONDS, REARM_SECONDS, NamedRule, RuleEvaluator
+from pumpseg.watch.rule_evaluator import GAP_SECONDS, REARM_SECONDS, STATE_COOLDOWN, NamedRule, RuleEvaluator
 from pumpseg.watch.rules import parse_rule
 from pumpseg.zones import LineCount, ZoneCount, ZoneCounts, ZoneObject
 
@@ -125,10 +125,66 @@ def test_crossings_fire_with_their_frame():
     assert times_fired(evaluator("crossed(road) in"), frames) == [STEP, 3 * STEP, 4 * STEP]
 
 
-def test_what_happens_in_the_cool_down_is_not_made_up_for():
-    crossing = frame(crossed_in=objects(5))
+def test_what_happens_in_the_cool_down_is_one_event_at_its_end():
+    one, two = frame(crossed_in=objects(5)), frame(crossed_in=objects(6, 7), crossed_out=objects(5))
+    rules = evaluator("crossed(road)", cooldown=1.0)
+    fired = {STEP * i: rules.evaluate(STEP * i, seen) for i, seen in enumerate([one, two, one, *[NONE] * 20, one])}
+    assert [time for time, firings in fired.items() if firings] == [0.0, 1.0, 23 * STEP]
+    (gathered,) = fired[1.0]
+    assert gathered.track_ids == (6, 7, 5)
+    assert gathered.values == {"line": "road", "crossed_in": 3, "crossed_out": 1, "in": 7, "out": 0}
+    (alone,) = fired[23 * STEP]
+    assert (alone.values["crossed_in"], alone.track_ids) == (1, (5,))
+
+
+@pytest.mark.parametrize(
+    ("text", "frames", "expected"),
+    [
+        ("entered(gate)", [frame(arrivals=objects(one)) for one in (1, 2, 3)], ({"count": 0}, (2, 3))),
+        ("new object", [frame(objects(one)) for one in (1, 2, 3)], ({"count": 2}, (2, 3))),
+        (
+            "dwell(gate) > 1 s",
+            [frame(objects(one, seconds=6.0 - one)) for one in (1, 2, 3)],
+            ({"seconds": 4.0}, (2, 3)),
+        ),
+        ("camera back", [None, NONE, None, None, NONE, None, NONE], ({"seconds": 2 * STEP}, ())),
+    ],
+)
+def test_everything_that_happens_in_the_cool_down_is_reported(text, frames, expected):
+    rules = evaluator(text, cooldown=2.0)
+    fired = [rules.evaluate(STEP * i, seen) for i, seen in enumerate([*frames, *[NONE] * 20])]
+    (_,), (gathered,) = [firings for firings in fired if firings]
+    values, track_ids = expected
+    assert {name: gathered.values[name] for name in values} == values
+    assert gathered.track_ids == track_ids
+
+
+def test_what_waits_for_the_end_of_the_cool_down_is_reported_while_the_camera_is_lost():
     rules = evaluator("crossed(road) in", cooldown=1.0)
-    assert times_fired(rules, [crossing, crossing, *[NONE] * 10, crossing]) == [0.0, 12 * STEP]
+    crossing = frame(crossed_in=objects(5))
+    assert times_fired(rules, [crossing, crossing, *seconds(2, None)]) == [0.0, 1.0]
+
+
+def test_what_waits_for_the_end_of_the_cool_down_survives_a_restart():
+    rules = evaluator("crossed(road)", cooldown=10.0)
+    assert times_fired(rules, [frame(crossed_in=objects(4)), frame(crossed_in=objects(5, 6))]) == [0.0]
+    state = json.loads(json.dumps(rules.state()))
+    again = evaluator("crossed(road)", cooldown=10.0, state=state)
+    fired = [again.evaluate(time, seen) for time, seen in ((1.0, frame(crossed_out=objects(1))), (9.9, NONE))]
+    assert [firing.values["crossed_in"] for firings in fired for firing in firings] == [2]
+    assert [firing.track_ids for firings in fired for firing in firings] == [(5, 6, 1)]
+    # A rule of the same name may be another one by now.
+    for text in ("new object", "dwell(gate) > 1 s", "count >= 1"):
+        other = evaluator(text, state=state)
+        other.evaluate(11.0, frame(objects(8, seconds=3.0)))
+
+
+def test_by_default_only_what_lasts_has_a_cool_down():
+    lasting = ("count >= 3", "occupancy(gate) > 60%", "camera lost")
+    happening = ("crossed(road)", "entered(gate)", "left(gate)", "dwell(gate) > 1 s", "new object", "camera back")
+    assert {NamedRule.of("rule", parse_rule(text), None).cooldown for text in lasting} == {STATE_COOLDOWN}
+    assert {NamedRule.of("rule", parse_rule(text), None).cooldown for text in happening} == {0.0}
+    assert NamedRule.of("rule", parse_rule("crossed(road)"), 5.0).cooldown == 5.0
 
 
 def test_arrivals_and_departures_fire():
@@ -171,12 +227,6 @@ def test_dwell_fires_for_each_object():
     fired = [rules.evaluate(time, counts) for time, counts in enumerate([*stay(1, [0.9, 2.0]), both, both])]
     assert [[firing.track_ids for firing in firings] for firings in fired] == [[], [(1,)], [(2,)], []]
     assert fired[2][0].values == {"zone": "gate", "count": 2, "seconds": 1.0}
-
-
-def test_dwell_fires_at_the_end_of_the_cool_down_if_the_object_is_still_there():
-    rules = evaluator("dwell(gate) > 1 s", cooldown=2.0)
-    frames = [frame(objects(1, seconds=1.1)), *[frame(objects(1, 2, seconds=1.2))] * 30]
-    assert times_fired(rules, frames) == [0.0, 2.0]
 
 
 def test_an_object_that_is_unseen_for_a_moment_is_not_reported_again():

@@ -24,11 +24,12 @@ class Turn(NamedTuple):
     @classmethod
     def of(cls, decoded: Any) -> Turn:
         """The turn that a decoded frame asks for."""
-        from av.sidedata.sidedata import SideDataContainer
+        from av.sidedata import sidedata
 
         # Of `decoded.side_data` frame and container refer to each other: decoded frames would pile up by the hundred
         # until the garbage collector comes by.
-        matrix = SideDataContainer(decoded).get("DISPLAYMATRIX")
+        container: Any = sidedata.SideDataContainer
+        matrix = container(decoded).get("DISPLAYMATRIX")
         return cls() if matrix is None else cls.by_matrix(bytes(matrix))
 
     @classmethod

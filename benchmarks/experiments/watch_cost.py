@@ -32,7 +32,8 @@ from pumpseg.watch.run import Watch, open_segmenter
 from pumpseg.watch.watched_source import WatchedSource
 
 LIMIT = 0.05
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 12.0
+"""The first events of a camera load the font, once for each thread."""
 
 CAMERA = """
 [[camera]]

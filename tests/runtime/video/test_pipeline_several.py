@@ -76,11 +76,11 @@ def test_sources_that_are_ready_are_yielded_in_turn(infer):
     order = []
     for result in results:
         order.append(result.source_number)
-        if len(order) == 30:
+        if len(order) == 36:
             break
-        time.sleep(0.01)
+        time.sleep(0.005)
     results.close()
-    assert all({*order[i : i + 3]} == {0, 1, 2} for i in range(3, 30, 3)), order
+    assert min(order.count(number) for number in range(3)) >= 8, order
 
 
 def test_a_source_that_fails_does_not_end_the_others(infer, caplog):
@@ -127,28 +127,27 @@ def test_a_stop_is_seen_while_no_frame_comes(infer):
 
 
 def test_cameras_take_their_newest_frame_when_it_is_their_turn(numbered_camera, infer):
-    """While one camera's frame is inferred, no other frame is taken: the next one is newer than that moment."""
-    running, most, begun = [0], [0], {}
+    cameras = {name: numbered_camera(name) for name in "abc"}
+    running, most, missed = [0], [0], []
     lock = threading.Lock()
 
     def slow(frame):
         with lock:
             running[0] += 1
             most[0] = max(most[0], running[0])
-        begun[frame.source, frame.index] = time.perf_counter() - frame.arrived
-        time.sleep(0.03)
+            missed.append((cameras[frame.source][1].made - int(frame.image[0, 0, 0])) % 256)
+        time.sleep(0.05)
         with lock:
             running[0] -= 1
         return infer(frame)
 
     turns = Turns(1)
-    results = stream_all([InTurn(numbered_camera(name)[0], turns) for name in "abc"], slow)
-    seen = [next(results) for _ in range(15)]
+    results = stream_all([InTurn(camera, turns) for camera, _ in cameras.values()], slow)
+    seen = [next(results) for _ in range(12)]
     results.close()
     assert most == [1]
-    counts = [sum(one.source_number == number for one in seen) for number in range(3)]
-    assert max(counts) - min(counts) <= 2
-    assert sorted(begun.values())[len(begun) // 2] < 0.03, "the frames come every 10 ms; two turns take 60 ms"
+    assert min(sum(one.source_number == number for one in seen) for number in range(3)) >= 2
+    assert sorted(missed)[len(missed) // 2] <= 3, "a camera makes some ten frames while the others have their turns"
     assert seen[-1].dropped > 0
 
 

@@ -53,6 +53,7 @@ when = "count(front-{number}) >= 3 for 5 s"
 [[rule]]
 name = "passed-{number}"
 when = "crossed(middle-{number})"
+cooldown = 60.0
 """
 WATCH = """
 [sinks.jsonl]

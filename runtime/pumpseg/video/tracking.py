@@ -28,6 +28,9 @@ CONFIRMING_SECONDS = 0.15
 LOST_SECONDS = 2.0
 """How long a lost track waits for its instance to reappear."""
 
+MIN_RATE = 1.25
+"""Frames a second below which no instance gets an id: a second after its last box, OC-SORT forgets a track."""
+
 _NOMINAL_RATE = 30.0
 _OC_SORT_BUFFER = 30  # frames at the nominal rate: boxes alone are trusted for a second
 

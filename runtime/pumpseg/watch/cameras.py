@@ -20,7 +20,7 @@ from pumpseg.video.sources.frame_source import Source
 from pumpseg.video.sources.open import open_source
 from pumpseg.video.sources.packet_ring import PacketRing
 from pumpseg.video.sources.ring_capture import RingCapture
-from pumpseg.video.tracking import Tracker
+from pumpseg.video.tracking import MIN_RATE, Tracker
 from pumpseg.video.turns import Turns
 from pumpseg.watch.clip_capture import ClipCapture
 from pumpseg.watch.config import CameraSection
@@ -79,7 +79,7 @@ class WatchedCamera:
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self.name = section.name
-        self.meter = Meter()
+        self.meter = Meter(min_fps=0.0 if tracker is None else MIN_RATE)
         self.ticked = monotonic()
         self.stuck_after = STUCK_SECONDS + (2 / section.fps if section.fps else 0.0)
         self._section, self._model, self._turns, self._schedule = section, model, turns, schedule
@@ -90,6 +90,7 @@ class WatchedCamera:
         self._stop = threading.Event()
         self._end_stream = threading.Event()
         self._lost = False
+        self._too_slow = ""
         self._thread = threading.Thread(target=self._run, name=f"pumpseg-watch-{self.name}", daemon=True)
 
     def start(self) -> None:
@@ -163,7 +164,17 @@ class WatchedCamera:
                     log.info("%s is back", self.name)
                     self._observer.on_back()
                 self.meter.add(result)
+                self._note_slow(self.meter.too_slow)
                 self._observer.on_result(result)
+
+    def _note_slow(self, reason: str) -> None:
+        if reason and not self._too_slow:
+            log.warning(
+                "%s: %s, so nothing is counted: fewer cameras, a faster model, or track = false", self.name, reason
+            )
+        elif self._too_slow and not reason:
+            log.info("%s: fast enough to follow objects again", self.name)
+        self._too_slow = reason
 
     def _note_lost(self, reason: str) -> None:
         self.meter.end("lost", reason)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pumpseg.errors import OptionError, PumpsegError
 from pumpseg.inference.tiles import MAX_TILES
+from pumpseg.video.tracking import MIN_RATE
 from pumpseg.video.viewers.page_access import PageAddress
 from pumpseg.watch.hours import DAYS, Hours
 from pumpseg.watch.rule_evaluator import NamedRule
@@ -46,6 +47,14 @@ def _address(text: str) -> str:
 
 def _hours(text: str) -> str:
     Hours.parse(text)
+    return text
+
+
+def _rule(text: str) -> str:
+    try:
+        parse_rule(text)
+    except RuleError as error:
+        raise ValueError(str(error).removeprefix("rule ")) from None
     return text
 
 
@@ -130,7 +139,7 @@ class CameraSection(ScheduleSection):
     size: Annotated[str, AfterValidator(_size)] | None = None
     """Picture size to request of a camera device, such as "1280x720"."""
     fps: Positive | None = None
-    """Analyse at most so many frames a second; by default as many as the model manages."""
+    """Analyse at most so many frames a second, with track at least 1.25; by default as many as the model manages."""
     rotate: Literal[0, 90, 180, 270] = 0
     """Degrees clockwise by which the picture is turned."""
     mask_out: tuple[Polygon, ...] = ()
@@ -151,7 +160,7 @@ class CameraSection(ScheduleSection):
 
 class RuleSection(_Section):
     name: Name
-    when: str = Field(min_length=1)
+    when: Annotated[str, AfterValidator(_rule)]
     """Such as "count(gate) >= 3 for 5 s", "occupancy(field) > 0.6", "crossed(gate) in", "camera lost"."""
     cameras: tuple[Name, ...] = ()
     """Cameras that the rule is for; empty: all that have the zones and lines that it names."""
@@ -380,11 +389,12 @@ def _problem(kind: str, where: Sequence[str | int], message: str, value: Any) ->
     if kind == "string_pattern_mismatch" and key[-1] in ("name", "prefix", "discovery_prefix"):
         return key, f"must be letters, digits, - and _ (at most 63), got {value!r}"
     message = message.removeprefix("Value error, ").removeprefix("Input ").replace("should ", "must ")
-    shown = "" if isinstance(value, (dict, list)) or key[-1] in _SECRETS else f", got {value!r}"
+    shown = "" if isinstance(value, (dict, list)) or key[-1] in _NOT_SHOWN else f", got {value!r}"
     return key, message[:1].lower() + message[1:] + ("" if "got " in message else shown)
 
 
-_SECRETS = ("source", "secret", "password", "token", "url")
+_NOT_SHOWN = ("source", "secret", "password", "token", "url", "when")
+"""Values that may be secret, and rules, whose messages have the text."""
 
 
 def _keys_at(key: Key) -> list[str]:
@@ -422,6 +432,8 @@ def _contradictions(config: Config) -> Iterator[tuple[Key, str]]:
             seen.add(name)
         if camera.line and not camera.track:
             yield ("camera", i, "track"), "lines count tracked objects: they need track = true"
+        if camera.track and camera.fps is not None and camera.fps < MIN_RATE:
+            yield ("camera", i, "fps"), f"objects are not followed below {MIN_RATE:g}: raise it, or set track = false"
         for j, zone in enumerate(camera.zone):
             yield from _unless_made(("camera", i, "zone", j, "polygon"), zone.made)
         for j, line in enumerate(camera.line):

@@ -66,8 +66,8 @@ class Watched:
 def health(watched: Watched, now: float) -> tuple[bool, dict[str, Any]]:
     """Whether a restart would not help, and the state of everything, for JSON. now: of `time.monotonic`.
 
-    A camera that is lost is no reason to restart; a thread that hangs is. "degraded": a camera is lost, the last new
-    model was not taken, or events were given up.
+    A camera that is lost is no reason to restart; a thread that hangs is. "degraded": a camera is lost or too slow to
+    follow objects, the last new model was not taken, or events were given up.
     """
     stuck = [camera.name for camera in watched.cameras if now - camera.ticked > camera.stuck_after]
     cameras = {}
@@ -86,7 +86,8 @@ def health(watched: Watched, now: float) -> tuple[bool, dict[str, Any]]:
         }
     states = [camera["state"] for camera in cameras.values()]
     failed = any(sink.dropped + sink.failed for sink in watched.sinks)
-    degraded = "lost" in states or watched.model.problem is not None or failed
+    slow = any(camera["state"] == "live" and camera["reason"] for camera in cameras.values())
+    degraded = "lost" in states or slow or watched.model.problem is not None or failed
     return not stuck, {
         "status": "stuck" if stuck else "degraded" if degraded else "ok",
         "cameras": cameras,

@@ -15,7 +15,7 @@ from pumpseg.errors import PumpsegError, SourceError
 from pumpseg.instances import UNCONFIRMED
 from pumpseg.video import Tracker, open_source, process, stream
 from pumpseg.video.sources.files import find_files
-from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, Track
+from pumpseg.video.tracking import CONFIRMING_FRAMES, CONFIRMING_SECONDS, LOST_SECONDS, MIN_RATE, Track
 
 pytest.importorskip("trackers", reason='needs pip install "pumpseg[track]"')
 
@@ -63,6 +63,12 @@ def test_an_id_is_given_to_what_is_seen_often_and_long_enough(rate, wanted):
     assert ids[: wanted - 1] == [[UNCONFIRMED, UNCONFIRMED]] * (wanted - 1)
     assert ids[wanted - 1 :] == [[1, 2]] * 3
     assert tracker.count == 2
+
+
+def test_frames_may_be_as_rare_as_promised():
+    tracker = Tracker()
+    ids = [tracker.update(seen(at(100)), i / MIN_RATE).track_ids.tolist() for i in range(5)]
+    assert ids == [[UNCONFIRMED]] * (CONFIRMING_FRAMES - 1) + [[1]] * 3
 
 
 def test_a_flash_is_not_counted(run):

@@ -1,5 +1,6 @@
 """One watched camera: lost, back, off; real sources are in test_run_live.py."""
 
+import itertools
 import threading
 import time
 from datetime import datetime
@@ -107,6 +108,15 @@ def test_a_camera_is_lost_once_and_back_once(watch, numbered_camera):
     assert (figures.state, figures.reconnects) == ("live", 2)
     times = [result.time for result in notes.results]
     assert times == sorted(times), "time goes on over a loss, so that tracks can, too"
+
+
+def test_a_camera_that_is_too_slow_to_follow_objects_is_logged_once(watch, numbered_camera, caplog):
+    camera, notes = watch([numbered_camera])
+    camera.meter.min_fps, camera.meter.clock = 1.0, itertools.count(0, 5).__next__
+    notes.wait("result", 15)
+    messages = [message for message in caplog.messages if "too few to follow objects" in message]
+    assert len(messages) == 1
+    assert "track = false" in messages[0]
 
 
 def test_a_camera_that_is_away_from_the_beginning_is_waited_for(watch, numbered_camera):

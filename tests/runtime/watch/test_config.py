@@ -52,6 +52,9 @@ source = "demo"
 address = "x:y"
 [sinks.webhok]
 url = "x"
+[[rule]]
+name = "r"
+when = "count(gate) => 3"
 """
     assert problems(text) == [
         ":2: model.file: must be a valid string, got 3",
@@ -64,6 +67,7 @@ url = "x"
         ":14: camera[2].name: is missing",
         ":17: page.address: must be [HOST:]PORT, such as 8000, 0.0.0.0:8000 or [::]:8000, got 'x:y'",
         ":18: sinks.webhok: unknown key: did you mean webhook?",
+        ":22: rule[1].when: 'count(gate) => 3', character 13: expected >, >=, <, <=, == or !=, got '='",
     ]
 
 
@@ -97,6 +101,7 @@ url = "x"
         (CAMERA + "[page]\naddress='1'\n[health]\naddress='1'", r":7: health\.address: 127.0.0.1:1 is the page's"),
         (CAMERA + "[[rule]]\nname='r'\nwhen='count(gate) => 3'", r":6: rule\[1\]\.when: .*character 13: expected >"),
         (CAMERA + "[[rule]]\nname='r'\nwhen='count(gate) > 3'", r":6: rule\[1\]\.when: .*there is no zone gate"),
+        (CAMERA + "fps = 0.5", r":4: camera\[1\]\.fps: objects are not followed below 1\.25: .*track = false"),
         (CAMERA + "since = 2026-01-01", r":4: camera\[1\]\.since: unknown key"),
     ],
 )
@@ -104,6 +109,10 @@ def test_what_is_refused(text, problem):
     found = problems(text)
     assert len(found) == 1, found
     assert re.fullmatch(problem + ".*", found[0]), found
+
+
+def test_a_camera_that_is_not_tracked_may_be_slow():
+    assert parse(CAMERA + "fps = 0.1\ntrack = false").camera[0].fps == 0.1
 
 
 def test_secrets_come_from_the_environment_and_are_never_shown():

@@ -1,5 +1,7 @@
 """A camera's figures."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,37 @@ def test_a_loss_is_counted_when_it_is_over_and_drops_add_up():
     meter.end("off")
     meter.add(result())
     assert meter.figures().reconnects == 1
+
+
+def test_a_camera_that_is_too_slow_says_so():
+    now = [0.0]
+    meter = Meter(lambda: now[0], min_fps=1.25)
+
+    def run(seconds, fps):
+        """How often it was too slow, and how often that changed."""
+        seen = []
+        for _ in range(round(seconds * fps)):
+            now[0] += 1 / fps
+            meter.add(result())
+            seen.append(bool(meter.too_slow))
+        return sum(seen), sum(one != other for one, other in pairwise(seen))
+
+    assert run(60, fps=2) == (0, 0)
+    slow, changes = run(60, fps=0.5)
+    assert (slow >= 24, changes) == (True, 1)
+    assert meter.figures().reason == "less than 1.25 frames a second are too few to follow objects"
+    assert run(30, fps=1.3)[1] == 0, "on the limit there is one message"
+    assert meter.too_slow
+    run(20, fps=2)
+    assert meter.figures().reason == ""
+    meter.end("lost", "gone")
+    run(9, fps=0.5)
+    assert not meter.too_slow, "nothing is known yet"
+    unlimited = Meter(lambda: now[0])
+    for _ in range(10):
+        now[0] += 10
+        unlimited.add(result())
+    assert unlimited.figures().reason == ""
 
 
 def test_quantiles_are_of_the_values():

@@ -93,6 +93,12 @@ def test_a_lost_camera_is_no_reason_to_restart_and_a_stuck_thread_is(serve):
     assert (state["cameras"]["gate"]["state"], state["cameras"]["yard"]["reason"]) == ("live", "gone")
     yard.meter.add(result())
     assert json.loads(fetch(f"{url}healthz")[1])["status"] == "ok"
+    yard.meter.min_fps, yard.meter.clock = 1.0, iter(range(0, 1000, 5)).__next__
+    yard.meter.end("off")
+    for _ in range(5):
+        yard.meter.add(result())
+    state = json.loads(fetch(f"{url}healthz")[1])
+    assert (state["status"], "too few" in state["cameras"]["yard"]["reason"]) == ("degraded", True)
     gate.ticked -= 61
     status, body, _ = fetch(f"{url}healthz")
     assert (status, json.loads(body)["cameras"]["gate"]["state"]) == (503, "stuck")

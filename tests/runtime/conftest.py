@@ -32,12 +32,14 @@ METADATA = {
 }
 
 
-def bright_cells_model(metadata=METADATA, *, threshold=0.7):
+def bright_cells_model(metadata=METADATA, *, threshold=0.7, static=False):
     """A contract-conforming model whose instances are the 16x16 input cells with much red in the mean.
 
-    Its score is that mean, its mask the 4x4 block means that reach 0.5; it finds nothing on black frames.
+    Its score is that mean, its mask the 4x4 block means that reach 0.5; it finds nothing on black frames. static: it
+    always gives all 16 rows, those that are not used last with score 0, and its threshold is a setting.
     """
     cells = SIDE // CELL
+    rows = cells * cells if static else "N"
     corners = np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), -1).reshape(-1, 2) * CELL
     constants = {
         "all_boxes": np.concatenate([corners, corners + CELL], 1).astype(np.float32),
@@ -45,7 +47,9 @@ def bright_cells_model(metadata=METADATA, *, threshold=0.7):
         "red": np.array([0], np.int64),
         "blocks": np.array([cells, MASK, CELL // MASK, cells, MASK, CELL // MASK], np.int64),
         "cells": np.array([cells * cells, MASK, MASK], np.int64),
-        "threshold": np.float32(threshold),
+        "score_threshold": np.array([threshold], np.float32),
+        "nothing": np.float32(0),
+        "all_cells": np.array([cells * cells], np.int64),
         "squeezed_axis": np.array([0], np.int64),
         "zero": np.int64(0),
     }
@@ -58,23 +62,35 @@ def bright_cells_model(metadata=METADATA, *, threshold=0.7):
         helper.make_node("Transpose", ["means"], ["by_cell"], perm=[0, 2, 1, 3]),
         helper.make_node("Reshape", ["by_cell", "cells"], ["all_masks"]),
         helper.make_node("ReduceMean", ["all_masks"], ["all_scores"], axes=[1, 2], keepdims=0),
-        helper.make_node("Greater", ["all_scores", "threshold"], ["bright"]),
-        helper.make_node("NonZero", ["bright"], ["rows"]),
-        helper.make_node("Squeeze", ["rows", "squeezed_axis"], ["kept"]),
+        helper.make_node("Greater", ["all_scores", "score_threshold"], ["bright"]),
+        *(
+            [
+                helper.make_node("Where", ["bright", "all_scores", "nothing"], ["used_scores"]),
+                helper.make_node("TopK", ["used_scores", "all_cells"], ["scores", "kept"]),
+            ]
+            if static
+            else [
+                helper.make_node("NonZero", ["bright"], ["rows"]),
+                helper.make_node("Squeeze", ["rows", "squeezed_axis"], ["kept"]),
+                helper.make_node("Gather", ["all_scores", "kept"], ["scores"], axis=0),
+            ]
+        ),
         helper.make_node("Gather", ["all_boxes", "kept"], ["boxes"], axis=0),
-        helper.make_node("Gather", ["all_scores", "kept"], ["scores"], axis=0),
         helper.make_node("Gather", ["all_masks", "kept"], ["masks"], axis=0),
         helper.make_node("Mul", ["kept", "zero"], ["class_ids"]),
     ]
     graph = helper.make_graph(
         nodes,
         "bright_cells",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIDE, SIDE, 3])],
         [
-            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["N", 4]),
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N"]),
-            helper.make_tensor_value_info("class_ids", TensorProto.INT64, ["N"]),
-            helper.make_tensor_value_info("masks", TensorProto.FLOAT, ["N", MASK, MASK]),
+            helper.make_tensor_value_info("image", TensorProto.UINT8, [1, SIDE, SIDE, 3]),
+            *([helper.make_tensor_value_info("score_threshold", TensorProto.FLOAT, [1])] if static else []),
+        ],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [rows, 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [rows]),
+            helper.make_tensor_value_info("class_ids", TensorProto.INT64, [rows]),
+            helper.make_tensor_value_info("masks", TensorProto.FLOAT, [rows, MASK, MASK]),
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
@@ -90,6 +106,14 @@ def model_path(tmp_path_factory):
     """Finds the bright cells of a frame."""
     path = tmp_path_factory.mktemp("model") / "bright.onnx"
     onnx.save(bright_cells_model(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def static_model_path(tmp_path_factory):
+    """Finds the bright cells of a frame, in outputs of fixed shapes."""
+    path = tmp_path_factory.mktemp("model") / "static.onnx"
+    onnx.save(bright_cells_model(static=True), path)
     return path
 
 

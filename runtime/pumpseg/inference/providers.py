@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pumpseg import wheels
 from pumpseg.checks import check_count
 from pumpseg.errors import MissingPackageError, ModelFileError, ProviderError, first_line
-from pumpseg.inference.bound_session import BoundSession
+from pumpseg.inference.bound_session import BoundSession, FixedSession, has_fixed_outputs
 from pumpseg.inference.cpu import int8_dot_product, physical_cores
 from pumpseg.inference.model_file import Tensor
 from pumpseg.inference.onnx_file import check_onnx_file
@@ -74,6 +74,7 @@ class Provider:
     fallback: providers for the nodes that it cannot run, in order; the CPU is always the last.
     library: its shared library, which is loaded to learn why the provider does not load. notice: logged before the
     session opens. device: where OrtValue puts the input, for providers with memory of their own.
+    fixed_options: added for a graph with fixed shapes, which then runs with fixed buffers.
     rois_multiple: the heads run on a multiple of so many RoIs, for providers that prepare new kernels for each number.
     """
 
@@ -84,6 +85,7 @@ class Provider:
     fallback: tuple[str, ...] = ()
     library: str | None = None
     device: str | None = None
+    fixed_options: Mapping[str, str] = field(default_factory=dict)
     rois_multiple: int = 1
     session_options: dict[str, Any] = field(default_factory=dict)
     notice: str = ""
@@ -119,6 +121,7 @@ PROVIDERS = {
             _cuda_options,
             library="libonnxruntime_providers_cuda.so",
             device="cuda",
+            fixed_options={"enable_cuda_graph": "1"},
             rois_multiple=_ROIS_AT_A_TIME,
         ),
         Provider(
@@ -211,7 +214,25 @@ def open_session(
         session = _open_on(import_onnxruntime(), path, chosen, threads, allow_spinning, profile)
     if provider != "cpu":
         _try_out(session, chosen)
+    # A profile does not list what runs inside a captured graph.
+    if chosen.fixed_options and profile is None and has_fixed_outputs(session):
+        return _fixed(session, path, chosen, threads, allow_spinning)
     return session
+
+
+def _fixed(
+    session: Session, path: Path, provider: Provider, threads: int | None, allow_spinning: bool | None
+) -> Session:
+    """A session with the provider's options for fixed shapes; the one given if it does not run."""
+    try:
+        fixed = _open_on(import_onnxruntime(), path, provider, threads, allow_spinning, None, fixed=True)
+        _try_out(fixed, provider)
+    except ProviderError as error:
+        options = ", ".join(provider.fixed_options)
+        log.warning("%s runs on %s without %s: %s", path.name, provider.name, options, error.reason)
+        return session
+    log.info("%s has fixed shapes: it runs on %s with %s", path.name, provider.name, ", ".join(provider.fixed_options))
+    return fixed
 
 
 def import_onnxruntime() -> Any:
@@ -228,12 +249,19 @@ def import_onnxruntime() -> Any:
 
 
 def _open_on(
-    ort: Any, path: Path, provider: Provider, threads: int | None, allow_spinning: bool | None, profile: Path | None
+    ort: Any,
+    path: Path,
+    provider: Provider,
+    threads: int | None,
+    allow_spinning: bool | None,
+    profile: Path | None,
+    *,
+    fixed: bool = False,
 ) -> Session:
     available = ort.get_available_providers()
     if provider.ort_name not in available:
         raise _not_included(ort, provider, available)
-    chain = [(provider.ort_name, provider.options())]
+    chain = [(provider.ort_name, provider.options() | (dict(provider.fixed_options) if fixed else {}))]
     chain += [(name, {}) for name in (*provider.fallback, _CPU) if name in available and name != provider.ort_name]
     options = session_options(ort, provider, threads, allow_spinning)
     if profile is not None:
@@ -260,7 +288,9 @@ def _open_on(
             f"{', '.join(_short_names(available))})",
             _advice(provider, reason),
         )
-    return session if provider.device is None else BoundSession(ort, session, provider.device)
+    if provider.device is None:
+        return session
+    return (FixedSession if fixed else BoundSession)(ort, session, provider.device)
 
 
 def _not_included(ort: Any, provider: Provider, available: list[str]) -> ProviderError:

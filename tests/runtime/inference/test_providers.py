@@ -9,8 +9,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from pumpseg import Segmenter
 from pumpseg.errors import ProviderError
 from pumpseg.inference import providers
+from pumpseg.inference.bound_session import BoundSession, FixedSession
 from pumpseg.inference.model import Model
 from pumpseg.inference.providers import PROVIDERS, open_session
 
@@ -22,12 +24,16 @@ def pretend(monkeypatch):
     Calling it returns a list, to which every session adds the providers that it was asked for.
     """
 
-    def make(available, loads, fails=()):
+    def make(available, loads, fails=(), refused=()):
         asked = []
 
         class Session(onnxruntime.InferenceSession):
             def __init__(self, path, options, providers, **kwargs):
+                for option in refused:
+                    if any(option in values for _, values in providers):
+                        raise RuntimeError(f"this session cannot use {option}")
                 super().__init__(path, options, providers=["CPUExecutionProvider"], **kwargs)
+                self.options = dict(providers)
                 self.asked = [name for name, _ in providers]
                 asked.append(self.asked)
 
@@ -108,6 +114,43 @@ def test_a_provider_that_prepares_kernels_for_each_number_of_rois_gets_few_numbe
         image, _ = model.prepare(np.zeros((48, 64, 3), np.uint8))
         assert model.inputs(image)["rois_multiple"].tolist() == [multiple]
         assert len(model.run(image).scores) == 0
+
+
+def test_a_static_file_runs_on_cuda_as_one_graph_with_fixed_buffers(static_model_path, model_path, pretend, caplog):
+    pretend([CUDA, CPU], loads=[CUDA, CPU])
+    with caplog.at_level(logging.INFO, "pumpseg"):
+        session = open_session(static_model_path, "cuda")
+    assert isinstance(session, FixedSession)
+    assert session.get_inputs.__self__.options[CUDA]["enable_cuda_graph"] == "1"
+    assert "static.onnx has fixed shapes: it runs on cuda with enable_cuda_graph" in caplog.text
+    dynamic = open_session(model_path, "cuda")
+    assert isinstance(dynamic, BoundSession)
+    assert "enable_cuda_graph" not in dynamic.get_inputs.__self__.options[CUDA]
+
+
+def test_a_static_file_gives_the_same_instances_on_cuda(static_model_path, model_path, pretend, square_frame):
+    pretend([CUDA, CPU], loads=[CUDA, CPU])
+    wanted, found = (Segmenter(path, provider="cuda")(square_frame) for path in (model_path, static_model_path))
+    assert len(wanted)
+    assert sorted(found.boxes.tolist()) == sorted(wanted.boxes.tolist())
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_static_file_that_no_graph_can_hold_runs_without_and_that_is_said(
+    static_model_path, pretend, caplog, monkeypatch, refused
+):
+    pretend([CUDA, CPU], loads=[CUDA, CPU], refused=["enable_cuda_graph"] if refused else [])
+    if not refused:
+        monkeypatch.setattr(FixedSession, "run", lambda *_: 1 / 0)
+    with caplog.at_level(logging.WARNING, "pumpseg"):
+        session = open_session(static_model_path, "cuda")
+    assert isinstance(session, BoundSession)
+    assert "static.onnx runs on cuda without enable_cuda_graph" in caplog.text
+
+
+def test_a_profile_of_a_static_file_lists_its_nodes(static_model_path, pretend, tmp_path):
+    pretend([CUDA, CPU], loads=[CUDA, CPU])
+    assert isinstance(open_session(static_model_path, "cuda", profile=tmp_path / "nodes"), BoundSession)
 
 
 def test_tensorrt_hands_what_it_cannot_run_to_cuda(model_path, pretend, tmp_path, monkeypatch):

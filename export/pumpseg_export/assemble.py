@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pumpseg.inference.model_file import ROIS_MULTIPLE, SCORE_THRESHOLD
-from pumpseg_export.dense import convert_dense
+from pumpseg_export.dense import convert_dense, split_pointwise
 from pumpseg_export.graph import GraphWriter
 from pumpseg_export.tighten_boxes import tighten_to_masks
 from pumpseg_export.verifier import CONTEXT, FEATURES, OWN, OWN_SCORE, PICTURE, Verifier
@@ -55,6 +55,10 @@ class Assembly:
         self.mask_rcnn, self.profile, self.size = model, model.profile, size
         self.verifier, self.features = verifier, features
         self.compat = model.profile.compat
+        self.roi_levels = self.profile.levels[: self.profile.roi_levels]
+        # Of a head that begins with a 1x1 convolution: that, which the trunk takes over, and the rest.
+        heads = {name: split_pointwise(model.parts[name]) for name in ("box_head", "mask_head")}
+        self.split = {name: split for name, split in heads.items() if split}
         self.graph = GraphWriter()
         self.op = self.graph.op
 
@@ -66,7 +70,9 @@ class Assembly:
             self.min_score = op("Pow", self.threshold, graph.constant(1 / OWN_SCORE))
         self._add_settings()
         trunk = graph.inline(convert_dense(self._trunk(), (1, *self.size, 3)), "trunk", self._normalised_image())
-        self.pyramid = [trunk[name] for name in profile.levels[: profile.roi_levels]]
+        self.pyramids = {
+            head: [trunk[self._map_for(head, level)] for level in self.roi_levels] for head in ("box_head", "mask_head")
+        }
 
         proposals, objectness = self._propose(trunk)
         # In the order of the proposals: it decides between equal scores.
@@ -118,7 +124,14 @@ class Assembly:
         """The trunk with the outputs that this graph uses."""
         trunk = self.mask_rcnn.trunk
         unused = () if self.verifier or self.features else CONTEXT_MAPS
-        return keras.Model(trunk.input, {name: each for name, each in trunk.output.items() if name not in unused})
+        outputs = {name: each for name, each in trunk.output.items() if name not in unused}
+        for head, (pointwise, _) in self.split.items():
+            outputs |= {self._map_for(head, level): pointwise(trunk.output[level]) for level in self.roi_levels}
+        return keras.Model(trunk.input, outputs)
+
+    def _map_for(self, head: str, level: str) -> str:
+        """The trunk's output that a head is pooled from."""
+        return f"{level}_{head}" if head in self.split else level
 
     def _context(self, trunk: dict[str, str], boxes: str) -> str:
         """Means (N, F) of the backbone's last two outputs over boxes (N, 4) and what is around them."""
@@ -314,13 +327,13 @@ class Assembly:
         more = op("Mod", op("Neg", count), self.rois_multiple)
         boxes = op("Pad", boxes, op("Concat", graph.ints(0, 0), more, graph.ints(0), axis=0))
         areas = areas_of(graph, boxes)
-        levels, limits = len(self.pyramid), self.level_areas()
+        pyramid, limits = self.pyramids[name], self.level_areas()
         features, order = [], []
-        for level, (feature, stride) in enumerate(zip(self.pyramid, profile.strides, strict=False)):
+        for level, (feature, stride) in enumerate(zip(pyramid, profile.strides, strict=False)):
             tests = []
             if level > 0:
                 tests.append(op("GreaterOrEqual", areas, graph.constant(limits[level])))
-            if level < levels - 1:
+            if level < len(pyramid) - 1:
                 tests.append(op("Less", areas, graph.constant(limits[level + 1])))
             chosen = tests[0] if len(tests) == 1 else op("And", *tests)
             rows = op("Squeeze", op("NonZero", chosen), graph.ints(0))
@@ -346,12 +359,16 @@ class Assembly:
         places = op("Concat", *order, axis=0)
         places = graph.ops("TopK", 2, places, op("Shape", places), axis=0, largest=0)[1]
         pooled, places = op("Concat", *features, axis=0), op("Slice", places, graph.ints(0), count)
-        network = convert_dense(self.mask_rcnn.parts[name], (None, pool, pool, profile.fpn_channels))
-        return graph.inline(network, name, pooled), places
+        return graph.inline(self._converted_head(name, None), name, pooled), places
+
+    def _converted_head(self, name: str, count: int | None) -> onnx.ModelProto:
+        """What a head computes of pooled features of `count` RoIs."""
+        head = self.split[name][1] if name in self.split else self.mask_rcnn.parts[name]
+        return convert_dense(head, (count, *head.input.shape[1:]))
 
     def level_areas(self) -> list[float]:
         """The area from which boxes are pooled from each level, finest first; the first level takes what is smaller."""
-        levels, side = len(self.pyramid), roi_level_size(self.profile, self.size)
+        levels, side = len(self.roi_levels), roi_level_size(self.profile, self.size)
         return [(side / 2**step) ** 2 for step in range(levels - 1, -1, -1)]
 
     def _corner_samples(self, boxes: str, pool: int, stride: int) -> str:

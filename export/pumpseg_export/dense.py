@@ -44,6 +44,24 @@ def convert_dense(model: keras.Model, shape: tuple[int | None, ...]) -> onnx.Mod
     return converted
 
 
+def split_pointwise(head: keras.Model) -> tuple[keras.layers.Layer, keras.Model] | None:
+    """The 1x1 convolution that a head begins with, without its activation, and what follows; None if it has none.
+
+    It can be applied to the maps before RoIAlign, whose samples are averages weighted by numbers that add up to one:
+    the result is the same, once for every cell instead of once for every cell of every RoI, and fewer channels are
+    pooled.
+    """
+    first = head.layers[1]
+    if not (isinstance(first, keras.layers.Conv2D) and first.kernel_size == (1, 1)):
+        return None
+    pointwise = keras.layers.Conv2D.from_config(first.get_config() | {"activation": None})
+    pointwise.build(first.input.shape)
+    pointwise.set_weights(first.get_weights())
+    pooled = keras.Input(first.output.shape[1:])
+    rest = keras.Model(first.output, head.output)
+    return pointwise, keras.Model(pooled, rest(first.activation(pooled)), name=head.name)
+
+
 class _Resize(keras.layers.UpSampling2D):
     """Its base in one operator.
 

@@ -6,7 +6,6 @@ from onnx import TensorProto
 
 from pumpseg.errors import PumpsegError
 from pumpseg_export.assemble import Assembly, areas_of
-from pumpseg_export.dense import convert_dense
 from pumpseg_export.verifier import Verifier
 from pumpseg_train.model.boxes import anchor_cells
 from pumpseg_train.model.network import MaskRCNN
@@ -106,7 +105,7 @@ class _StaticAssembly(Assembly):
         areas = areas_of(graph, boxes)
         zeros = graph.constant(np.zeros(count), np.int64)
         pooled = ""
-        for feature, stride, limit in zip(self.pyramid, profile.strides, self.level_areas(), strict=False):
+        for feature, stride, limit in zip(self.pyramids[name], profile.strides, self.level_areas(), strict=False):
             level = op(
                 "RoiAlign",
                 *(feature, boxes, zeros),
@@ -122,5 +121,4 @@ class _StaticAssembly(Assembly):
             else:
                 own = op("GreaterOrEqual", areas, graph.constant(limit))
                 pooled = op("Where", op("Unsqueeze", own, graph.ints(1, 2, 3)), level, pooled)
-        network = convert_dense(self.mask_rcnn.parts[name], (count, pool, pool, profile.fpn_channels))
-        return graph.inline(network, name, pooled), graph.constant(np.arange(count), np.int64)
+        return graph.inline(self._converted_head(name, count), name, pooled), graph.constant(np.arange(count), np.int64)

@@ -11,7 +11,6 @@ import ctypes
 import os
 import platform
 import sys
-from importlib.metadata import packages_distributions, version
 from types import ModuleType
 
 CPU_WHEEL, GPU_WHEEL = "onnxruntime", "onnxruntime-gpu"
@@ -19,6 +18,8 @@ CPU_WHEEL, GPU_WHEEL = "onnxruntime", "onnxruntime-gpu"
 
 def installed_wheels(package: str = "onnxruntime") -> tuple[str, ...]:
     """Names of the installed distributions that bring a package: onnxruntime, or cv2."""
+    from importlib.metadata import packages_distributions  # on demand: a tenth of the time to the first instances
+
     return tuple(sorted(set(packages_distributions().get(package, ()))))
 
 
@@ -98,6 +99,8 @@ def has_nvidia_driver() -> bool:
 
 def _again(wheel: str) -> str:
     # pip takes it for installed, whatever became of its files.
+    from importlib.metadata import version
+
     return f"pip install --force-reinstall --no-deps {wheel}=={version(wheel)}"
 
 

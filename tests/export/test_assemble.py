@@ -53,6 +53,18 @@ def test_the_graph_adds_up_the_anchors_of_keras(profile):
     assert np.array_equal(session.run(None, {"index": index})[0], wanted[index])
 
 
+def test_the_box_head_is_pooled_from_maps_with_few_channels(tiny_onnx):
+    graph = onnx.shape_inference.infer_shapes(onnx.load(tiny_onnx)).graph
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    pooled: dict[int, set[int]] = {}
+    for node in graph.node:
+        if node.op_type == "RoiAlign":
+            (side,) = (attribute.i for attribute in node.attribute if attribute.name == "output_height")
+            pooled.setdefault(side, set()).add(shapes[node.input[0]][1].dim_value)
+    assert pooled[EDGE.box_pool] == {EDGE.box_channels}
+    assert pooled[EDGE.mask_pool] == {EDGE.fpn_channels}
+
+
 def test_inputs_and_outputs_are_those_of_the_contract(tiny_onnx):
     graph = onnx.load(tiny_onnx).graph
 

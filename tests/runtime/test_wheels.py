@@ -16,8 +16,8 @@ def installed(monkeypatch):
 
     def pretend(*names, opencv=("opencv-python",)):
         found = {"onnxruntime": list(names), "cv2": list(opencv), "numpy": ["numpy"]}
-        monkeypatch.setattr(wheels, "packages_distributions", lambda: found)
-        monkeypatch.setattr(wheels, "version", lambda name: "1.31.1")
+        monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: found)
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "1.31.1")
 
     return pretend
 

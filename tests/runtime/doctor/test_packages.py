@@ -14,7 +14,7 @@ from pumpseg.doctor.finding import FAULT, NOTE, OK
 def installed(monkeypatch):
     def pretend(onnxruntime=("onnxruntime",), opencv=("opencv-python",)):
         found = {"onnxruntime": list(onnxruntime), "cv2": list(opencv)}
-        monkeypatch.setattr(wheels, "packages_distributions", lambda: found)
+        monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: found)
         monkeypatch.setattr(wheels, "has_nvidia_driver", lambda: False)
         return {finding.topic: finding for finding in packages.check_packages()}
 

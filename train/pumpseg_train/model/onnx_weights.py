@@ -40,27 +40,24 @@ def read_onnx_weights(model: MaskRCNN, path: Path) -> dict[str, list[np.ndarray]
 
 
 def _read_weights(model: MaskRCNN, graph: "onnx.GraphProto", path: Path) -> dict[str, list[np.ndarray]]:
+    # Not by part: an exported trunk begins the heads, see `pumpseg_export.dense.split_pointwise`.
+    layers = [layer for part in model.parts.values() for layer in part.layers if layer.weights]
+    norms = {layer.name: layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)}
+    layers = [layer for layer in layers if layer.name not in norms]
+    kernels = _read_kernels(graph, {layer.name for layer in layers})
     weights = {}
-    for name, part in model.parts.items():
-        layers = [
-            layer for layer in part.layers if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
-        ]
-        kernels = _read_kernels(graph, name, {layer.name for layer in layers})
-        norms = {layer.name: layer for layer in part.layers if isinstance(layer, keras.layers.BatchNormalization)}
-        for layer in layers:
-            if layer.name not in kernels:
-                raise PumpsegError(
-                    f"{path} has no float weights of the layer {layer.name}: name a float32 export of the edge profile"
-                )
-            weights[layer.name] = _to_keras(
-                layer, *kernels[layer.name], norms.get(f"{layer.name}_bn"), f"{path}: {layer.name}"
+    for layer in layers:
+        if layer.name not in kernels:
+            raise PumpsegError(
+                f"{path} has no float weights of the layer {layer.name}: name a float32 export of the edge profile"
             )
+        weights[layer.name] = _to_keras(
+            layer, *kernels[layer.name], norms.get(f"{layer.name}_bn"), f"{path}: {layer.name}"
+        )
     return weights
 
 
-def _read_kernels(
-    graph: "onnx.GraphProto", part: str, layers: set[str]
-) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+def _read_kernels(graph: "onnx.GraphProto", layers: set[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Kernel and bias of each of the `layers`, in ONNX layout; nodes keep the names of their Keras layers."""
     from onnx import numpy_helper
 
@@ -71,8 +68,6 @@ def _read_kernels(
     found: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
     for node in graph.node:
         if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Add"):
-            continue
-        if not any(name.startswith(f"{part}/") for name in (node.name, *node.output)):
             continue
         own = [name for name in node.input if name in constants]
         words = {word for name in (*own, *node.output, node.name) for word in name.split("/")}

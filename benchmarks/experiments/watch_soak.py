@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", action="append", help="of a camera; repeat for more (default: demo, four times)")
     parser.add_argument("--model", default="fast-int8")
     parser.add_argument("--threads", type=count, default=2)
-    parser.add_argument("--fps", type=positive, help="of each camera, where other work needs the cores (default: all)")
+    parser.add_argument("--fps", type=positive, help="of each camera, from 1.25 on, where other work needs the cores")
     arguments = parser.parse_args(argv)
     return run_command(parser.prog, lambda: soak(arguments))
 

@@ -69,7 +69,7 @@ def test_an_unknown_provider_is_refused(model_path):
 def test_a_provider_that_is_not_compiled_in_names_the_pip_command(model_path):
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(ProviderError, match=r'which has cpu.*pip install "pumpseg\[gpu\]"'):
+    with pytest.raises(ProviderError, match=r'which has cpu.*pip install "pumpseg\[(headless-)?gpu\]"'):
         open_session(model_path, "cuda")
 
 

@@ -121,7 +121,8 @@ def test_a_folder_left_behind_is_recognised(installed, monkeypatch, tmp_path):
     installed("onnxruntime-gpu")
     (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # so that the remains do not stay imported
+    monkeypatch.delitem(sys.modules, "onnxruntime")
     with pytest.raises(PumpsegError, match="onnxruntime is incomplete") as caught:
         providers.import_onnxruntime()
     assert str(tmp_path / "onnxruntime") in str(caught.value)

@@ -152,7 +152,23 @@ def _digest(path: Path) -> str:
         return json.dumps(values, sort_keys=True)
     if path.suffix == ".h5":
         return _digest_of_weights(path)
+    if path.suffix == ".onnx":
+        return _digest_of_graph(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest_of_graph(path: Path) -> str:
+    """Of the operators, the constants and the metadata: tf2onnx names and orders the constants by chance."""
+    import onnx
+
+    model = onnx.load(path)
+    digest = hashlib.sha256(" ".join(node.op_type for node in model.graph.node).encode())
+    arrays = (onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
+    for content in sorted(repr(array.shape).encode() + array.tobytes() for array in arrays):
+        digest.update(content)
+    for entry in sorted(model.metadata_props, key=lambda entry: entry.key):
+        digest.update(f"{entry.key}={entry.value}".encode())
+    return digest.hexdigest()
 
 
 def _digest_of_weights(path: Path) -> str:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 import cv2
 import pytest
 
-from pumpseg_train.worker_process import WorkerPool, usable_cores
+from pumpseg_train.worker_process import WorkerPool
 
 
 def test_a_process_is_prepared_before_its_first_task(tmp_path):
@@ -36,7 +36,3 @@ def test_a_process_that_is_killed_while_it_sends_breaks_the_pool():
         for result in results:
             with pytest.raises(BrokenProcessPool):
                 result.result(timeout=60)
-
-
-def test_there_is_a_core_at_least():
-    assert usable_cores() >= 1

@@ -12,8 +12,6 @@ from typing import Any
 
 import cv2
 
-from pumpseg.inference.cpu import physical_cores
-
 _LOOK_SECONDS = 2.0
 
 
@@ -44,11 +42,6 @@ class WorkerPool(ProcessPoolExecutor):
                 return
             killed_before = killed
             time.sleep(_LOOK_SECONDS)
-
-
-def usable_cores() -> int:
-    """How many processes can compute at the same time, at least 1."""
-    return physical_cores() or os.cpu_count() or 1
 
 
 def _start(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import PumpsegError
+from pumpseg.inference.threads import usable_cores
 from pumpseg_train.samples.batches import BatchSampler, batch_of_process, set_sampler
 from pumpseg_train.samples.error_capture import ErrorCapturingBatches
-from pumpseg_train.worker_process import WorkerPool, usable_cores
+from pumpseg_train.worker_process import WorkerPool
 
 _MIN_THREADS = 2
 _BATCHES_MORE_THAN_WORKERS = 4

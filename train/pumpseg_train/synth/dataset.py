@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 
 from pumpseg.errors import DatasetError
+from pumpseg.inference.threads import usable_cores
 from pumpseg_train.dataset.atomic_folder import atomic_folder
 from pumpseg_train.dataset.masks import mask_record
 from pumpseg_train.progress import Advance, Progress
 from pumpseg_train.synth.photo_sources import LABEL, NO_PHOTOS, PhotoSources
 from pumpseg_train.synth.scene import RenderedScene, render_scene
-from pumpseg_train.worker_process import WorkerPool, usable_cores
+from pumpseg_train.worker_process import WorkerPool
 
 SPLITS = ("train", "val")
 

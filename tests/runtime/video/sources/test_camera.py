@@ -69,7 +69,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted():
     assert int(second.image[0, 0, 0]) > int(first.image[0, 0, 0]) + 5
     assert {first.pixel_aspect, second.pixel_aspect} == {Fraction(12, 11)}
     assert source.dropped > 5
-    assert second.time > 0.1
+    assert 0 < second.time < 10
     assert second.pts == pytest.approx(1000 * second.time, abs=1)
 
 

@@ -115,7 +115,7 @@ def test_the_cpp_program_prints_the_boxes_of_python(cpp_flags, frame, tmp_path):
     program = tmp_path / "segment"
     source = str(EXAMPLES / "segment.cpp")
     subprocess.run(["g++", "-std=c++17", "-Wall", "-Werror", source, "-o", str(program), *cpp_flags], check=True)
-    segmenter = Segmenter("fast-fp32", provider="cpu", threads=1)
+    segmenter = Segmenter("fast-fp32", provider="cpu", threads=1, threshold=0.5)  # the default of the example
     for size in ((640, 480), (1203, 901)):
         picture = cv2.resize(frame, size)
         cv2.imwrite(str(tmp_path / "photo.png"), picture)
@@ -172,7 +172,7 @@ def test_javascript_prints_the_boxes_of_python(node_folder, frame, package):
         # Node has no server to fetch the model from: the same program, the file's bytes in place of its name.
         source = source.replace("onnxruntime-node", package).replace("create(model)", "create(readFileSync(model))")
     (node_folder / f"{package}.mjs").write_text(source, encoding="utf-8")
-    segmenter = Segmenter("fast-fp32", provider="cpu", threads=1)
+    segmenter = Segmenter("fast-fp32", provider="cpu", threads=1, threshold=0.5)  # the default of the example
     for size in ((384, 288), (640, 480), (646, 363), (1280, 720)):
         picture = cv2.resize(frame, size)
         wanted = segmenter(picture)

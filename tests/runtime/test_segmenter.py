@@ -154,7 +154,9 @@ def test_stream_yields_results(segmenter, clip):
     assert all(result.frame.shape == (64, 96, 3) and len(result.instances) for result in results)
 
 
-def test_a_file_is_streamed_with_a_thread_for_each_frame(model_path, clip, monkeypatch):
+@pytest.fixture
+def opened(monkeypatch):
+    """The numbers of threads of the sessions that are opened."""
     opened = []
     open_model = Model.open
 
@@ -163,6 +165,10 @@ def test_a_file_is_streamed_with_a_thread_for_each_frame(model_path, clip, monke
         return open_model(*arguments, threads=threads, **options)
 
     monkeypatch.setattr(Model, "open", noted)
+    return opened
+
+
+def test_a_file_is_streamed_with_a_thread_for_each_frame(model_path, clip, opened):
     with Segmenter(model_path, provider="cpu", threads=3, threshold=0.6) as segmenter:
         alone = [segmenter.predict(frame.image).scores for frame in open_source(clip)]
         for _ in range(2):
@@ -196,15 +202,7 @@ def test_several_sources_are_streamed_by_one_segmenter(segmenter, clip, tmp_path
     assert max(track_ids[0]) > 0
 
 
-def test_sources_share_the_threads(model_path, clip, monkeypatch):
-    opened = []
-    open_model = Model.open
-
-    def noted(*arguments, threads=None, **options):
-        opened.append(threads)
-        return open_model(*arguments, threads=threads, **options)
-
-    monkeypatch.setattr(Model, "open", noted)
+def test_sources_share_the_threads(model_path, clip, opened):
     with Segmenter(model_path, provider="cpu", threads=5) as segmenter:
         for _ in range(2):
             assert len(list(segmenter.stream([clip, clip, clip]))) == 60

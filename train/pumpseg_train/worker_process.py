@@ -35,7 +35,7 @@ class WorkerPool(ProcessPoolExecutor):
             ended = wait([process.sentinel for process in started], timeout=0)
             killed = any(process.sentinel in ended and process.exitcode for process in started)
             if killed and killed_before:
-                # It is not a whole message that is missing. The reader sees its end when nobody can write any more.
+                # The pool awaits the rest of a message; that ends when nobody can write any more.
                 for process in started:
                     process.kill()
                 results._writer.close()  # type: ignore[attr-defined]  # of what typeshed does not describe

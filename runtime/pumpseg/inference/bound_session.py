@@ -24,7 +24,18 @@ def has_fixed_outputs(session: Any) -> bool:
     )
 
 
-class BoundSession:
+class _DeviceSession:
+    """What the sessions below have in common: all but `run` is that of the `onnxruntime.InferenceSession` inside."""
+
+    def __init__(self, ort: Any, session: Any, device: str) -> None:
+        self._ort, self._session, self._device = ort, session, device
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self.get_overridable_initializers = session.get_overridable_initializers
+        self.get_modelmeta, self.get_providers = session.get_modelmeta, session.get_providers
+        self.end_profiling = session.end_profiling
+
+
+class BoundSession(_DeviceSession):
     """A session run through an I/O binding; otherwise like the `onnxruntime.InferenceSession` that it wraps.
 
     device: where the input is, as OrtValue names it: "cuda", or "cpu". Outputs are returned as arrays, because the
@@ -32,13 +43,9 @@ class BoundSession:
     """
 
     def __init__(self, ort: Any, session: Any, device: str) -> None:
-        self._ort, self._session, self._device = ort, session, device
+        super().__init__(ort, session, device)
         self._per_thread = threading.local()
         self._uploads = {tensor.name for tensor in session.get_inputs()}
-        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
-        self.get_overridable_initializers = session.get_overridable_initializers
-        self.get_modelmeta, self.get_providers = session.get_modelmeta, session.get_providers
-        self.end_profiling = session.end_profiling
 
     def run(self, names: Sequence[str] | None, model_inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The named outputs, or all."""
@@ -74,7 +81,7 @@ class _Binding:
     outputs: Mapping[str, Any]
 
 
-class FixedSession:
+class FixedSession(_DeviceSession):
     """A session of a graph with fixed shapes, all of whose buffers stay where they are.
 
     That is what a captured CUDA graph needs: it reads and writes the same addresses at every run. Settings are on the
@@ -83,13 +90,9 @@ class FixedSession:
     """
 
     def __init__(self, ort: Any, session: Any, device: str) -> None:
-        self._ort, self._session, self._device = ort, session, device
+        super().__init__(ort, session, device)
         self._bindings: dict[tuple[str, ...], _Binding] = {}
         self._lock = threading.Lock()
-        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
-        self.get_overridable_initializers = session.get_overridable_initializers
-        self.get_modelmeta, self.get_providers = session.get_modelmeta, session.get_providers
-        self.end_profiling = session.end_profiling
 
     def run(self, names: Sequence[str] | None, model_inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The named outputs, or all, as new arrays."""

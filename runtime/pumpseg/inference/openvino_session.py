@@ -6,6 +6,7 @@ can have both, and lags behind its releases.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,6 @@ class OpenVinoSession:
         except ImportError as error:
             reason = f"openvino cannot be imported ({first_line(error)})"
             raise ProviderError(reason, 'pip install "pumpseg[openvino]"') from None
-        core = openvino.Core()
         try:
             # Not core.read_model: by its name or content that takes a file for another format than what was checked.
             reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
@@ -68,7 +68,7 @@ class OpenVinoSession:
         if count:
             options["INFERENCE_NUM_THREADS"] = count
         try:
-            self._compiled = core.compile_model(model, "CPU", options)
+            self._compiled = _core().compile_model(model, "CPU", options)
         except Exception as error:
             raise ProviderError(f"provider openvino cannot compile {path}: {_last_line(error)}") from None
         self._per_thread = threading.local()
@@ -103,6 +103,18 @@ class OpenVinoSession:
         if not hasattr(self._per_thread, "request"):
             self._per_thread.request = self._compiled.create_infer_request()
         return self._per_thread.request
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's runtime, one for the whole process.
+
+    Its CPU plugin sets an alternate stack for signals and restores the former one when it ends. Several that do not end
+    in the reverse order of their beginning leave one that is freed, on which the next Ctrl-C is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _free_settings(openvino: Any, model: Any) -> dict[str, NDArray[np.float32]]:

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -75,6 +76,28 @@ def test_threads_share_a_segmenter(model_path):
     for i, instances in enumerate(found):
         row, column = divmod(i % 16, 4)
         np.testing.assert_array_equal(instances.boxes[:, :2], [[16 * column, 16 * row]])
+
+
+INTERRUPTED = """
+import gc, signal, sys
+from pathlib import Path
+from pumpseg.inference.openvino_session import OpenVinoSession
+sessions = [OpenVinoSession(Path(sys.argv[1])) for _ in range(3)]
+while sessions:
+    del sessions[0]
+    gc.collect()
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_signals_arrive_after_sessions_have_ended(model_path):
+    """In the order in which they began, as when a watched model file is replaced."""
+    command = [sys.executable, "-c", INTERRUPTED, str(model_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["interrupted"] * 3)
 
 
 def test_node_times():

@@ -9,6 +9,8 @@ from time import perf_counter
 import numpy as np
 import onnxruntime
 
+from pumpseg.inference.openvino_session import compile_for_cpu
+
 # As pumpseg sets them: bfloat16 would be neither float32 nor int8.
 _OPENVINO_OPTIONS = {
     "PERFORMANCE_HINT": "LATENCY",
@@ -45,10 +47,7 @@ class Sessions:
         return self.last
 
     def _on_openvino(self, file: str, session):
-        import openvino
-
-        options = {**_OPENVINO_OPTIONS, "INFERENCE_NUM_THREADS": self._threads}
-        compiled = openvino.Core().compile_model(file, "CPU", options)
+        compiled = compile_for_cpu(file, {**_OPENVINO_OPTIONS, "INFERENCE_NUM_THREADS": self._threads})
         request = compiled.create_infer_request()
         order = [output.name for output in session.get_outputs()]
 

@@ -6,9 +6,11 @@ can have both, and lags behind its releases.
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import ctypes
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,7 +70,7 @@ class OpenVinoSession:
         if count:
             options["INFERENCE_NUM_THREADS"] = count
         try:
-            self._compiled = _core().compile_model(model, "CPU", options)
+            self._compiled = compile_for_cpu(model, options)
         except Exception as error:
             raise ProviderError(f"provider openvino cannot compile {path}: {_last_line(error)}") from None
         self._per_thread = threading.local()
@@ -105,16 +107,41 @@ class OpenVinoSession:
         return self._per_thread.request
 
 
-@functools.cache
-def _core() -> Any:
-    """OpenVINO's runtime, one for the whole process.
+class _SignalStack(ctypes.Structure):
+    """stack_t of sigaltstack(2) on Linux."""
 
-    Its CPU plugin sets an alternate stack for signals and restores the former one when it ends. Several that do not end
-    in the reverse order of their beginning leave one that is freed, on which the next Ctrl-C is a segmentation fault.
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def compile_for_cpu(model: Any, options: Mapping[str, Any]) -> Any:
+    """An `openvino.Model`, or the path of one, compiled in a runtime of its own (`openvino.Core`).
+
+    Of its own, because one that is shared hands the threads of a model that has ended to the next one, whose first
+    inference is a segmentation fault now and then (OpenVINO 2026.4).
     """
     import openvino
 
-    return openvino.Core()
+    with _same_signal_stack():
+        return openvino.Core().compile_model(model, "CPU", dict(options))
+
+
+@contextlib.contextmanager
+def _same_signal_stack() -> Iterator[None]:
+    """Restore this thread's alternate stack for signals (sigaltstack) at the end.
+
+    OpenVINO's CPU plugin sets one of its own, and restores the former one when it ends, if its own is still set then.
+    Several that do not end in the reverse order of their beginning leave one that is freed, on which the next Ctrl-C is
+    a segmentation fault.
+    """
+    if sys.platform != "linux":  # elsewhere the plugin sets none
+        yield
+        return
+    libc, former = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(former))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(former), None)
 
 
 def _free_settings(openvino: Any, model: Any) -> dict[str, NDArray[np.float32]]:

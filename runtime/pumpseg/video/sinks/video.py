@@ -6,6 +6,8 @@ import contextlib
 import logging
 import math
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -188,7 +190,8 @@ class VideoSink(Sink):
         context.color_primaries = context.color_trc = _BT709
         if self._audio is not None:
             self._audio.attach(self._container)
-        self._container.start_encoding()
+        with _scheduled_as_before():
+            self._container.start_encoding()
 
     def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = self._size
@@ -231,6 +234,32 @@ class VideoSink(Sink):
         container, self._container = self._container, None
         if container is not None:
             container.close()
+
+
+@contextlib.contextmanager
+def _scheduled_as_before() -> Iterator[None]:
+    """Keep real-time priority from this thread and from those that begin meanwhile.
+
+    SVT-AV1 gives it to the thread that opens it and to all of its own, if it may, as root may. They would then take the
+    processor from every other program, and so would what this thread starts later.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    others = _threads() - {threading.get_native_id()}
+    try:
+        yield
+    finally:
+        for thread in _threads() - others:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, parameters)
+
+
+def _threads() -> set[int]:
+    """Linux's numbers of this process's threads."""
+    return {int(folder.name) for folder in Path("/proc/self/task").iterdir()}
 
 
 class _AudioCopy:

@@ -1,4 +1,6 @@
 import contextlib
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -170,6 +172,18 @@ def test_av1(tmp_path, capfd, make_result):
     assert [moment for moment, _ in frames] == [Fraction(m, 1000) for m in moments]
     assert [round(float(image.mean()) / 40) for _, image in frames] == [0, 1, 2, 3]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time priority of Linux")
+@pytest.mark.skipif(sys.platform == "linux" and os.geteuid() != 0, reason="only root gets real-time priority")
+def test_av1_takes_no_real_time_priority(tmp_path, make_result):
+    sink = VideoSink(tmp_path / "out.mp4", TIMING, codec="av1")
+    for i in range(20):
+        sink.write(make_result(np.full((64, 96, 3), i, np.uint8), i, 40 * i))
+    policies = [os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()]
+    assert len(policies) > 2
+    assert not {os.SCHED_FIFO, os.SCHED_RR} & set(policies)
+    sink.complete()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

@@ -197,6 +197,8 @@ class _Connection:
                 frame = capture.read()
             except SourceError as error:
                 self.close()
+                if self._closing.is_set():
+                    return None
                 if not self._reconnect_timeout:
                     raise SourceError(f"{self._name} is lost: {error}") from None
                 if str(error) != reason:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
+import time
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from pumpseg.errors import require
@@ -15,6 +19,7 @@ MAX_FRAME_PIXELS = 1 << 26
 """Of a video or a stream: 8192x8192. A pipeline holds a dozen frames."""
 OPEN_SECONDS = 10.0
 READ_SECONDS = 10.0
+_END_SECONDS = 0.5  # libav asks ten times a second
 
 _URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNORECASE)
 _STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff", "gif")
@@ -92,6 +97,26 @@ def _interruptible(opening: Callable[[], Any]) -> Any:
     finally:
         if not opened.done():
             opened.add_done_callback(lambda late: late.exception() or late.result().close())
+
+
+def _end_waits() -> None:
+    """At the end of the program, end all waits for a network.
+
+    While libav waits, in threads that nobody has to wait for, it asks PyAV ten times a second whether the time is over,
+    and PyAV asks Python for the time: a segmentation fault once the interpreter has ended. So the time is over now.
+    """
+    waiting = [thread for thread in threading.enumerate() if thread.daemon and thread.name.startswith("pumpseg-")]
+    if not waiting:
+        return
+    # Each time that it is asked the clock of this module of PyAV, and of no other, is far ahead.
+    import_av().container.core.time = SimpleNamespace(monotonic=itertools.count(2**50, 2**20).__next__)
+    deadline = time.monotonic() + _END_SECONDS
+    for thread in waiting:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+# At the end, the newest first: that is after the cameras have been told to close.
+weakref.finalize(_end_waits, _end_waits)
 
 
 def film(container: Any) -> Any:

@@ -1,5 +1,7 @@
 """Processes of a pool are initialised, use one thread, and leave Ctrl-C to their parent."""
 
+import errno
+import multiprocessing.synchronize
 import os
 import signal
 import struct
@@ -9,6 +11,7 @@ from multiprocessing.connection import Connection
 import cv2
 import pytest
 
+from pumpseg.errors import PumpsegError
 from pumpseg_train.worker_process import WorkerPool
 
 
@@ -36,3 +39,12 @@ def test_a_process_that_is_killed_while_it_sends_breaks_the_pool():
         for result in results:
             with pytest.raises(BrokenProcessPool):
                 result.result(timeout=60)
+
+
+def test_a_system_without_shared_memory_is_named(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refuse)
+    with pytest.raises(PumpsegError, match="cannot share memory .Permission denied.: can /dev/shm be written"):
+        WorkerPool(1, os.getpid)

@@ -12,6 +12,8 @@ from typing import Any
 
 import cv2
 
+from pumpseg.errors import PumpsegError
+
 _LOOK_SECONDS = 2.0
 
 
@@ -20,12 +22,18 @@ class WorkerPool(ProcessPoolExecutor):
 
     A worker that is killed breaks the pool, also while it sends a result: of the half of a message that it leaves,
     ProcessPoolExecutor itself awaits the rest for ever.
+    Raises PumpsegError where the system has no shared memory for them.
     """
 
     def __init__(self, processes: int, initializer: Callable[..., None], *arguments: Any) -> None:
         # Forking is not safe once TensorFlow or OpenCV have started threads.
         context = multiprocessing.get_context("spawn")
-        super().__init__(processes, context, _start, (initializer, arguments))
+        try:
+            super().__init__(processes, context, _start, (initializer, arguments))
+        except OSError as error:
+            raise PumpsegError(
+                f"worker processes cannot share memory ({error.strerror}): can /dev/shm be written?"
+            ) from None
         threading.Thread(target=self._break_after_a_kill, name="pumpseg-workers", daemon=True).start()
 
     def _break_after_a_kill(self) -> None:

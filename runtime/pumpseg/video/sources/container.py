@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import threading
 import time
 import weakref
@@ -20,6 +21,7 @@ MAX_FRAME_PIXELS = 1 << 26
 OPEN_SECONDS = 10.0
 READ_SECONDS = 10.0
 _END_SECONDS = 0.5  # libav asks ten times a second
+_WAITING_THREADS = ("pumpseg-open", "pumpseg-camera", "pumpseg-feed")
 
 _URL = re.compile(r"(rtsp|rtsps|rtmp|rtmps|http|https|srt|udp|rtp)://", re.IGNORECASE)
 _STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff", "gif")
@@ -105,11 +107,11 @@ def _end_waits() -> None:
     While libav waits, in threads that nobody has to wait for, it asks PyAV ten times a second whether the time is over,
     and PyAV asks Python for the time: a segmentation fault once the interpreter has ended. So the time is over now.
     """
-    waiting = [thread for thread in threading.enumerate() if thread.daemon and thread.name.startswith("pumpseg-")]
-    if not waiting:
+    waiting = [thread for thread in threading.enumerate() if thread.name in _WAITING_THREADS]
+    if not waiting or "av" not in sys.modules:
         return
     # Each time that it is asked the clock of this module of PyAV, and of no other, is far ahead.
-    import_av().container.core.time = SimpleNamespace(monotonic=itertools.count(2**50, 2**20).__next__)
+    sys.modules["av"].container.core.time = SimpleNamespace(monotonic=itertools.count(2**50, 2**20).__next__)
     deadline = time.monotonic() + _END_SECONDS
     for thread in waiting:
         thread.join(max(0.0, deadline - time.monotonic()))

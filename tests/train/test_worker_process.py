@@ -46,5 +46,5 @@ def test_a_system_without_shared_memory_is_named(monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refuse)
-    with pytest.raises(PumpsegError, match="cannot share memory .Permission denied.: can /dev/shm be written"):
+    with pytest.raises(PumpsegError, match=r"cannot share memory \(Permission denied\): can /dev/shm be written"):
         WorkerPool(1, os.getpid)

@@ -11,6 +11,7 @@ from pumpseg.atomic_file import check_names, check_writable
 from pumpseg.cli import command
 from pumpseg.errors import PumpsegError
 from pumpseg_train.dataset.input_file import read_text
+from pumpseg_train.memory import keep_freed_memory
 
 # What a subcommand adds its parser to; the class has no other name.
 Commands: TypeAlias = "argparse._SubParsersAction[command.CommandParser]"
@@ -23,6 +24,7 @@ _CHOICE = "set KERAS_BACKEND to tensorflow"
 def run_command(name: str, action: Callable[[], int | None]) -> int:
     """`pumpseg.cli.command.run_command` where packages that no extra has brought in may be missing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets at length otherwise
+    keep_freed_memory()
 
     def name_what_is_missing() -> int | None:
         try:

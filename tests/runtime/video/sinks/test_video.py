@@ -1,13 +1,16 @@
 import contextlib
+import itertools
 import os
 import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
+from pumpseg import Segmenter
 from pumpseg.errors import SinkError
 from pumpseg.video.sinks.video import VideoSink
 from pumpseg.video.sources.frame_source import VideoTiming
@@ -172,6 +175,23 @@ def test_av1(tmp_path, capfd, make_result):
     assert [moment for moment, _ in frames] == [Fraction(m, 1000) for m in moments]
     assert [round(float(image.mean()) / 40) for _, image in frames] == [0, 1, 2, 3]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_no_block_of_a_moving_picture_has_a_wrong_colour(tmp_path, make_result, codec):
+    with Segmenter("fast-fp32", provider="cpu") as segmenter:
+        pictures = [result.annotated for result in itertools.islice(segmenter.stream("demo"), 60)]
+    sink = VideoSink(tmp_path / "out.mp4", TIMING, codec=codec)
+    for i, picture in enumerate(pictures):
+        sink.write(make_result(picture, i, 40 * i))
+    sink.complete()
+    wrong = 0
+    for picture, (_, written) in zip(pictures, read_video(tmp_path / "out.mp4"), strict=True):
+        subsampled = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), cv2.COLOR_YUV2BGR_I420)
+        difference = cv2.absdiff(subsampled, written).max(axis=2)
+        blocks = cv2.resize(difference, (picture.shape[1] // 8, picture.shape[0] // 8), interpolation=cv2.INTER_AREA)
+        wrong += int((blocks > 40).sum())
+    assert wrong < 100  # of 288,000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time priority of Linux")
